@@ -1,0 +1,144 @@
+"""What a file is: the answer of a probe, as frozen values.
+
+Times are `Fraction` seconds on the source's own clock unless a name says `ticks` (then the unit is
+the stream's `time_base`). Sizes are pixels or bytes. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+FieldOrder = Literal["progressive", "tff", "bff", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """Colour as the file states it, in FFmpeg's names; `None` where it states nothing."""
+
+    range: str | None = None  # "tv" | "pc"
+    primaries: str | None = None  # "bt709", "bt2020", "smpte170m" …
+    transfer: str | None = None  # "bt709", "smpte2084" (PQ), "arib-std-b67" (HLG) …
+    matrix: str | None = None  # "bt709", "bt2020nc" …
+
+    @property
+    def hdr(self) -> bool:
+        """PQ or HLG: must be tone-mapped for an SDR ladder. 10 bits alone are not HDR."""
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """One sync sample. `ticks` is its presentation time, `frame` the number of frames shown before
+    it, `size_bytes` what it and the frames up to the next keyframe weigh."""
+
+    ticks: int
+    frame: int
+    size_bytes: int
+    idr: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """The timing of every frame, boiled down: what the plan needs to copy a stream or choose a rate.
+
+    Complete (`whole`) when it was read from the container's own table or from every packet.
+    """
+
+    frame_count: int
+    first_ticks: int
+    end_ticks: int  # the last frame's time plus its duration
+    min_gap_ticks: int  # between neighbouring frames in display order
+    max_gap_ticks: int
+    reorder_ticks: int  # largest (display-order time of decode position) - (its own time), ≥ 0
+    keyframes: tuple[Keyframe, ...]
+    damaged_bytes: int = 0  # bytes the table names that the file does not hold (cut-off file)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStream:
+    index: int  # the stream's number in the file, as FFmpeg's `0:N`
+    codec: str
+    codec_profile: str | None
+    level: int | None
+    pix_fmt: str | None
+    bit_depth: int
+    width: int  # coded, before SAR, rotation and clean aperture
+    height: int
+    sar: Fraction  # 1 where unknown
+    rotation: int  # degrees clockwise that make the picture upright: 0, 90, 180, 270
+    mirrored: bool  # flipped left to right, after the rotation
+    field_order: FieldOrder
+    rate: Fraction | None  # mean frames a second as the frames themselves say, else the header
+    nominal_rate: Fraction | None  # the header's (r_frame_rate): a hint for VFR and telecine
+    variable_rate: bool
+    time_base: Fraction
+    start_s: Fraction | None
+    end_s: Fraction | None
+    bitrate_bps: int | None
+    color: Color = field(default_factory=Color)
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # clean aperture: left, top, right, bottom px
+    has_alpha: bool = False
+    default: bool = False
+    language: str | None = None
+    parameter_sets: int = 0  # H.264: SPS + PPS in the header; 2 = one of each
+    in_band_parameter_sets: bool = False  # some keyframe carries parameter sets unlike the header's
+    open_edits: bool = False  # an edit list that starts inside a GOP, or has several edits
+    index_table: FrameIndex | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    index: int
+    codec: str
+    codec_profile: str | None  # "LC" for AAC-LC
+    channels: int
+    channel_layout: str
+    sample_rate: int  # Hz
+    start_s: Fraction | None
+    end_s: Fraction | None
+    bitrate_bps: int | None
+    default: bool = False
+    language: str | None = None
+    title: str | None = None
+    gap_s: Fraction = Fraction(0)  # the longest hole between two packets
+    frame_samples: int = 0  # samples in a coded frame where constant (AAC-LC: 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherStream:
+    """A stream that is reported and not transcoded: cover art, subtitles, data, attachments."""
+
+    index: int
+    kind: Literal["cover", "subtitle", "data", "attachment"]
+    codec: str
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Which bytes were probed: cheap at any length, and a changed file changes it.
+
+    `sample_sha256` covers the first and last MiB and the size.
+    """
+
+    size_bytes: int
+    sample_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a source is. Made by `probe`, carried inside the plan, never made twice."""
+
+    container: str  # FFmpeg's demuxer name, e.g. "mov,mp4,m4a,3gp,3g2,mj2"
+    fingerprint: Fingerprint
+    start_s: Fraction
+    duration_s: Fraction  # measured from packets where they were read, else the header's
+    stated_duration_s: Fraction | None  # what the header says
+    video: tuple[VideoStream, ...]
+    audio: tuple[AudioStream, ...]
+    other: tuple[OtherStream, ...]
+    seekable: bool  # MP4/MOV/MKV/WebM: `-ss` before `-i` is exact (DESIGN section 6)
+    chapters: int = 0
+    warnings: tuple[str, ...] = ()
