@@ -1,0 +1,694 @@
+"""Pure: CMAF init segments and fragments, read and written (ISO/IEC 23000-19 over 14496-12).
+
+FFmpeg writes each rung of a chunk as fragmented MP4 into a pipe; `FragmentReader` takes that apart
+and `write_init` and `write_fragment` write it again in one canonical form. So the bytes do not
+depend on the muxer, on the chunk or on what ran before, and chunks join exactly.
+
+The truth is each sample's *presentation* time. Decode times are made from it: in a closed GOP the
+i-th sample in decode order gets the i-th smallest presentation time, hence they rise, start at the
+run's first picture and leave no hole to the next run. What then lies before its decode time (a
+B-picture) would need a negative composition offset, which FFmpeg-based players show late; a
+constant `edit_offset_ticks` is added to every offset instead and one edit list entry in the init
+segment takes it away again (CMAF's offset edit list, 7.5.13).
+
+All `ticks` are in the track's timescale. What is read may come from a hostile source by way of an
+encoder that it took over: nothing is allocated by a claimed count.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+from telecine.engine.bmff import (
+    Box,
+    SampleEntry,
+    avc_config,
+    box,
+    boxes,
+    full_box,
+    header,
+    malformed,
+    sample_entry,
+)
+from telecine.engine.errors import StepFailed
+
+# A GOP of ten seconds at 200 Mb/s: more than any rung or copied source has.
+MAX_BOX_BYTES = 256 << 20
+
+# Far above any fragment (45 minutes of AAC), far below what would fill the memory.
+MAX_SAMPLES = 1 << 17
+
+# Sample flags (14496-12, 8.8.3.1): depends on nothing; depends on others and is no sync sample.
+_SYNC = 0x02000000
+_NOT_SYNC = 0x01010000
+_NON_SYNC_BIT = 0x00010000
+
+_IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+
+# What starts a segment file: a CMAF segment, as DASH and HLS know it.
+SEGMENT_TYPE = box("styp", b"cmfs", bytes(4), b"cmfs", b"iso6", b"msdh")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One coded frame, or one coded block of sound. `pts` is on the timeline that a viewer sees
+    (the edit list applied)."""
+
+    pts: int
+    duration: int
+    data: bytes | memoryview
+    sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What an init segment says of its one track."""
+
+    track_id: int
+    handler: str  # "vide" or "soun"
+    timescale: int
+    codec: str  # RFC 6381, read from the configuration bytes: "avc1.64001f", "mp4a.40.2"
+    language: str  # ISO 639-2/T, "und" where unknown
+    edit_offset_ticks: int = 0
+    width: int = 0  # coded pixels
+    height: int = 0
+    sar: Fraction = Fraction(1)
+    channels: int = 0
+    sample_rate: int = 0  # Hz
+    config: bytes = b""  # the body of avcC, hvcC, av1C or esds
+    nal_length_size: int = 0  # AVC and HEVC: bytes of the length before each NAL unit
+    parameter_sets: tuple[bytes, ...] = ()  # AVC: every SPS, then every PPS
+    default_duration: int = 0  # trex
+    default_size: int = 0
+    default_flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """The ftyp and moov boxes as they came."""
+
+    data: bytes
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One moof with its mdat. Offsets count from the first byte that was fed or from the segment
+    file's start."""
+
+    sequence: int
+    decode_ticks: int  # tfdt: the first sample's decode time
+    samples: tuple[Sample, ...]  # in decode order
+    offset: int  # of moof
+    size_bytes: int  # from the start of moof to the end of mdat
+    first_sample_end: int  # offset behind the first sample's last byte
+
+    @property
+    def end_ticks(self) -> int:
+        """The decode time at which the next fragment must start."""
+        return self.decode_ticks + sum(sample.duration for sample in self.samples)
+
+    @property
+    def decode_times(self) -> list[int]:
+        """The decode time of each sample, in ticks."""
+        steps = (sample.duration for sample in self.samples[:-1])
+        return list(accumulate(steps, initial=self.decode_ticks))
+
+    @property
+    def key_range(self) -> tuple[int, int]:
+        """Offset and length of moof and first sample: the byte range that an I-frame playlist
+        names (Apple HLS authoring specification, 6.10: the range holds the moof)."""
+        return self.offset, self.first_sample_end - self.offset
+
+
+# -- codec strings ---------------------------------------------------------------------------
+
+
+def _avc_codec(kind: str, config: Box) -> str:
+    avc = avc_config(config)
+    return f"{kind}.{avc.profile:02x}{avc.compatibility:02x}{avc.level:02x}"
+
+
+def _hevc_codec(kind: str, config: Box) -> str:
+    """14496-15 annex E: profile space and number, reversed compatibility flags, tier and level,
+    then the constraint bytes without the zeros at their end."""
+    _, profile, compatibility = config.numbers("BBI")
+    constraints = config.numbers("6B", 6)
+    (level,) = config.numbers("B", 12)
+    space = ("", "A", "B", "C")[profile >> 6]
+    tier = "H" if profile & 0x20 else "L"
+    flags = int(f"{compatibility:032b}"[::-1], 2)
+    parts = [kind, f"{space}{profile & 0x1F}", f"{flags:X}", f"{tier}{level}"]
+    kept = len(bytes(constraints).rstrip(b"\0"))
+    return ".".join([*parts, *(f"{byte:X}" for byte in constraints[:kept])])
+
+
+def _av1_codec(kind: str, config: Box) -> str:
+    """AV1 in ISOBMFF, section 5, in its short form: profile, level and tier, bit depth."""
+    _, first, second = config.numbers("3B")
+    profile, level = first >> 5, first & 0x1F
+    tier = "H" if second & 0x80 else "M"
+    high, twelve = second & 0x40, second & 0x20
+    depth = 12 if profile == 2 and high and twelve else 10 if high else 8
+    return f"{kind}.{profile}.{level:02d}{tier}.{depth:02d}"
+
+
+def _descriptor(data: memoryview) -> tuple[int, memoryview, memoryview]:
+    """Tag and body of the first descriptor (14496-1, 8.3.3), and what follows it."""
+    size = 0
+    for at, byte in enumerate(data[1:5], start=2):
+        size = size << 7 | byte & 0x7F
+        if byte < 0x80 and at + size <= len(data):
+            return data[0], data[at : at + size], data[at + size :]
+    raise malformed("a descriptor in 'esds' is cut off")
+
+
+def _mp4a_codec(kind: str, config: Box) -> str:
+    """RFC 6381, 3.3: the object type, and for MPEG-4 audio the audio object type behind it."""
+    tag, stream, _ = _descriptor(config.body[4:])
+    if tag != 3 or len(stream) < 3 or stream[2] & 0xE0:
+        # Flags would say that optional fields follow, which MP4 files do not use (14496-14, 3.1.2)
+        raise malformed("'esds' has no elementary stream")
+    tag, decoder, _ = _descriptor(stream[3:])
+    if tag != 4 or len(decoder) < 13:
+        raise malformed("'esds' has no decoder configuration")
+    object_type = decoder[0]
+    if object_type != 0x40:
+        return f"{kind}.{object_type:02X}"
+    tag, specific, _ = _descriptor(decoder[13:])
+    if tag != 5 or len(specific) < 2:
+        raise malformed("'esds' has no audio configuration")
+    (word,) = struct.unpack_from(">H", specific)
+    audio = word >> 11
+    if audio == 31:
+        audio = 32 + (word >> 5 & 0x3F)
+    return f"{kind}.40.{audio}"
+
+
+# Sample entry → the box that configures its decoder, and how the codec string is read from it.
+_CODECS = {
+    "avc1": ("avcC", _avc_codec),
+    "avc3": ("avcC", _avc_codec),
+    "hvc1": ("hvcC", _hevc_codec),
+    "hev1": ("hvcC", _hevc_codec),
+    "av01": ("av1C", _av1_codec),
+    "mp4a": ("esds", _mp4a_codec),
+}
+
+
+def _codec(entry: SampleEntry) -> tuple[str, Box]:
+    """The RFC 6381 codec string of a sample entry and its configuration box."""
+    if entry.kind not in _CODECS:
+        raise malformed(f"sample entry {entry.kind!r} has no CMAF codec string here")
+    name, read = _CODECS[entry.kind]
+    config = entry.find(name)
+    if config is None:
+        raise malformed(f"sample entry {entry.kind!r} has no {name!r}")
+    return read(entry.kind, config), config
+
+
+# -- init segments ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The pieces of an init segment that reading and writing both need."""
+
+    track: Track
+    entry: SampleEntry
+    raw_language: int
+    display_size: bytes  # tkhd's width and height, 16.16 pixels with SAR applied
+    matrix: bytes
+
+
+def _language(word: int) -> str:
+    letters = [word >> shift & 0x1F for shift in (10, 5, 0)]
+    return "".join(chr(0x60 + n) for n in letters) if all(1 <= n <= 26 for n in letters) else "und"
+
+
+def _edit_offset(trak: Box) -> int:
+    """media_time of a single edit at normal speed that lasts to the end, 0 without one."""
+    edits = trak.find("edts")
+    if edits is None:
+        return 0
+    elst = edits.child("elst")
+    version, _ = elst.full()
+    (count,) = elst.numbers("I", 4)
+    if count != 1:
+        raise malformed(f"an edit list with {count} entries; CMAF allows one")
+    duration, media_time, rate = elst.numbers("QqI" if version else "IiI", 8)
+    if duration or media_time < 0 or rate != 0x10000:
+        raise malformed("an edit list that is more than an offset")
+    return media_time
+
+
+def _parts(data: bytes | memoryview) -> _Parts:
+    moovs = [item for item in boxes(memoryview(data)) if item.kind == "moov"]
+    if len(moovs) != 1:
+        raise malformed(f"an init segment with {len(moovs)} 'moov' boxes")
+    moov = moovs[0]
+    traks = [item for item in moov.children() if item.kind == "trak"]
+    if len(traks) != 1:
+        raise malformed(f"an init segment with {len(traks)} tracks; CMAF has one")
+    trak = traks[0]
+    tkhd = trak.child("tkhd")
+    long_times = tkhd.full()[0] == 1
+    (track_id,) = tkhd.numbers("I", 20 if long_times else 12)
+    rest = 52 if long_times else 40  # tkhd's matrix, width and height stand at its end
+    tkhd.numbers("11I", rest)  # long enough
+    mdia = trak.child("mdia")
+    mdhd = mdia.child("mdhd")
+    long_times = mdhd.full()[0] == 1
+    (timescale,) = mdhd.numbers("I", 20 if long_times else 12)
+    (language,) = mdhd.numbers("H", 32 if long_times else 20)
+    if timescale == 0:
+        raise malformed("a timescale of 0")
+    handler = bytes(struct.pack(">I", *mdia.child("hdlr").numbers("I", 8))).decode("latin-1")
+    if handler not in ("vide", "soun"):
+        raise malformed(f"a track of kind {handler!r}")
+    stsd = mdia.child("minf").child("stbl").child("stsd")
+    (count,) = stsd.numbers("I", 4)
+    entries = list(boxes(stsd.body[8:]))
+    if count != 1 or len(entries) != 1:
+        raise malformed(f"{count} sample entries; a CMAF track has one")
+    entry = sample_entry(entries[0], handler)
+    codec, config = _codec(entry)
+    length_size = 0
+    sets: tuple[bytes, ...] = ()
+    if config.kind == "avcC":
+        avc = avc_config(config)
+        length_size, sets = avc.length_size, avc.sps + avc.pps
+    elif config.kind == "hvcC":
+        length_size = (config.numbers("B", 21)[0] & 3) + 1
+    trex = moov.child("mvex").child("trex")
+    of_track, _, duration, size, flags = trex.numbers("5I", 4)
+    if of_track != track_id:
+        raise malformed(f"'trex' is of track {of_track}, the track is {track_id}")
+    track = Track(
+        track_id=track_id,
+        handler=handler,
+        timescale=timescale,
+        codec=codec,
+        language=_language(language),
+        edit_offset_ticks=_edit_offset(trak),
+        width=entry.width,
+        height=entry.height,
+        sar=entry.sar,
+        channels=entry.channels,
+        sample_rate=entry.sample_rate,
+        config=bytes(config.body),
+        nal_length_size=length_size,
+        parameter_sets=sets,
+        default_duration=duration,
+        default_size=size,
+        default_flags=flags,
+    )
+    return _Parts(
+        track,
+        entry,
+        language,
+        bytes(tkhd.body[rest + 36 : rest + 44]),
+        bytes(tkhd.body[rest : rest + 36]),
+    )
+
+
+def read_init(data: bytes | memoryview) -> Track:
+    """What an init segment says.
+
+    Raises:
+        StepFailed: it is malformed, has not exactly one picture or sound track with one sample
+            entry of a codec that we know, or an edit list that is more than an offset.
+    """
+    return _parts(data).track
+
+
+def _sample_entry_bytes(entry: SampleEntry) -> bytes:
+    # btrt repeats the encoder's bitrates and so differs from chunk to chunk; every other box is
+    # the coded format itself. The compressor's name is left empty: it names the muxer's version.
+    inner = [box(item.kind, item.body) for item in entry.boxes if item.kind != "btrt"]
+    reference = struct.pack(">6xH", 1)
+    if entry.width:
+        size = struct.pack(">16xHHIIIH", entry.width, entry.height, 0x480000, 0x480000, 0, 1)
+        return box(entry.kind, reference, size, bytes(32), struct.pack(">Hh", 24, -1), *inner)
+    sound = struct.pack(">8xHHIHH", entry.channels, 16, 0, entry.sample_rate, 0)
+    return box(entry.kind, reference, sound, *inner)
+
+
+def write_init(init: bytes, *, edit_offset_ticks: int) -> bytes:
+    """The canonical init segment for the track of an init segment that a muxer wrote.
+
+    One byte string for one coded format and offset: no times, no bitrates, no names of tools.
+
+    Raises:
+        StepFailed: the given one cannot be read (see `read_init`), turns the picture, which a
+            rung never does, or already has an edit list.
+    """
+    parts = _parts(init)
+    track = parts.track
+    video = track.handler == "vide"
+    if parts.matrix != _IDENTITY:
+        raise malformed("a rung with a rotation matrix")
+    if track.edit_offset_ticks:
+        raise malformed("an init segment that already has an edit list")
+    mvhd = struct.pack(">IIIIIH10x", 0, 0, track.timescale, 0, 0x10000, 0x100)
+    # Enabled, in the movie; sound has full volume.
+    volume = 0 if video else 0x100
+    tkhd = struct.pack(">IIIII8xHHHH", 0, 0, 1, 0, 0, 0, 0, volume, 0)
+    mdhd = struct.pack(">IIIIHH", 0, 0, track.timescale, 0, parts.raw_language, 0)
+    name = b"VideoHandler\0" if video else b"SoundHandler\0"
+    hdlr = struct.pack(">I4s12x", 0, track.handler.encode()) + name
+    media_header = full_box("vmhd", 0, 1, bytes(8)) if video else full_box("smhd", 0, 0, bytes(4))
+    data_here = full_box("dref", 0, 0, struct.pack(">I", 1), full_box("url ", 0, 1))
+    tables = [
+        full_box("stsd", 0, 0, struct.pack(">I", 1), _sample_entry_bytes(parts.entry)),
+        full_box("stts", 0, 0, bytes(4)),
+        full_box("stsc", 0, 0, bytes(4)),
+        full_box("stsz", 0, 0, bytes(8)),
+        full_box("stco", 0, 0, bytes(4)),
+    ]
+    edit = struct.pack(">IIiI", 1, 0, edit_offset_ticks, 0x10000)
+    edits = [box("edts", full_box("elst", 0, 0, edit))] if edit_offset_ticks else []
+    mdia = box(
+        "mdia",
+        full_box("mdhd", 0, 0, mdhd),
+        full_box("hdlr", 0, 0, hdlr),
+        box("minf", media_header, box("dinf", data_here), box("stbl", *tables)),
+    )
+    moov = box(
+        "moov",
+        full_box("mvhd", 0, 0, mvhd, _IDENTITY, bytes(24), struct.pack(">I", 2)),
+        box("trak", full_box("tkhd", 0, 3, tkhd, _IDENTITY, parts.display_size), *edits, mdia),
+        box("mvex", full_box("trex", 0, 0, struct.pack(">5I", 1, 1, 0, 0, 0))),
+    )
+    return box("ftyp", b"cmfc", bytes(4), b"cmfc", b"iso6") + moov
+
+
+# -- fragments -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One trun, its columns taken apart."""
+
+    data_offset: int | None
+    durations: Sequence[int]
+    sizes: Sequence[int]
+    flags: Sequence[int]
+    offsets: Sequence[int]
+
+
+def _run(trun: Box, duration: int, size: int, sample_flags: int, *, most: int) -> _Run:
+    """At most `most` samples of a trun; the other arguments are the defaults of tfhd or trex."""
+    version, flags = trun.full()
+    (count,) = trun.numbers("I", 4)
+    at = 8
+    data_offset = None
+    if flags & 0x1:
+        (data_offset,) = trun.numbers("i", at)
+        at += 4
+    first_flags = None
+    if flags & 0x4:
+        (first_flags,) = trun.numbers("I", at)
+        at += 4
+    columns = [bit for bit in (0x100, 0x200, 0x400, 0x800) if flags & bit]
+    if count > most:
+        raise malformed(f"'trun' claims {count} samples")
+    words = trun.numbers(f"{count * len(columns)}I", at)
+    column = {bit: words[n :: len(columns)] for n, bit in enumerate(columns)}
+    all_flags = list(column.get(0x400, [sample_flags] * count))
+    if first_flags is not None and all_flags:
+        all_flags[0] = first_flags
+    offsets: Sequence[int] = column.get(0x800, [0] * count)
+    if version:
+        offsets = [offset - (offset >> 31 << 32) for offset in offsets]
+    return _Run(
+        data_offset,
+        column.get(0x100, [duration] * count),
+        column.get(0x200, [size] * count),
+        all_flags,
+        offsets,
+    )
+
+
+def _fragment(track: Track, moof: memoryview, mdat: memoryview, offset: int) -> Fragment:
+    """Whole moof and mdat boxes, header included, that stand one behind the other."""
+    (outer,) = boxes(moof)
+    trafs = [item for item in outer.children() if item.kind == "traf"]
+    if len(trafs) != 1:
+        raise malformed(f"a fragment of {len(trafs)} tracks; CMAF has one")
+    traf = trafs[0]
+    tfhd = traf.child("tfhd")
+    _, flags = tfhd.full()
+    (track_id,) = tfhd.numbers("I", 4)
+    if track_id != track.track_id:
+        raise malformed(f"a fragment of track {track_id}, the track is {track.track_id}")
+    at = 8
+    base = offset
+    if flags & 0x1:
+        (base,) = tfhd.numbers("Q", at)
+        at += 8
+    if flags & 0x2:
+        at += 4
+    defaults = [track.default_duration, track.default_size, track.default_flags]
+    for n, bit in enumerate((0x8, 0x10, 0x20)):
+        if flags & bit:
+            (defaults[n],) = tfhd.numbers("I", at)
+            at += 4
+    tfdt = traf.child("tfdt")
+    (decode_ticks,) = tfdt.numbers("Q" if tfdt.full()[0] else "I", 4)
+    if decode_ticks >= 1 << 62:
+        raise malformed(f"a decode time of {decode_ticks}")
+    (sequence,) = outer.child("mfhd").numbers("I", 4)
+
+    samples: list[Sample] = []
+    dts = decode_ticks
+    position = None
+    first_sample_end = 0
+    for trun in traf.children():
+        if trun.kind != "trun":
+            continue
+        run = _run(trun, *defaults, most=MAX_SAMPLES - len(samples))
+        # A run without an offset follows the one before it (14496-12, 8.8.8.1).
+        if run.data_offset is not None:
+            position = base + run.data_offset - offset - len(moof)
+        elif position is None:
+            raise malformed("'trun' without a data offset")
+        for duration, size, sample_flags, composition in zip(
+            run.durations, run.sizes, run.flags, run.offsets, strict=True
+        ):
+            if position < 8 or position + size > len(mdat):
+                raise malformed("a sample lies outside of its fragment's 'mdat'")
+            samples.append(
+                Sample(
+                    pts=dts + composition - track.edit_offset_ticks,
+                    duration=duration,
+                    data=mdat[position : position + size],
+                    sync=not sample_flags & _NON_SYNC_BIT,
+                )
+            )
+            position += size
+            dts += duration
+            first_sample_end = first_sample_end or offset + len(moof) + position
+    if not samples:
+        raise malformed("a fragment without samples")
+    return Fragment(
+        sequence=sequence,
+        decode_ticks=decode_ticks,
+        samples=tuple(samples),
+        offset=offset,
+        size_bytes=len(moof) + len(mdat),
+        first_sample_end=first_sample_end,
+    )
+
+
+class FragmentReader:
+    """Takes a fragmented MP4 stream apart as it arrives, from a pipe or a file.
+
+    Give `track` when the init segment is read elsewhere (a segment file). Holds no more than one
+    fragment; a box above `max_box_bytes` is refused before it is stored.
+    """
+
+    def __init__(self, track: Track | None = None, *, max_box_bytes: int = MAX_BOX_BYTES) -> None:
+        self._track = track
+        self._max = max_box_bytes
+        self._buffer = bytearray()
+        self._offset = 0  # of the buffer's first byte in the stream
+        self._ftyp = b""
+        self._moof = b""
+
+    def feed(self, data: bytes | memoryview) -> list[Init | Fragment]:
+        """Take the next bytes; give what became whole with them.
+
+        Raises:
+            StepFailed: the stream is malformed. The reader is of no further use then.
+        """
+        self._buffer += data
+        whole: list[Init | Fragment] = []
+        while (head := header(self._buffer)) is not None:
+            kind, _, size = head
+            if size > self._max:
+                raise malformed(f"box {kind!r} of {size} bytes; the limit is {self._max}")
+            if size > len(self._buffer):
+                break
+            taken = bytes(memoryview(self._buffer)[:size])
+            del self._buffer[:size]
+            item = self._take(kind, taken)
+            self._offset += size
+            if item is not None:
+                whole.append(item)
+        return whole
+
+    def finish(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            StepFailed: it ended inside a box or between a moof and its mdat: what wrote it was
+                cut off.
+        """
+        if self._buffer or self._moof:
+            raise malformed("the stream ends inside a fragment")
+
+    def _take(self, kind: str, data: bytes) -> Init | Fragment | None:
+        if self._moof and kind != "mdat":
+            raise malformed(f"'moof' is followed by {kind!r}")
+        if kind == "ftyp":
+            self._ftyp = data
+        elif kind == "moov":
+            if self._track is not None:
+                raise malformed("a second 'moov'")
+            self._track = read_init(data)
+            return Init(self._ftyp + data, self._track)
+        elif kind == "moof":
+            self._moof = data
+        elif kind == "mdat":
+            if self._track is None or not self._moof:
+                raise malformed("'mdat' without 'moov' and 'moof' before it")
+            moof, self._moof = memoryview(self._moof), b""
+            return _fragment(self._track, moof, memoryview(data), self._offset - len(moof))
+        return None
+
+
+def read_segment(data: bytes | memoryview, track: Track) -> list[Fragment]:
+    """The fragments of a segment file; `offset` in each counts from the file's start.
+
+    Raises:
+        StepFailed: it is malformed or cut off, or holds something else than fragments of `track`.
+    """
+    reader = FragmentReader(track, max_box_bytes=max(len(data), 8))
+    fragments = [item for item in reader.feed(data) if isinstance(item, Fragment)]
+    reader.finish()
+    return fragments
+
+
+def reorder_ticks(pts: Iterable[int]) -> int:
+    """The smallest `edit_offset_ticks` that leaves no negative composition offset, for a closed
+    run of presentation times in decode order."""
+    times = list(pts)
+    return max((dts - time for dts, time in zip(sorted(times), times, strict=True)), default=0)
+
+
+def _timing_error(what: str) -> StepFailed:
+    return StepFailed(f"fragment timing: {what}", code="fragment_timing")
+
+
+def write_fragment(
+    samples: Sequence[Sample],
+    *,
+    sequence: int,
+    base_ticks: int,
+    end_ticks: int,
+    edit_offset_ticks: int,
+) -> bytes:
+    """moof and mdat of a closed run of samples in decode order, in canonical form.
+
+    The samples' own durations are not used: decode times and durations are made from the
+    presentation times, the first picture is shown at `base_ticks`, the last one until `end_ticks`.
+
+    Raises:
+        StepFailed: (code `fragment_timing`) the run does not start exactly at `base_ticks`, shows
+            two samples at one time, reaches `end_ticks`, or reorders by more than
+            `edit_offset_ticks`.
+    """
+    if not samples:
+        raise _timing_error("no samples")
+    shown = sorted(sample.pts for sample in samples)
+    if shown[0] != base_ticks or base_ticks < 0:
+        raise _timing_error(f"starts at {shown[0]}, expected {base_ticks}")
+    durations = [
+        after - before for before, after in zip(shown, [*shown[1:], end_ticks], strict=True)
+    ]
+    if min(durations) <= 0:
+        at = shown[durations.index(min(durations))]
+        raise _timing_error(f"the sample at {at} ends at {at + min(durations)}")
+    offsets = [
+        sample.pts - dts + edit_offset_ticks for sample, dts in zip(samples, shown, strict=True)
+    ]
+    if min(offsets) < 0:
+        raise _timing_error(
+            f"reorders by {edit_offset_ticks - min(offsets)} ticks, expected {edit_offset_ticks}"
+        )
+    syncs = [sample.sync for sample in samples]
+
+    # trun: data offset and sizes always; the other columns only where a default does not say it.
+    # tfhd: default-base-is-moof and default flags always; one duration where all are alike.
+    run_flags, head_flags = 0x201, 0x020020
+    head = struct.pack(">I", 1)
+    columns: list[Sequence[int]] = []
+    if len(set(durations)) == 1:
+        head_flags |= 0x8
+        head += struct.pack(">I", durations[0])
+    else:
+        run_flags |= 0x100
+        columns.append(durations)
+    columns.append([len(sample.data) for sample in samples])
+    head += struct.pack(">I", _SYNC if all(syncs) else _NOT_SYNC)
+    first = b""
+    if any(syncs[1:]) and not all(syncs):
+        run_flags |= 0x400
+        columns.append([_SYNC if sync else _NOT_SYNC for sync in syncs])
+    elif syncs[0] and not all(syncs):
+        run_flags |= 0x4
+        first = struct.pack(">I", _SYNC)
+    if any(offsets):
+        run_flags |= 0x800
+        columns.append(offsets)
+    words = [word for row in zip(*columns, strict=True) for word in row]
+    table = first + struct.pack(f">{len(words)}I", *words)
+
+    def moof(data_offset: int) -> bytes:
+        counts = struct.pack(">Ii", len(samples), data_offset)
+        return box(
+            "moof",
+            full_box("mfhd", 0, 0, struct.pack(">I", sequence)),
+            box(
+                "traf",
+                full_box("tfhd", 0, head_flags, head),
+                full_box("tfdt", 1, 0, struct.pack(">Q", base_ticks)),
+                full_box("trun", 0, run_flags, counts, table),
+            ),
+        )
+
+    # Our mdat header is 8 bytes, so the samples start 8 bytes behind the moof.
+    return moof(len(moof(0)) + 8) + box("mdat", *(sample.data for sample in samples))
+
+
+def nal_types(data: bytes | memoryview, length_size: int) -> tuple[int, ...]:
+    """nal_unit_type of each H.264 NAL unit of a sample: 5 is an IDR slice, 1 another (with a
+    recovery point in a sample that is called sync), 7 and 8 are parameter sets.
+
+    Raises:
+        StepFailed: a unit reaches beyond the sample or is empty.
+    """
+    types = []
+    at = 0
+    while at < len(data):
+        start = at + length_size
+        at = start + int.from_bytes(data[at:start], "big")
+        if at > len(data) or at <= start:
+            raise malformed("a NAL unit does not fit its sample")
+        types.append(data[start] & 0x1F)
+    return tuple(types)
