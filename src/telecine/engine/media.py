@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+OtherKind = Literal["cover", "subtitle", "data", "attachment"]
 FieldOrder = Literal["progressive", "tff", "bff", "unknown"]
 
 
@@ -41,9 +42,9 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """The timing of every frame, boiled down: what the plan needs to copy a stream or choose a rate.
+    """The timing of every frame, boiled down: what copying a stream or choosing a rate needs.
 
-    Complete (`whole`) when it was read from the container's own table or from every packet.
+    Read from the container's own table or from every packet, never guessed.
     """
 
     frame_count: int
@@ -111,7 +112,7 @@ class OtherStream:
     """A stream that is reported and not transcoded: cover art, subtitles, data, attachments."""
 
     index: int
-    kind: Literal["cover", "subtitle", "data", "attachment"]
+    kind: OtherKind
     codec: str
     language: str | None = None
 

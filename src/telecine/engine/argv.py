@@ -1,0 +1,359 @@
+"""Pure: step → argv. Every flag carries its why; tests compare the lists whole.
+
+Outputs leave FFmpeg through pipes where they can (`pipe:N`, the numbers are `*_FD` here), so that
+most children need no writable folder at all. Paths appear only as the input and, for files that
+need seeking while they are written, one output inside the step's working folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from telecine.engine import filters
+from telecine.engine.encoders import AUDIO_ENCODERS, X264, VideoSettings
+from telecine.engine.ladder import Size, fit_short_side
+from telecine.engine.media import AudioStream, VideoStream
+from telecine.engine.plan import Chunk, FileOutput, Plan, VideoRendition, display_of
+from telecine.engine.sandbox import global_flags, input_flags
+
+PROGRESS_FD = 10
+FIRST_OUTPUT_FD = 11
+
+POSTER_MAX_SHORT_SIDE = 1080
+
+# A working copy starts here, so that nothing in it has a negative time, which Matroska cannot hold.
+WORKING_COPY_ORIGIN_S = Fraction(10)
+
+_QUIET = [
+    *global_flags(),
+    *("-loglevel", "warning"),  # the log tail in an error should hold the error
+]
+
+_TALKATIVE = [
+    *global_flags(),
+    *("-loglevel", "info"),  # showinfo, ashowinfo and idet speak at this level
+]
+
+_PROGRESS = [
+    *("-progress", f"pipe:{PROGRESS_FD}"),  # key=value lines: time reached, frames, speed
+    *("-stats_period", "0.25"),
+    "-nostats",
+]
+
+_FRAGMENTED = [
+    *("-f", "mp4"),
+    # empty_moov: the init segment comes first and says nothing of the samples.
+    # default_base_moof: offsets count from the moof, as CMAF asks.
+    # negative_cts_offsets: no edit list, so the times of a chunk are its own; the segment writer
+    # then sets CMAF's (ADR 0003).
+    # skip_trailer: no mfra box behind the last fragment.
+    *("-movflags", "empty_moov+default_base_moof+negative_cts_offsets+skip_trailer"),
+]
+
+_NOTHING_ELSE = [
+    *("-map_metadata", "-1"),  # names, places and phones stay with the user
+    *("-map_chapters", "-1"),  # FFmpeg would add a text track for them
+    *("-fflags", "+bitexact"),  # no muxer version in the bytes
+]
+
+
+def _input(source: Path, *, before: Sequence[str] = ()) -> list[str]:
+    return [
+        *input_flags(),
+        # Broken packets are skipped, not fatal: a damaged film is still wanted.
+        *("-err_detect", "ignore_err"),
+        *("-max_error_rate", "1"),  # nor is a great share of them: the frame count is checked
+        # Formats that carry only decode times (AVI) get presentation times.
+        *("-fflags", "+genpts"),
+        *before,
+        # `file:` so that no name can be read as a protocol, an option or a pattern.
+        *("-i", f"file:{source}"),
+    ]
+
+
+def _seek(time_s: Fraction) -> list[str]:
+    return [
+        # On the source's own clock, wherever its first timestamp lies.
+        *("-seek_timestamp", "1"),
+        # Frames before the point are wanted: the graph cuts on the global grid.
+        "-noaccurate_seek",
+        *("-ss", f"{float(time_s):.6f}"),
+    ]
+
+
+def origin_ticks(plan: Plan, stream: VideoStream) -> int:
+    return round(plan.timeline.origin_s / stream.time_base)
+
+
+def encode_chunk(
+    ffmpeg: Path,
+    plan: Plan,
+    chunk: Chunk,
+    renditions: Sequence[VideoRendition],
+    source: Path,
+    *,
+    working_copy: bool,
+) -> list[str]:
+    """One process: decode a span once, write every rung as fragmented MP4 to its own pipe."""
+    assert plan.video is not None
+    timeline = plan.timeline
+    origin_s = WORKING_COPY_ORIGIN_S if working_copy else timeline.origin_s
+    # Matroska's clock is milliseconds; any other working copy is none.
+    origin = 1000 * int(origin_s) if working_copy else origin_ticks(plan, plan.video)
+    stream_index = 0 if working_copy else plan.video.index
+    start_s = timeline.time_s(chunk.first)
+    before = ["-copyts", *("-reinit_filter", "0")]
+    if start_s > filters.PREROLL_S:
+        before += _seek(origin_s + start_s - filters.PREROLL_S)
+    sizes = [rendition.size for rendition in renditions]
+    graph = filters.chunk_graph(plan, chunk, sizes, origin_ticks=origin, stream_index=stream_index)
+    argv = [str(ffmpeg), *_QUIET, *_PROGRESS]
+    # copyts: times stay the source's, so that every chunk counts on the same clock.
+    # reinit_filter 0: a size that changes midway is scaled, not a new graph with a new clock.
+    argv += _input(source, before=before)
+    argv += ["-filter_complex", graph]
+    for n, rendition in enumerate(renditions):
+        argv += ["-map", f"[v{n}]", *_video_output(plan, chunk, rendition)]
+        argv.append(f"pipe:{FIRST_OUTPUT_FD + n}")
+    return argv
+
+
+def _video_output(plan: Plan, chunk: Chunk, rendition: VideoRendition) -> list[str]:
+    settings = VideoSettings(
+        ceiling_bps=rendition.ceiling_bps,
+        crf=rendition.crf,
+        gop_frames=rendition.gop_frames,
+        b_frames=rendition.b_frames,
+        threads=rendition.threads,
+    )
+    flags = ["-c:v", X264.ffmpeg_name, *X264.flags(settings)]
+    if rendition.gop_frames is None:
+        # Under a copied rung: IDRs on its segment borders and about every 2 s between.
+        flags += ["-force_key_frames", ",".join(_forced_times(plan, chunk))]
+    return [
+        *flags,
+        # The graph made the exact frames; nothing may be dropped or doubled after it.
+        *("-fps_mode", "passthrough"),
+        # The encoder's clock is the graph's: one tick a frame, or the source's own ticks.
+        *("-enc_time_base", "filter"),
+        *("-video_track_timescale", str(plan.timeline.timescale)),
+        *_NOTHING_ELSE,
+        *_FRAGMENTED,
+        *("-movflags", "+frag_keyframe"),  # one fragment a GOP
+    ]
+
+
+def _forced_times(plan: Plan, chunk: Chunk) -> list[str]:
+    """Seconds from the chunk's start at which an IDR is forced, rounded down to a microsecond so
+    that the frame standing at that time is not missed."""
+    start_s = plan.timeline.time_s(chunk.first)
+    times: list[Fraction] = []
+    for segment in range(chunk.first, chunk.end):
+        begin_s = plan.timeline.time_s(segment) - start_s
+        length_s = plan.timeline.time_s(segment + 1) - plan.timeline.time_s(segment)
+        gops = max(1, round(length_s / 2))
+        times.extend(begin_s + length_s * n / gops for n in range(gops))
+    return [f"{int(time_s * 1_000_000) / 1_000_000:.6f}" for time_s in times]
+
+
+def copy_video(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
+    """The source's own pictures as fragmented MP4, a fragment a keyframe."""
+    assert plan.video is not None
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_input(source, before=["-copyts"]),
+        *("-map", f"0:{plan.video.index}", "-c", "copy"),
+        *("-video_track_timescale", str(plan.timeline.timescale)),
+        *_NOTHING_ELSE,
+        *_FRAGMENTED,
+        *("-movflags", "+frag_keyframe"),
+        f"pipe:{FIRST_OUTPUT_FD}",
+    ]
+
+
+def audio(ffmpeg: Path, plan: Plan, source: Path, folder: Path) -> list[str]:
+    """All sound in one process from one decode: the stream's AAC to a pipe, files to `folder`."""
+    assert plan.audio is not None
+    stream = plan.audio
+    graph, maps = _audio_graph(plan, stream)
+    argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *_input(source, before=["-copyts"])]
+    if graph:
+        argv += ["-filter_complex", graph]
+    if plan.audio_rendition is not None:
+        argv += ["-map", maps[None], *_aac_stream(plan), f"pipe:{FIRST_OUTPUT_FD}"]
+    for file in audio_files(plan):
+        argv += ["-map", maps[file.path], *_audio_file(file, stream), *_NOTHING_ELSE]
+        argv.append(f"file:{folder / file.path}")
+    return argv
+
+
+def audio_files(plan: Plan) -> tuple[FileOutput, ...]:
+    return tuple(file for file in plan.files if file.kind not in ("mp4", "poster", "hls"))
+
+
+def _audio_graph(plan: Plan, stream: AudioStream) -> tuple[str, dict[str | None, str]]:
+    """The graph for what is encoded, and the `-map` of each output (None: the stream's AAC)."""
+    origin = round(plan.timeline.origin_s * stream.sample_rate)
+    direct = f"0:{stream.index}"
+    maps: dict[str | None, str] = {}
+    encoded: list[tuple[str | None, str]] = []
+    if plan.audio_rendition is not None:
+        if plan.audio_rendition.mode == "copy":
+            maps[None] = direct
+        else:
+            encoded.append((None, filters.stream_audio(plan, origin_samples=origin)))
+    for file in audio_files(plan):
+        if file.copy:
+            maps[file.path] = direct
+        else:
+            encoded.append((file.path, _file_chain(file, stream)))
+    if not encoded:
+        return "", maps
+    labels = "".join(f"[s{n}]" for n in range(len(encoded)))
+    parts = [f"[{direct}]asplit={len(encoded)}{labels}"]
+    for n, (name, chain) in enumerate(encoded):
+        parts.append(f"[s{n}]{chain}[a{n}]")
+        maps[name] = f"[a{n}]"
+    return ";".join(parts), maps
+
+
+def _file_chain(file: FileOutput, stream: AudioStream) -> str:
+    """FLAC keeps rate and channels, being the lossless one; the others take what their format and
+    every player know: stereo at 44.1 or 48 kHz."""
+    start = "aresample=async=1"  # holes become silence, so that later sound is not early
+    if file.kind == "flac":
+        return start
+    keeps = stream.sample_rate == 44_100 and file.kind != "opus"
+    rate = 44_100 if keeps else 48_000
+    return f"{start},aresample={rate},aformat=channel_layouts=stereo"
+
+
+def _aac_stream(plan: Plan) -> list[str]:
+    rendition = plan.audio_rendition
+    assert rendition is not None
+    if rendition.mode == "copy":
+        codec = ["-c:a", "copy"]
+    else:
+        codec = ["-c:a", AUDIO_ENCODERS["aac"].ffmpeg_name, "-b:a", str(rendition.bitrate_bps)]
+    return [
+        *codec,
+        *_NOTHING_ELSE,
+        # The same bytes on any machine: the encoder may not choose by its processor.
+        *("-flags:a", "+bitexact"),
+        *_FRAGMENTED,
+        *("-frag_duration", "1000000"),  # a second at once: segments are published as they fill
+    ]
+
+
+_AUDIO_FORMATS = {"mp3": "mp3", "opus": "opus", "flac": "flac", "aac": "ipod"}
+
+
+def _audio_file(file: FileOutput, stream: AudioStream) -> list[str]:
+    encoder = AUDIO_ENCODERS[file.kind]
+    if file.copy:
+        codec = ["-c:a", "copy"]
+    else:
+        codec = ["-c:a", encoder.ffmpeg_name, *encoder.flags]
+        if file.bitrate_bps is not None:
+            codec += ["-b:a", str(file.bitrate_bps)]
+    if file.kind == "flac" and stream.channels > 8:
+        codec += ["-ac", "8"]  # FLAC's limit (RFC 9639, 9.1.3)
+    if file.kind == "aac":
+        codec += ["-movflags", "+faststart"]  # plays while it downloads
+    return [*codec, *("-f", _AUDIO_FORMATS[file.kind])]
+
+
+def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[str]:
+    """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
+    assert plan.video is not None
+    before = _seek(plan.timeline.origin_s + time_s) if time_s > 0 else []
+    return [
+        *(str(ffmpeg), *_QUIET),
+        *_input(source, before=before),
+        *("-map", f"0:{plan.video.index}"),
+        *("-vf", filters.poster(plan, poster_size(plan))),
+        *("-frames:v", "1"),
+        *("-c:v", "mjpeg", "-q:v", "3"),  # about quality 85: no visible blocks at a third the size
+        *("-strict", "unofficial"),  # mjpeg calls explicit full range unofficial; JFIF asks it
+        *("-f", "image2pipe", f"pipe:{FIRST_OUTPUT_FD}"),
+    ]
+
+
+def poster_size(plan: Plan) -> Size:
+    assert plan.video is not None
+    display = display_of(plan.video)
+    return fit_short_side(min(POSTER_MAX_SHORT_SIDE, int(min(display))), display)
+
+
+def join_mp4(ffmpeg: Path, video: Path, sound: Path | None, output: Path) -> list[str]:
+    """A progressive file from whole tracks, each the ladder's own segments put together."""
+    argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *input_flags(), "-i", f"file:{video}"]
+    if sound is not None:
+        argv += [*input_flags(), "-i", f"file:{sound}"]
+    argv += ["-map", "0:v:0"]
+    if sound is not None:
+        argv += ["-map", "1:a:0"]
+    return [
+        *argv,
+        *("-c", "copy"),
+        *_NOTHING_ELSE,
+        *("-movflags", "+faststart"),  # the index in front: plays while it downloads
+        *("-f", "mp4", f"file:{output}"),
+    ]
+
+
+def working_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[str]:
+    """The chosen video stream into a container that seeks exactly, without decoding it.
+
+    Matroska takes every codec that FFmpeg decodes; TS, PS, FLV, AVI and others lose frames when
+    they are entered in the middle (DESIGN section 6).
+    """
+    assert plan.video is not None
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_input(source, before=["-copyts"]),
+        *("-map", f"0:{plan.video.index}", "-c", "copy"),
+        *("-output_ts_offset", f"{float(WORKING_COPY_ORIGIN_S - plan.timeline.origin_s):.6f}"),
+        *_NOTHING_ELSE,
+        *("-f", "matroska", f"file:{output}"),
+    ]
+
+
+def decode_check(ffmpeg: Path, stream_index: int, source: Path, *, frames: int) -> list[str]:
+    """Decode a few frames and describe them on stderr: whether anything decodes is decided by the
+    decoder that will do the work, and what it shows is the truth about size and field order."""
+    return [
+        *(str(ffmpeg), *_TALKATIVE),
+        *_input(source, before=["-copyts"]),  # the times it tells are the source's own
+        *("-map", f"0:{stream_index}"),
+        *("-frames:v", str(frames)),
+        *("-vf", "showinfo=checksum=0"),
+        *("-fps_mode", "passthrough"),
+        *("-f", "null", "-"),
+    ]
+
+
+def audio_check(ffmpeg: Path, stream_index: int, source: Path) -> list[str]:
+    """Decode a second of sound and describe it on stderr."""
+    return [
+        *(str(ffmpeg), *_TALKATIVE),
+        *_input(source),
+        *("-map", f"0:{stream_index}"),
+        *("-t", "1"),
+        *("-af", "ashowinfo"),
+        *("-f", "null", "-"),
+    ]
+
+
+def field_check(ffmpeg: Path, stream_index: int, source: Path) -> list[str]:
+    """Measure field order where the file does not say (idet over two seconds of pictures)."""
+    return [
+        *(str(ffmpeg), *_TALKATIVE),
+        *_input(source),
+        *("-map", f"0:{stream_index}"),
+        *("-frames:v", "60"),
+        *("-vf", "idet"),
+        *("-f", "null", "-"),
+    ]

@@ -1,0 +1,415 @@
+"""Reads a container with PyAV inside the sandbox and prints what it says, as JSON on stdout.
+
+Run as a program by `probe` only: `python -I -m telecine.engine.demux FILE`. Nothing is decoded.
+What it prints is a hint from FFmpeg's demuxers as PyAV carries them; the decode decides.
+
+Small files are read packet by packet. Large MP4s are indexed from their own sample tables, so that
+a film of many gigabytes costs what its index costs; other large containers are read at their ends.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+import av
+from av.stream import Disposition
+
+from telecine.engine.cmaf import reorder_ticks
+from telecine.engine.errors import MediaError
+from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
+from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
+
+INDEX_ABOVE_BYTES = 32 << 20  # reading all packets of less costs under a tenth of a second
+SCAN_BELOW_BYTES = 512 << 20  # other containers: about a second of reading
+TAIL_S = 20
+KEYFRAME_HEAD_BYTES = 4096  # enough for the SEI before the first slice of a keyframe
+
+Json = dict[str, Any]
+
+
+def main(path: str) -> Json:
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(DEMUXERS),
+        "max_streams": str(MAX_STREAMS),
+    }
+    with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+        streams = list(container.streams)
+        facts: Json = {
+            "container": container.format.name,
+            "start": _seconds(container.start_time, Fraction(1, av.time_base)),
+            "duration": _seconds(container.duration, Fraction(1, av.time_base)),
+            "chapters": len(container.chapters()),
+            "streams": [_stream(stream) for stream in streams],
+        }
+        size = os.path.getsize(path)  # noqa: PTH202  # a launched program with few imports
+        tracks = _mp4_tables(path, size)
+        if tracks:
+            facts["read"] = "index"
+            _from_tables(facts, streams, tracks, path, size)
+        elif size <= SCAN_BELOW_BYTES:
+            facts["read"] = "packets"
+            _from_packets(facts, container)
+        else:
+            facts["read"] = "ends"
+            _from_ends(facts, container)
+    return facts
+
+
+def _seconds(ticks: int | None, base: Fraction | None) -> str | None:
+    return None if ticks is None or base is None else str(ticks * base)
+
+
+def _stream(stream: Any) -> Json:
+    context = stream.codec_context
+    facts: Json = {
+        "index": stream.index,
+        "type": stream.type,
+        "codec": context.name if context else None,
+        "profile": stream.profile if stream.type in ("video", "audio") else None,
+        "time_base": str(stream.time_base) if stream.time_base else None,
+        "start": _seconds(stream.start_time, stream.time_base),
+        "duration": _seconds(stream.duration, stream.time_base),
+        "frames": stream.frames,
+        "default": bool(stream.disposition & Disposition.default),
+        "cover": bool(stream.disposition & Disposition.attached_pic),
+        "language": stream.language if stream.language not in (None, "und") else None,
+        "title": stream.metadata.get("title"),
+    }
+    if stream.type == "video" and context:
+        facts |= {
+            "width": context.width,
+            "height": context.height,
+            "pix_fmt": context.pix_fmt,
+            "level": context.level,
+            "sar": str(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
+            "average_rate": str(stream.average_rate) if stream.average_rate else None,
+            "base_rate": str(stream.base_rate) if stream.base_rate else None,
+            "bitrate": context.bit_rate,
+            "parameter_sets": _parameter_sets(context.extradata) if context.name == "h264" else 0,
+        }
+    if stream.type == "audio" and context:
+        facts |= {
+            "channels": context.channels,
+            "layout": context.layout.name,
+            "sample_rate": context.sample_rate,
+            "frame_samples": context.frame_size,
+            "bitrate": context.bit_rate,
+        }
+    return facts
+
+
+# --- H.264: parameter sets and IDR pictures ---------------------------------------------------
+
+
+def _avcc(extradata: bytes | None) -> tuple[int, list[bytes]] | None:
+    """(NAL length size, parameter sets) of an avcC record (ISO 14496-15, 5.3.3.1)."""
+    if not extradata or len(extradata) < 7 or extradata[0] != 1:
+        return None
+    sets: list[bytes] = []
+    at = 5
+    for mask in (0x1F, 0xFF):
+        if at >= len(extradata):
+            return None
+        count = extradata[at] & mask
+        at += 1
+        for _ in range(count):
+            size = int.from_bytes(extradata[at : at + 2], "big")
+            sets.append(bytes(extradata[at + 2 : at + 2 + size]))
+            at += 2 + size
+    return (extradata[4] & 3) + 1, sets
+
+
+def _parameter_sets(extradata: bytes | None) -> int:
+    found = _avcc(extradata)
+    return len(found[1]) if found else 0
+
+
+class _KeyframeReader:
+    """Tells IDR pictures from other sync samples, and parameter sets that differ from the header's.
+
+    Streams that are not length-prefixed H.264 are taken as they say: `idr` is what `key` is.
+    """
+
+    def __init__(self, codec: str | None, extradata: bytes | None) -> None:
+        self._avcc = _avcc(extradata) if codec == "h264" else None
+        self.foreign_sets = False
+
+    def idr(self, head: bytes) -> bool:
+        if self._avcc is None:
+            return True
+        length, sets = self._avcc
+        at = 0
+        while at + length < len(head):
+            size = int.from_bytes(head[at : at + length], "big")
+            unit = head[at + length : at + length + size]
+            if not unit:
+                return False
+            kind = unit[0] & 0x1F
+            if kind in (7, 8) and len(unit) == size and unit not in sets:
+                self.foreign_sets = True
+            if kind in (1, 5):
+                return kind == 5
+            at += length + size
+        return False
+
+
+# --- the summary that both ways of reading end in ---------------------------------------------
+
+
+def _index(
+    pts: list[int],
+    sizes: list[int],
+    keys: list[tuple[int, bool]],
+    last_duration: int,
+    damaged: int,
+) -> Json | None:
+    """Frame times in decode order, sizes, keyframes (position, idr) → the facts of FrameIndex."""
+    if not pts:
+        return None
+    shown = sorted(pts)
+    gaps = [after - before for before, after in pairwise(shown)]
+    rank = {time: n for n, time in enumerate(shown)}
+    positions = [position for position, _ in keys]
+    spans = zip(positions, [*positions[1:], len(pts)], strict=True)
+    runs = [position for position, idr in keys if idr]
+    reorder = max(
+        (
+            reorder_ticks(pts[start:end])
+            for start, end in zip(runs, [*runs[1:], len(pts)], strict=True)
+        ),
+        default=0,
+    )
+    return {
+        "count": len(pts),
+        "first": shown[0],
+        "end": shown[-1] + (last_duration or (gaps[-1] if gaps else 0)),
+        "min_gap": min(gaps, default=0),
+        "max_gap": max(gaps, default=0),
+        "reorder": reorder,
+        "damaged": damaged,
+        "keyframes": [
+            [pts[start], rank[pts[start]], sum(sizes[start:end]), idr]
+            for (start, end), (_, idr) in zip(spans, keys, strict=True)
+        ],
+    }
+
+
+# --- packet by packet ------------------------------------------------------------------------
+
+
+class _Video:
+    def __init__(self, stream: Any) -> None:
+        self.reader = _KeyframeReader(stream.codec_context.name, stream.codec_context.extradata)
+        self.pts: list[int] = []
+        self.sizes: list[int] = []
+        self.keys: list[tuple[int, bool]] = []
+        self.last_duration = 0
+        self.discarded = 0
+        self.corrupt = 0
+
+    def take(self, packet: Any) -> None:
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None:
+            return
+        if packet.is_discard:
+            self.discarded += 1
+            return
+        self.corrupt += packet.size if packet.is_corrupt else 0
+        if packet.is_keyframe:
+            self.keys.append((len(self.pts), self.reader.idr(bytes(packet))))
+        if not self.pts or time >= max(self.pts[-16:]):
+            self.last_duration = packet.duration or 0
+        self.pts.append(time)
+        self.sizes.append(packet.size)
+
+
+class _Audio:
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.end = 0
+        self.gap = 0
+        self.bytes = 0
+
+    def take(self, packet: Any) -> None:
+        if packet.pts is None:
+            return
+        if self.first is None:
+            self.first = packet.pts
+        else:
+            self.gap = max(self.gap, packet.pts - self.end)
+        self.end = max(self.end, packet.pts + (packet.duration or 0))
+        self.bytes += packet.size
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """Packets until the end or the first unreadable place: what comes before it is still a film."""
+    try:
+        for packet in container.demux():
+            if packet.dts is not None or packet.pts is not None:
+                yield packet
+    except (av.error.FFmpegError, EOFError):
+        return
+
+
+def _from_packets(facts: Json, container: Any) -> None:
+    videos = {stream.index: _Video(stream) for stream in container.streams.video}
+    audios = {stream.index: _Audio() for stream in container.streams.audio}
+    bases = {stream.index: stream.time_base for stream in container.streams}
+    for packet in _packets(container):
+        number = packet.stream_index
+        if number in videos:
+            videos[number].take(packet)
+        elif number in audios:
+            audios[number].take(packet)
+    for number, video in videos.items():
+        stream = facts["streams"][number]
+        stream["index_table"] = _index(
+            video.pts, video.sizes, video.keys, video.last_duration, video.corrupt
+        )
+        stream["open_edits"] = video.discarded > 0
+        stream["foreign_sets"] = video.reader.foreign_sets
+    for number, audio in audios.items():
+        if audio.first is None:
+            facts["streams"][number]["empty"] = True
+            continue
+        base = bases[number]
+        facts["streams"][number] |= {
+            "start": str(audio.first * base),
+            "end": str(audio.end * base),
+            "gap": str(audio.gap * base),
+        }
+
+
+# --- the ends of a large file ------------------------------------------------------------------
+
+
+def _from_ends(facts: Json, container: Any) -> None:
+    """The last packets' times: a cut-off file ends where its packets end, not where it says."""
+    duration = container.duration
+    if duration is None:
+        return
+    target = (container.start_time or 0) + duration - TAIL_S * av.time_base
+    try:
+        container.seek(max(0, target))
+    except av.error.FFmpegError:
+        return
+    ends: dict[int, Fraction] = {}
+    for packet in _packets(container):
+        if packet.pts is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            ends[packet.stream_index] = max(end, ends.get(packet.stream_index, end))
+    for number, end in ends.items():
+        if number < len(facts["streams"]):
+            facts["streams"][number]["end"] = str(end)
+
+
+# --- the sample tables of a large MP4 ------------------------------------------------------------
+
+
+def _mp4_tables(path: str, size: int) -> tuple[TrackTable, ...]:
+    """The tracks of a large progressive MP4, in FFmpeg's stream order; none for anything else."""
+    if size <= INDEX_ABOVE_BYTES:
+        return ()
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # a launched program with few imports
+            moov = read_moov(file)
+            movie = None if moov is None else read_movie(moov)
+    except (MediaError, OSError):
+        return ()
+    return () if movie is None or movie.fragmented else movie.tracks
+
+
+def _from_tables(
+    facts: Json, streams: list[Any], tracks: tuple[TrackTable, ...], path: str, size: int
+) -> None:
+    with open(path, "rb") as file:  # noqa: PTH123  # a launched program with few imports
+        for number, track in enumerate(tracks[: len(streams)]):
+            stream = streams[number]
+            try:
+                if stream.type == "video" and track.handler == "vide":
+                    facts["streams"][number] |= _video_track(track, stream, file, size)
+                elif stream.type == "audio" and track.handler == "soun":
+                    facts["streams"][number] |= _audio_track(track, stream)
+            except MediaError as error:
+                # A table that contradicts itself: the header's word stays, and nothing is copied.
+                facts["streams"][number]["table_error"] = error.message
+
+
+def _video_track(track: TrackTable, stream: Any, file: BinaryIO, size: int) -> Json:
+    samples = track.samples()
+    shift = track.shift_ticks
+    whole = _whole_samples(samples, size)
+    reader = _KeyframeReader(stream.codec_context.name, stream.codec_context.extradata)
+
+    def idr(position: int) -> bool:
+        file.seek(samples.offsets[position])
+        return reader.idr(file.read(min(samples.sizes[position], KEYFRAME_HEAD_BYTES)))
+
+    offset = round(shift or 0)
+    pts = [time + offset for time in samples.pts[:whole]]
+    keys = [(position, idr(position)) for position in samples.sync if position < whole]
+    last = max(range(whole), key=pts.__getitem__, default=0)
+    following = samples.dts[last + 1] if last + 1 < len(samples.dts) else samples.end_dts
+    last_duration = following - samples.dts[last] if whole else 0
+    index = _index(pts, list(samples.sizes[:whole]), keys, last_duration, 0)
+    if index is not None:
+        index["damaged"] = sum(samples.sizes[whole:])
+    return {
+        "index_table": index,
+        "open_edits": shift is None or shift != offset or _cuts_pictures(track, pts, index),
+        "foreign_sets": reader.foreign_sets,
+    }
+
+
+def _whole_samples(samples: Samples, size: int) -> int:
+    """How many samples, from the first, lie whole inside the file."""
+    ends = map(operator.add, samples.offsets, samples.sizes)
+    return next((n for n, end in enumerate(ends) if end > size), len(samples.offsets))
+
+
+def _cuts_pictures(track: TrackTable, pts: list[int], index: Json | None) -> bool:
+    """Whether the edit list hides pictures at the start or leaves some out at the end."""
+    if index is None or min(pts) < 0:
+        return True
+    shown = [edit for edit in track.edits if edit.media_ticks >= 0]
+    if not shown or shown[0].duration_ticks == 0:
+        return False
+    empty = sum(edit.duration_ticks for edit in track.edits if edit.media_ticks < 0)
+    end_s = Fraction(shown[0].duration_ticks + empty, track.movie_timescale)
+    last_shown_s = Fraction(max(pts), track.timescale)
+    return last_shown_s >= end_s
+
+
+def _audio_track(track: TrackTable, stream: Any) -> Json:
+    samples = track.samples()
+    if not samples.pts:
+        return {"empty": True}
+    offset = track.shift_ticks or Fraction(0)
+    base = Fraction(1, track.timescale)
+    steps = map(operator.sub, samples.dts[1:], samples.dts[:-1])
+    frame = stream.codec_context.frame_size or 0
+    # A table has no holes but long frames: what exceeds a frame is one.
+    longest = max(steps, default=0)
+    return {
+        "start": str((samples.pts[0] + offset) * base),
+        "end": str((samples.end_dts + offset) * base),
+        "gap": str(max(0, longest - frame) * base if frame else Fraction(0)),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        answer = main(sys.argv[1])
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        log = getattr(error, "log", None)
+        said = f"{log[2]}".strip() if log else str(error)
+        answer = {"error": said, "kind": type(error).__name__}
+    json.dump(answer, sys.stdout)

@@ -1,0 +1,460 @@
+"""Runs one step of a plan: starts FFmpeg, takes what its pipes say, leaves finished files.
+
+`run_step` is a function of (plan, step id, source, folder): it may run in any process, on any
+machine, in any order that `needs` allows, and leaves the same bytes. What it leaves in `folder` is
+the step's share of the output tree and, written last, `.telecine/steps/<step id>.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from telecine.engine import argv
+from telecine.engine.disk import working_folder, write_whole
+from telecine.engine.encoders import AAC_FRAME_SAMPLES
+from telecine.engine.errors import StepFailed
+from telecine.engine.plan import WORK, Chunk, FileOutput, Plan, Step
+from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
+from telecine.engine.segments import (
+    INIT_NAME,
+    AudioSegments,
+    Made,
+    OnSegment,
+    VideoSegments,
+    segment_name,
+)
+from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.tools import Tools
+
+STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
+
+# Seconds of the step's own span that are done.
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    path: str  # relative to DIR
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a finished step left behind, and what it cost."""
+
+    step: str
+    plan_id: str
+    made: tuple[Made, ...]
+    files: tuple[MadeFile, ...]
+    cpu_s: float
+    wall_s: float
+    peak_rss_bytes: int
+    warnings: tuple[str, ...]
+
+
+def result_path(folder: Path, step_id: str) -> Path:
+    return folder / WORK / "steps" / f"{step_id}.json"
+
+
+def finished_step(plan: Plan, step_id: str, folder: Path) -> StepResult | None:
+    """The result of a step that this plan finished in `folder` before, with all its files there."""
+    try:
+        result = from_plain(StepResult, json.loads(result_path(folder, step_id).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    if result.plan_id != plan.id:
+        return None
+    return result if _all_there(plan, result, folder) else None
+
+
+def _all_there(plan: Plan, result: StepResult, folder: Path) -> bool:
+    for made in result.made:
+        home = folder / rendition_folder(plan, made.rendition)
+        wanted = [(segment_name(s.number), s.size_bytes) for s in made.segments]
+        if not (home / INIT_NAME).is_file() or not _sizes_match(home, wanted):
+            return False
+    return _sizes_match(folder, [(file.path, file.size_bytes) for file in result.files])
+
+
+def _sizes_match(home: Path, wanted: Sequence[tuple[str, int]]) -> bool:
+    try:
+        return all((home / name).stat().st_size == size for name, size in wanted)
+    except OSError:
+        return False
+
+
+def rendition_folder(plan: Plan, name: str) -> str:
+    if plan.audio_rendition is not None and name == plan.audio_rendition.name:
+        return plan.audio_rendition.folder
+    return plan.rendition(name).folder
+
+
+def _unheard(*_: object) -> None:
+    """Nobody listens."""
+
+
+def run_step(
+    plan: Plan,
+    step_id: str,
+    source: Path,
+    folder: Path,
+    *,
+    tools: Tools,
+    on_segment: OnSegment = _unheard,
+    on_progress: OnProgress = _unheard,
+    cancel: Cancel | None = None,
+) -> StepResult:
+    """Run one step whose `needs` lie in `folder`. Blocks until it is done.
+
+    `on_segment` hears of each segment once it is whole on disk. Raises `UsageError`
+    (`step_unknown`), `StepFailed` and `Interrupted`; finished segments stay on disk then, nothing
+    half-written does, and the step may simply run again.
+    """
+    step = plan.step(step_id)
+    work = _Work(plan, step, source.resolve(), folder.resolve(), tools, cancel, on_progress)
+    started = time.monotonic()
+    made: tuple[Made, ...] = ()
+    files: tuple[MadeFile, ...] = ()
+    match step.kind:
+        case "encode":
+            made = _encode(work, on_segment)
+        case "video-copy":
+            made = _copy_video(work, on_segment)
+        case "audio":
+            made, files = _audio(work, on_segment)
+        case "poster":
+            files = _poster(work)
+        case "mp4":
+            files = _mp4(work)
+    result = StepResult(
+        step=step.id,
+        plan_id=plan.id,
+        made=made,
+        files=files,
+        cpu_s=round(work.cpu_s, 3),
+        wall_s=round(time.monotonic() - started, 3),
+        peak_rss_bytes=work.peak_rss_bytes,
+        warnings=tuple(work.warnings),
+    )
+    write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
+    return result
+
+
+class _Work:
+    """One step while it runs: what it works on and what it has cost."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        step: Step,
+        source: Path,
+        folder: Path,
+        tools: Tools,
+        cancel: Cancel | None,
+        on_progress: OnProgress,
+    ) -> None:
+        self.plan = plan
+        self.step = step
+        self.source = source
+        self.folder = folder
+        self.tools = tools
+        self.cpu_s = 0.0
+        self.peak_rss_bytes = 0
+        self.warnings: list[str] = []
+        self._cancel = cancel
+        self._on_progress = on_progress
+
+    def ffmpeg(
+        self,
+        command: list[str],
+        sinks: dict[int, Callable[[bytes], object]],
+        *,
+        limits: Limits,
+        read: tuple[Path, ...],
+        write: Path | None = None,
+        code: str = "encode_failed",
+    ) -> Finished:
+        """Run FFmpeg to its end. Raises `StepFailed` with what it said last unless it succeeded."""
+        progress = _ProgressReader(self._on_progress)
+        finished = run(
+            command,
+            sandbox=self.tools.sandbox,
+            limits=limits,
+            access=Access(read=read, write=write),
+            sinks={argv.PROGRESS_FD: progress.feed, **sinks},
+            cancel=self._cancel,
+        )
+        self.cpu_s += finished.cpu_s
+        self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
+        if finished.limit is not None:
+            raise StepFailed(
+                f"step {self.step.id}: FFmpeg reached its {finished.limit} limit",
+                code=f"limit_{finished.limit}",
+                argv=command,
+                log_tail=finished.log_tail,
+                retryable=finished.limit in ("wall", "stall"),
+            )
+        if finished.returncode != 0:
+            raise StepFailed(
+                f"step {self.step.id}: FFmpeg ended with {finished.returncode}",
+                code=code,
+                argv=command,
+                log_tail=finished.log_tail,
+                retryable=finished.signal is not None,
+            )
+        return finished
+
+
+class _ProgressReader:
+    """FFmpeg's `-progress` lines. Raises `StepFailed` (`stalled`) when time and frames stand still,
+    which a limit on silence cannot see, since these lines keep coming."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._rest = b""
+        self._state: tuple[bytes, ...] = ()
+        self._moved = time.monotonic()
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        values = dict(line.split(b"=", 1) for line in lines if b"=" in line)
+        state = tuple(values.get(key, b"") for key in (b"frame", b"out_time_us", b"total_size"))
+        if state != self._state:
+            self._state = state
+            self._moved = time.monotonic()
+        elif time.monotonic() - self._moved > STALL_S:
+            raise StepFailed(
+                f"FFmpeg made no frame for {STALL_S:.0f} s", code="stalled", retryable=True
+            )
+        done = values.get(b"out_time_us", b"")
+        if done.isdigit():
+            self._on_progress(int(done) / 1_000_000)
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+def _writers(work: _Work, first: int, end: int, on_segment: OnSegment) -> list[VideoSegments]:
+    """A writer for each rendition of the step, highest first, as `argv` maps them."""
+    plan = work.plan
+    renditions = [plan.rendition(name) for name in work.step.renditions]
+    return [
+        VideoSegments(
+            rendition.name,
+            work.folder / rendition.folder,
+            boundaries=plan.timeline.boundaries,
+            first=first,
+            end=end,
+            edit_offset_ticks=rendition.edit_offset_ticks,
+            # Under a copied rung the source's own frames count, and a damaged one may be lost.
+            frames=plan.timeline.frames if plan.timeline.constant else None,
+            on_segment=on_segment,
+        )
+        for rendition in renditions
+    ]
+
+
+def _sinks(
+    writers: Sequence[VideoSegments | AudioSegments],
+) -> dict[int, Callable[[bytes], object]]:
+    return {argv.FIRST_OUTPUT_FD + n: writer.feed for n, writer in enumerate(writers)}
+
+
+def _picture_limits(plan: Plan, rungs: int, span_s: Fraction) -> Limits:
+    assert plan.video is not None
+    return limits_for(plan.video.width * plan.video.height, rungs, span_s)
+
+
+def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
+    plan = work.plan
+    assert work.step.chunk is not None
+    chunk = plan.chunks[work.step.chunk]
+    writers = _writers(work, chunk.first, chunk.end, on_segment)
+    renditions = [plan.rendition(name) for name in work.step.renditions]
+    # The first chunk starts where the file starts and needs no seek: it reads the source itself,
+    # so that the first picture does not wait for a copy of everything.
+    needs_copy = plan.working_copy and chunk.first > 0
+    source = _working_copy(work) if needs_copy else work.source
+    command = argv.encode_chunk(
+        work.tools.ffmpeg, plan, chunk, renditions, source, working_copy=needs_copy
+    )
+    span_s = plan.timeline.time_s(chunk.end) - plan.timeline.time_s(chunk.first)
+    work.ffmpeg(
+        command,
+        _sinks(writers),
+        limits=_picture_limits(plan, len(writers), span_s + 60),
+        read=(source,),
+    )
+    made = tuple(writer.finish() for writer in writers)
+    _compare_counts(work, chunk, made)
+    return made
+
+
+def _compare_counts(work: _Work, chunk: Chunk, made: tuple[Made, ...]) -> None:
+    planned = sum(work.plan.timeline.frames[chunk.first : chunk.end])
+    for rendition in made:
+        count = sum(segment.frames for segment in rendition.segments)
+        if count != planned:
+            work.warnings.append(
+                f"{rendition.rendition}: {planned - count} of {planned} pictures between "
+                f"{float(work.plan.timeline.time_s(chunk.first)):.1f} s and "
+                f"{float(work.plan.timeline.time_s(chunk.end)):.1f} s do not decode"
+            )
+
+
+def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
+    plan = work.plan
+    writers = _writers(work, 0, plan.timeline.segments, on_segment)
+    work.ffmpeg(
+        argv.copy_video(work.tools.ffmpeg, plan, work.source),
+        _sinks(writers),
+        limits=_picture_limits(plan, 0, plan.timeline.duration_s),
+        read=(work.source,),
+        code="copy_failed",
+    )
+    return tuple(writer.finish() for writer in writers)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with its process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _working_copy(work: _Work) -> Path:
+    """The source's pictures in a container that seeks exactly; made once a folder."""
+    copy = work.folder / WORK / "working.mkv"
+    with _locked(copy.with_suffix(".lock")):
+        if copy.is_file():
+            return copy
+        with working_folder(work.folder / WORK, "copy") as scratch:
+            output = scratch / "working.mkv"
+            work.ffmpeg(
+                argv.working_copy(work.tools.ffmpeg, work.plan, work.source, output),
+                {},
+                limits=_picture_limits(work.plan, 0, work.plan.timeline.duration_s),
+                read=(work.source,),
+                write=scratch,
+                code="copy_failed",
+            )
+            output.replace(copy)
+    return copy
+
+
+# --- sound -------------------------------------------------------------------------------------
+
+
+def _audio(work: _Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[MadeFile, ...]]:
+    plan = work.plan
+    writers = [_audio_writer(work, on_segment)] if plan.audio_rendition is not None else []
+    files = argv.audio_files(plan)
+    limits = limits_for(0, 1 + len(files), plan.source.duration_s)
+    with working_folder(work.folder / WORK, "audio") as scratch:
+        work.ffmpeg(
+            argv.audio(work.tools.ffmpeg, plan, work.source, scratch),
+            _sinks(writers),
+            limits=limits,
+            read=(work.source,),
+            write=scratch if files else None,
+        )
+        made = tuple(writer.finish() for writer in writers)
+        return made, _put(work, scratch, [file.path for file in files])
+
+
+def _audio_writer(work: _Work, on_segment: OnSegment) -> AudioSegments:
+    plan = work.plan
+    rendition = plan.audio_rendition
+    assert rendition is not None
+    assert plan.audio is not None
+    if rendition.mode == "copy":
+        assert plan.audio.start_s is not None
+        offset_s = plan.audio.start_s - plan.timeline.origin_s
+        start = round(offset_s * rendition.sample_rate)
+    else:
+        start = -AAC_FRAME_SAMPLES  # the encoder's priming frame stands before the first sound
+    return AudioSegments(
+        rendition.name,
+        work.folder / rendition.folder,
+        boundaries_s=_sound_boundaries(plan),
+        sample_rate=rendition.sample_rate,
+        frame_samples=AAC_FRAME_SAMPLES,
+        start=start,
+        on_segment=on_segment,
+    )
+
+
+def _sound_boundaries(plan: Plan) -> list[Fraction]:
+    """The picture's boundaries, so that a player fetches both together."""
+    return [plan.timeline.time_s(n) for n in range(plan.timeline.segments + 1)]
+
+
+def _put(work: _Work, scratch: Path, names: Sequence[str]) -> tuple[MadeFile, ...]:
+    """Finished files from the working folder to their places in DIR."""
+    files = []
+    for name in names:
+        path = scratch / name
+        if not path.is_file() or path.stat().st_size == 0:
+            raise StepFailed(f"step {work.step.id}: {name} is empty", code="empty_output")
+        path.replace(work.folder / name)
+        files.append(MadeFile(name, (work.folder / name).stat().st_size))
+    return tuple(files)
+
+
+# --- files of their own ---------------------------------------------------------------------------
+
+
+def _poster(work: _Work) -> tuple[MadeFile, ...]:
+    plan = work.plan
+    data = b""
+    for time_s in dict.fromkeys((plan.poster_time_s, Fraction(0))):
+        parts: list[bytes] = []
+        command = argv.poster(work.tools.ffmpeg, plan, work.source, time_s=time_s)
+        limits = replace(_picture_limits(plan, 1, Fraction(60)), wall_s=120.0)
+        work.ffmpeg(
+            command, {argv.FIRST_OUTPUT_FD: parts.append}, limits=limits, read=(work.source,)
+        )
+        data = b"".join(parts)
+        if data:
+            break
+    assert work.step.output is not None
+    if not data:
+        raise StepFailed("no picture for the poster", code="empty_output")
+    write_whole(work.folder / work.step.output, data)
+    return (MadeFile(work.step.output, len(data)),)
+
+
+def _mp4(work: _Work) -> tuple[MadeFile, ...]:
+    plan = work.plan
+    assert work.step.output is not None
+    output: FileOutput = next(f for f in plan.files if f.path == work.step.output)
+    assert output.rendition is not None
+    with working_folder(work.folder / WORK, "mp4") as scratch:
+        video = _whole_track(work, output.rendition, scratch / "video.mp4")
+        sound = None
+        if plan.audio_rendition is not None:
+            sound = _whole_track(work, plan.audio_rendition.name, scratch / "sound.mp4")
+        command = argv.join_mp4(work.tools.ffmpeg, video, sound, scratch / output.path)
+        limits = limits_for(0, 1, plan.timeline.duration_s)
+        work.ffmpeg(command, {}, limits=limits, read=(), write=scratch, code="join_failed")
+        return _put(work, scratch, [output.path])
+
+
+def _whole_track(work: _Work, rendition: str, path: Path) -> Path:
+    """Init segment and all segments of a rendition as one fragmented file."""
+    home = work.folder / rendition_folder(work.plan, rendition)
+    with path.open("wb") as whole:
+        for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole, 1 << 20)
+    return path

@@ -1,0 +1,144 @@
+"""Pure: FFmpeg filter graphs, built from typed numbers of the plan and nothing else.
+
+No text of a user or a file ever reaches a graph: `movie=` or `drawtext=textfile=` would read any
+file that the process may read (DESIGN section 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from telecine.engine.ladder import Size
+from telecine.engine.media import Color
+from telecine.engine.plan import Chunk, Plan
+
+# The chunk's own frames are trimmed on the global grid, so what is decoded before them only has to
+# be enough: a frame to hold in variable-rate sources, fields for bwdif, leading pictures of open
+# GOPs. Decoding starts at the keyframe before this point.
+PREROLL_S = Fraction(2)
+
+
+def chunk_graph(
+    plan: Plan, chunk: Chunk, sizes: Sequence[Size], *, origin_ticks: int, stream_index: int
+) -> str:
+    """Decode → frames of this chunk → every rung, each scaled from the one above.
+
+    Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … highest first. `origin_ticks` is presentation
+    0 in the input stream's own time base.
+    """
+    start, end = plan.timeline.boundaries[chunk.first], plan.timeline.boundaries[chunk.end]
+    head = [f"setpts=PTS-{origin_ticks}"]
+    if plan.timeline.constant:
+        if plan.deinterlace:
+            head.append(deinterlace())
+        head.extend(_constant_rate(plan, start, end))
+    else:
+        # The source's own frame times are kept: ticks are the same, only the span is cut out.
+        head.append(f"trim=start_pts={start}:end_pts={end}")
+        head.append(f"setpts=PTS-{start}")
+    head.extend(picture(plan, sizes[0]))
+    return f"[0:{stream_index}]" + ",".join(head) + _cascade(sizes)
+
+
+def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
+    """Onto the grid k / rate, then exactly the frames [start, end) of it, counted from 0.
+
+    `fps` has a time base of one frame, so that cutting is by whole numbers and a join cannot lose
+    or double a frame; the grid is global, since presentation 0 was made 0 before.
+    """
+    frame_ticks = plan.timeline.frame_ticks
+    rate = plan.timeline.rate
+    first, last = start // frame_ticks, end // frame_ticks
+    # From presentation 0 on, also where the first picture comes later: it is shown early.
+    opening = ":start_time=0" if first == 0 else ""
+    return [
+        f"fps={rate.numerator}/{rate.denominator}{opening}",
+        # A source that ends or breaks early has its last picture held: lengths stay as planned.
+        "tpad=stop=-1:stop_mode=clone",
+        f"trim=start_pts={first}:end_pts={last}",
+        f"setpts=PTS-{first}",
+    ]
+
+
+def deinterlace() -> str:
+    """One picture a field (Apple 1.15: 30i → 60p). Frames flagged progressive pass untouched."""
+    return "bwdif=mode=send_field:parity=auto:deint=interlaced"
+
+
+def picture(plan: Plan, size: Size) -> list[str]:
+    """Square pixels of `size`, 8-bit 4:2:0, SDR, video range."""
+    assert plan.video is not None
+    chain = [_scale(size, plan.video.color, plan.video.pix_fmt), "setsar=1"]
+    if plan.tone_map:
+        chain.extend(tone_map(plan.video.color))
+    chain.append("format=yuv420p")
+    return chain
+
+
+def _scale(size: Size, color: Color, pix_fmt: str | None) -> str:
+    scale = f"scale={size.width}:{size.height}:flags=bicubic"
+    if color.hdr:
+        return scale
+    if pix_fmt is not None and pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "pal8")):
+        # swscale turns RGB into BT.601 unless told; HD players assume BT.709.
+        return f"{scale}:out_color_matrix=bt709:out_range=tv"
+    return f"{scale}:out_range=tv"
+
+
+def tone_map(color: Color) -> list[str]:
+    """PQ or HLG → BT.709 SDR: to linear light, gamut, Hable's curve, back (DESIGN section 5).
+
+    Input properties are stated, since zscale refuses to guess and streams often omit them.
+    """
+    transfer = color.transfer or "smpte2084"
+    primaries = color.primaries or "bt2020"
+    matrix = color.matrix or "bt2020nc"
+    source_range = "full" if color.range == "pc" else "limited"
+    return [
+        f"zscale=tin={transfer}:pin={primaries}:min={matrix}:rin={source_range}:t=linear:npl=100",
+        "format=gbrpf32le",
+        "zscale=p=bt709",
+        "tonemap=hable:desat=0",
+        "zscale=t=bt709:m=bt709:r=limited",
+    ]
+
+
+def _cascade(sizes: Sequence[Size]) -> str:
+    """`,split…` so that each rung is scaled from the one above: a third of the scaling work of
+    scaling each from the source (DESIGN section 6)."""
+    if len(sizes) == 1:
+        return "[v0]"
+    parts = [",split=2[v0][c1]"]
+    for n, size in enumerate(sizes[1:], start=1):
+        scaled = f"[c{n}]scale={size.width}:{size.height}:flags=bicubic,setsar=1"
+        last = n == len(sizes) - 1
+        parts.append(f"{scaled}[v{n}]" if last else f"{scaled},split=2[v{n}][c{n + 1}]")
+    return ";".join(parts)
+
+
+def stream_audio(plan: Plan, *, origin_samples: int) -> str:
+    """48 kHz stereo on the timeline: holes and a late start filled with silence, padded to the
+    picture's end, so that sound and picture have the same duration (Apple 8.3)."""
+    chain = [
+        f"asetpts=PTS-{origin_samples}",
+        "aresample=48000:async=1:first_pts=0",
+        "aformat=sample_fmts=fltp:channel_layouts=stereo",
+    ]
+    if plan.video is not None:
+        chain.append(f"apad=whole_dur={_seconds(plan.timeline.duration_s)}")
+    return ",".join(chain)
+
+
+def _seconds(time_s: Fraction) -> str:
+    return f"{float(time_s):.6f}"
+
+
+def poster(plan: Plan, size: Size) -> str:
+    """The most typical of the first frames found, upright and in SDR."""
+    chain = ["thumbnail=n=24", *picture(plan, size)]
+    if plan.deinterlace:
+        chain.insert(0, "bwdif=mode=send_frame:parity=auto:deint=interlaced")
+    # JPEG is full range by its standard (JFIF); the picture chain made video range.
+    chain[-1] = "scale=in_range=tv:out_range=pc,format=yuvj420p"
+    return ",".join(chain)

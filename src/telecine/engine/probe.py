@@ -1,0 +1,550 @@
+"""file → MediaInfo. The container's word from PyAV, the truth from the first decoded pictures.
+
+Two kinds of children, all in the sandbox: `demux` (PyAV, reads tables and packets) and FFmpeg (a
+few frames of each stream, decoded by the decoder that will do the work). PyAV carries another
+FFmpeg than ours: what it says is a hint, and a stream counts only when it decodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from telecine.engine import argv
+from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.media import (
+    AudioStream,
+    Color,
+    FieldOrder,
+    Fingerprint,
+    FrameIndex,
+    Keyframe,
+    MediaInfo,
+    OtherKind,
+    OtherStream,
+    VideoStream,
+)
+from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
+from telecine.engine.sandbox import MAX_PIXELS
+from telecine.engine.tools import Tools
+
+# A refusal comes within 10 s and 1 GB, whatever the file claims: each child gets its share of both.
+DEMUX_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
+CHECK_WALL_S = 6.0
+CHECK_FRAMES = 8
+CHECKED_STREAMS = 4  # of a kind; more are reported and not decoded
+
+SAMPLE_BYTES = 1 << 20
+
+# "-ss before -i" is exact in these and in no other (DESIGN section 6).
+_EXACT_SEEK = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+# Codecs that carry interlaced pictures without saying so: measured, where the size suggests it.
+_SILENT_CODECS = ("mjpeg", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "v210", "dvvideo", "ffv1")
+_INTERLACED_HEIGHTS = (480, 486, 576, 1080)
+
+
+def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaInfo:
+    """What `source` is. Reads the file, writes nothing.
+
+    Raises `InputRefused` with one of: `source_missing`, `empty_file`, `not_media`,
+    `format_refused`, `no_streams`, `too_many_pixels`, `no_decodable_frame`, `probe_limit`; and
+    `Interrupted`.
+    """
+    source = _readable(source)
+    fingerprint = _fingerprint(source)
+    facts = _demux(source, tools, cancel)
+    streams = [stream for stream in facts["streams"] if not stream["cover"]]
+    videos = [s for s in streams if (s["type"] == "video" and s["codec"] is not None) or _vvc(s)]
+    audios = [s for s in streams if s["type"] == "audio" and not s.get("empty")]
+    _refuse_sizes(videos)
+    warnings: list[str] = []
+
+    def check_video(facts: dict[str, Any]) -> VideoStream | None:
+        return _check_video(source, tools, facts, cancel)
+
+    def check_audio(facts: dict[str, Any]) -> AudioStream | None:
+        return _check_audio(source, tools, facts, cancel)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:  # children run side by side
+        seen = list(pool.map(check_video, videos[:CHECKED_STREAMS]))
+        heard = list(pool.map(check_audio, audios[:CHECKED_STREAMS]))
+    video = tuple(v for v in seen if v is not None)
+    audio = tuple(a for a in heard if a is not None)
+    if videos and not video:
+        raise InputRefused(
+            f"no frame can be decoded: {videos[0]['codec']} video without a usable picture",
+            code="no_decodable_frame",
+        )
+    if not video and not audio:
+        raise InputRefused(
+            "no audio or video stream that can be decoded" if streams else "no streams in the file",
+            code="no_decodable_frame" if audios else "no_streams",
+        )
+    warnings.extend(_warnings(facts, videos, audios, video, audio))
+    return _media_info(facts, fingerprint, video, audio, tuple(warnings))
+
+
+def _vvc(stream: dict[str, Any]) -> bool:
+    """PyAV may not know a decoder that our FFmpeg has: the decode decides."""
+    return stream["type"] == "video" and bool(stream.get("width"))
+
+
+# --- the file ----------------------------------------------------------------------------------
+
+
+def _readable(source: Path) -> Path:
+    try:
+        resolved = source.resolve(strict=True)
+        if not resolved.is_file():
+            raise InputRefused(f"not a file: {source}", code="source_missing")
+        with resolved.open("rb") as file:
+            if not file.read(1):
+                raise InputRefused("the file is empty (0 bytes)", code="empty_file")
+    except OSError as error:
+        raise InputRefused(
+            f"cannot read {source}: {error.strerror}", code="source_missing"
+        ) from error
+    return resolved
+
+
+def _fingerprint(source: Path) -> Fingerprint:
+    digest = hashlib.sha256()
+    with source.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        digest.update(file.read(SAMPLE_BYTES))
+        file.seek(max(0, size - SAMPLE_BYTES))
+        digest.update(file.read(SAMPLE_BYTES))
+    digest.update(str(size).encode())
+    return Fingerprint(size, digest.hexdigest())
+
+
+# --- the container's word ------------------------------------------------------------------------
+
+
+def _demux(source: Path, tools: Tools, cancel: Cancel | None) -> dict[str, Any]:
+    said: list[bytes] = []
+    finished = run(
+        [sys.executable, "-I", "-m", "telecine.engine.demux", str(source)],
+        sandbox=tools.sandbox,
+        limits=DEMUX_LIMITS,
+        access=Access(read=(source,)),
+        sinks={1: said.append},
+        cancel=cancel,
+    )
+    if finished.limit is not None:
+        raise InputRefused(
+            f"reading the container took more than its {finished.limit} limit", code="probe_limit"
+        )
+    if finished.returncode != 0:
+        raise _crashed("the container reader", finished)
+    facts: dict[str, Any] = json.loads(b"".join(said))
+    if "error" in facts:
+        raise _refusal(facts)
+    if not facts["streams"]:
+        raise InputRefused("no streams in the file", code="no_streams")
+    return facts
+
+
+def _refusal(facts: dict[str, Any]) -> InputRefused:
+    """A demuxer that is not allowed answers "invalid argument", no demuxer "invalid data"."""
+    if facts["kind"] == "ValueError" or facts["kind"] == "ArgumentError":
+        return InputRefused(
+            "not a video or audio file: a still picture, a playlist or a document",
+            code="format_refused",
+        )
+    return InputRefused(
+        "not media: no video or audio container is recognised, or it is damaged beyond reading",
+        code="not_media",
+    )
+
+
+def _crashed(what: str, finished: Finished) -> StepFailed | InputRefused:
+    if finished.signal is not None:
+        # A hostile or broken file ended the reader, not the machine: that is the file's refusal.
+        return InputRefused(
+            f"{what} was ended by signal {finished.signal} on this file", code="not_media"
+        )
+    return StepFailed(f"{what} failed", code="probe_failed", log_tail=finished.log_tail)
+
+
+def _refuse_sizes(videos: list[dict[str, Any]]) -> None:
+    for facts in videos:
+        if facts.get("width", 0) * facts.get("height", 0) > MAX_PIXELS:
+            raise InputRefused(
+                f"too many pixels: {facts['width']}×{facts['height']}, "
+                f"at most {MAX_PIXELS / 1e6:.0f} million",
+                code="too_many_pixels",
+            )
+
+
+# --- the decoder's word --------------------------------------------------------------------------
+
+_FRAME = re.compile(
+    r"Parsed_showinfo.* n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) .*?duration: *(?P<duration>\d+).*? "
+    r"fmt:(?P<fmt>\S+) .*?sar:(?P<sar>\d+/\d+) s:(?P<w>\d+)x(?P<h>\d+) i:(?P<field>[PTB])"
+)
+_BASE = re.compile(r"Parsed_showinfo.* config in time_base: (\d+/\d+)")
+_COLOR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
+_MATRIX = re.compile(r"Display Matrix: rotation of (-?[\d.]+|nan) degrees")
+_STREAM = re.compile(r"^ *Stream #0:(\d+)")
+_PIXELS = re.compile(r"(?i)picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel")
+_IDET = re.compile(
+    r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+) Undetermined: *(\d+)"
+)
+_HEARD = re.compile(r"Parsed_ashowinfo.* n:(\d+) ")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the first decoded pictures showed."""
+
+    pts: list[int]
+    base: Fraction | None = None
+    duration: int = 0
+    fmt: str = ""
+    sar: Fraction = Fraction(0)
+    width: int = 0
+    height: int = 0
+    fields: str = ""
+    color: Color | None = None
+    rotation: int = 0
+    turned: bool = False
+    too_large: bool = False
+    stream: int = -1
+
+    def line(self, text: str, index: int) -> None:
+        if stream := _STREAM.match(text):
+            self.stream = int(stream[1])
+        elif (matrix := _MATRIX.search(text)) and self.stream == index and not self.pts:
+            self.turned = True
+            self.rotation = 0 if matrix[1] == "nan" else round(-float(matrix[1]) / 90) * 90 % 360
+        elif base := _BASE.search(text):
+            self.base = Fraction(base[1])
+        elif frame := _FRAME.search(text):
+            self._frame(frame)
+        elif (color := _COLOR.search(text)) and self.color is None:
+            known = [None if word in ("unknown", "reserved") else word for word in color.groups()]
+            self.color = Color(known[0], known[2], known[3], known[1])
+        elif _PIXELS.search(text):
+            self.too_large = True
+
+    def _frame(self, frame: re.Match[str]) -> None:
+        if not self.fmt:
+            self.fmt = frame["fmt"]
+            self.width, self.height = int(frame["w"]), int(frame["h"])
+            numerator, denominator = map(int, frame["sar"].split("/"))
+            self.sar = Fraction(numerator, denominator) if denominator else Fraction(0)
+        self.duration = int(frame["duration"])
+        self.fields += frame["field"]
+        self.pts.append(0 if frame["pts"] == "NOPTS" else int(frame["pts"]))
+
+
+def _check_video(
+    source: Path, tools: Tools, facts: dict[str, Any], cancel: Cancel | None
+) -> VideoStream | None:
+    """The stream as it decodes; None when no picture comes out of it."""
+    seen = _Seen([])
+    index = facts["index"]
+    command = argv.decode_check(tools.ffmpeg, index, source, frames=CHECK_FRAMES)
+    _ask(command, source, tools, facts, cancel, lambda line: seen.line(line, index))
+    if seen.too_large and not seen.pts:
+        raise InputRefused(
+            f"too many pixels: at most {MAX_PIXELS / 1e6:.0f} million in a picture",
+            code="too_many_pixels",
+        )
+    if not seen.pts or seen.width == 0 or seen.height == 0:
+        return None
+    return _video_stream(facts, seen, _field_order(source, tools, facts, seen, cancel))
+
+
+def _ask(
+    command: list[str],
+    source: Path,
+    tools: Tools,
+    facts: dict[str, Any],
+    cancel: Cancel | None,
+    on_line: Callable[[str], object],
+) -> None:
+    """Run a check; a child that fails or runs into a limit has told what it could."""
+    pixels = facts.get("width", 0) * facts.get("height", 0)
+    limits = limits_for(pixels, 0, Fraction(10))
+    run(
+        command,
+        sandbox=tools.sandbox,
+        limits=Limits(
+            memory_bytes=limits.memory_bytes, cpu_s=30, wall_s=CHECK_WALL_S, stall_s=None
+        ),
+        access=Access(read=(source,)),
+        cancel=cancel,
+        on_line=on_line,
+    )
+
+
+def _field_order(
+    source: Path, tools: Tools, facts: dict[str, Any], seen: _Seen, cancel: Cancel | None
+) -> FieldOrder:
+    if "T" in seen.fields:
+        return "tff"
+    if "B" in seen.fields:
+        return "bff"
+    if facts["codec"] not in _SILENT_CODECS or facts.get("height") not in _INTERLACED_HEIGHTS:
+        return "progressive"
+    counts = [0, 0, 0, 0]
+
+    def listen(line: str) -> None:
+        if found := _IDET.search(line):
+            counts[:] = map(int, found.groups())
+
+    _ask(
+        argv.field_check(tools.ffmpeg, facts["index"], source), source, tools, facts, cancel, listen
+    )
+    top, bottom, progressive, _ = counts
+    if max(top, bottom) > progressive:
+        return "tff" if top >= bottom else "bff"
+    return "progressive"
+
+
+def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -> VideoStream:
+    base = Fraction(facts["time_base"])
+    table = _frame_index(facts.get("index_table"))
+    upright = seen.rotation in (0, 180)
+    width, height = (seen.width, seen.height) if upright else (seen.height, seen.width)
+    mean, variable = _rate(facts, seen, table, base, interlaced=field_order != "progressive")
+    start_s = _start(facts, seen, table, base)
+    end_s = _optional(facts.get("end"))
+    if table is not None:
+        end_s = table.end_ticks * base
+    elif end_s is None and facts["duration"] is not None and start_s is not None:
+        end_s = start_s + Fraction(facts["duration"])
+    return VideoStream(
+        index=facts["index"],
+        codec=facts["codec"] or "unknown",
+        codec_profile=facts["profile"],
+        level=facts["level"] if facts["level"] >= 0 else None,
+        pix_fmt=seen.fmt,
+        bit_depth=_bit_depth(seen.fmt),
+        width=width,
+        height=height,
+        sar=_sar(seen, facts),
+        rotation=seen.rotation,
+        mirrored=bool(facts.get("mirrored")) or (seen.turned and seen.rotation == 0),
+        field_order=field_order,
+        rate=mean,
+        nominal_rate=_optional(facts["base_rate"]),
+        variable_rate=variable,
+        time_base=base,
+        start_s=start_s,
+        end_s=end_s,
+        bitrate_bps=facts["bitrate"],
+        color=seen.color or Color(),
+        has_alpha=seen.fmt.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")),
+        default=facts["default"],
+        language=facts["language"],
+        parameter_sets=facts["parameter_sets"],
+        in_band_parameter_sets=bool(facts.get("foreign_sets")),
+        open_edits=bool(facts.get("open_edits")),
+        index_table=table,
+    )
+
+
+def _sar(seen: _Seen, facts: dict[str, Any]) -> Fraction:
+    """The decoded picture's word, else the container's; turned pictures have theirs turned."""
+    if seen.sar:
+        return seen.sar if seen.rotation in (0, 180) else 1 / seen.sar
+    return Fraction(facts["sar"]) or Fraction(1)
+
+
+def _start(
+    facts: dict[str, Any], seen: _Seen, table: FrameIndex | None, base: Fraction
+) -> Fraction | None:
+    """When the first picture that can be shown is shown."""
+    if table is None:
+        return seen.pts[0] * base if seen.base == base else _optional(facts["start"])
+    entered_inside = bool(table.keyframes) and table.keyframes[0].frame > 0
+    if entered_inside and seen.base == base:
+        return seen.pts[0] * base
+    return table.first_ticks * base
+
+
+def _rate(
+    facts: dict[str, Any],
+    seen: _Seen,
+    table: FrameIndex | None,
+    base: Fraction,
+    *,
+    interlaced: bool,
+) -> tuple[Fraction | None, bool]:
+    """(mean frames a second, whether they vary): from the frames themselves where they are known,
+    with the header's fraction where it says the same more exactly."""
+    stated = [r for r in (_optional(facts["base_rate"]), _optional(facts["average_rate"])) if r]
+    if table is None or table.frame_count < 2 or table.end_ticks <= table.first_ticks:
+        average = _optional(facts["average_rate"]) or (stated[0] if stated else None)
+        return average, False
+    mean = table.frame_count / ((table.end_ticks - table.first_ticks) * base)
+    variable = (table.max_gap_ticks - table.min_gap_ticks) * base > max(2 * base, Fraction(2, 1000))
+    if interlaced and seen.base and len(seen.pts) > 1 and seen.pts[-1] > seen.pts[0]:
+        # Packets may hold one field each: the decoded pictures tell how many frames there are.
+        shown = (len(seen.pts) - 1) / ((seen.pts[-1] - seen.pts[0]) * seen.base)
+        if mean / shown > Fraction(3, 2):
+            mean = mean / 2
+            variable = False
+    if not variable:
+        near = [rate for rate in stated if abs(rate / mean - 1) < Fraction(1, 200)]
+        mean = near[0] if near else mean
+    return mean, variable
+
+
+def _bit_depth(fmt: str) -> int:
+    found = re.search(r"p?(9|10|12|14|16)(?:le|be)$", fmt)
+    return int(found[1]) if found else 8
+
+
+def _frame_index(plain: dict[str, Any] | None) -> FrameIndex | None:
+    if plain is None:
+        return None
+    return FrameIndex(
+        frame_count=plain["count"],
+        first_ticks=plain["first"],
+        end_ticks=plain["end"],
+        min_gap_ticks=plain["min_gap"],
+        max_gap_ticks=plain["max_gap"],
+        reorder_ticks=plain["reorder"],
+        keyframes=tuple(Keyframe(*key) for key in plain["keyframes"]),
+        damaged_bytes=plain["damaged"],
+    )
+
+
+def _check_audio(
+    source: Path, tools: Tools, facts: dict[str, Any], cancel: Cancel | None
+) -> AudioStream | None:
+    heard: list[str] = []
+
+    def listen(line: str) -> None:
+        if found := _HEARD.search(line):
+            heard.append(found[1])
+
+    _ask(
+        argv.audio_check(tools.ffmpeg, facts["index"], source), source, tools, facts, cancel, listen
+    )
+    if not heard or not facts["sample_rate"]:
+        return None
+    start_s = _optional(facts["start"])
+    end_s = _optional(facts.get("end"))
+    if end_s is None and start_s is not None and facts["duration"] is not None:
+        end_s = start_s + Fraction(facts["duration"])
+    return AudioStream(
+        index=facts["index"],
+        codec=facts["codec"] or "unknown",
+        codec_profile=facts["profile"],
+        channels=facts["channels"],
+        channel_layout=facts["layout"],
+        sample_rate=facts["sample_rate"],
+        start_s=start_s,
+        end_s=end_s,
+        bitrate_bps=facts["bitrate"],
+        default=facts["default"],
+        language=facts["language"],
+        title=facts["title"],
+        gap_s=Fraction(facts.get("gap", 0)),
+        frame_samples=facts["frame_samples"],
+    )
+
+
+# --- put together ----------------------------------------------------------------------------
+
+
+def _optional(text: str | None) -> Fraction | None:
+    return None if text is None else Fraction(text)
+
+
+def _warnings(
+    facts: dict[str, Any],
+    videos: list[dict[str, Any]],
+    audios: list[dict[str, Any]],
+    video: tuple[VideoStream, ...],
+    audio: tuple[AudioStream, ...],
+) -> list[str]:
+    said = []
+    usable = {v.index for v in video} | {a.index for a in audio}
+    for kind, streams in (("video", videos), ("audio", audios)):
+        for stream in streams[:CHECKED_STREAMS]:
+            if stream["index"] not in usable:
+                said.append(f"{kind} stream {stream['index']} ({stream['codec']}) does not decode")
+        if len(streams) > CHECKED_STREAMS:
+            said.append(f"{len(streams)} {kind} streams: the first {CHECKED_STREAMS} were read")
+    for stream_facts in facts["streams"]:
+        if stream_facts.get("empty"):
+            said.append(f"audio stream {stream_facts['index']} is empty")
+    for picture in video:
+        if picture.index_table is not None and picture.index_table.damaged_bytes:
+            said.append(
+                f"the file is cut off: {picture.index_table.damaged_bytes} bytes of the picture "
+                "are missing"
+            )
+    return said
+
+
+def _media_info(
+    facts: dict[str, Any],
+    fingerprint: Fingerprint,
+    video: tuple[VideoStream, ...],
+    audio: tuple[AudioStream, ...],
+    warnings: tuple[str, ...],
+) -> MediaInfo:
+    stated_s = _optional(facts["duration"])
+    start_s = _optional(facts["start"]) or Fraction(0)
+    spans = [(v.start_s, v.end_s) for v in video] + [(a.start_s, a.end_s) for a in audio]
+    starts = [start for start, _ in spans if start is not None]
+    ends = [end for _, end in spans if end is not None]
+    if starts and ends:
+        start_s = min(starts)
+        duration_s = max(ends) - start_s
+    else:
+        duration_s = stated_s or Fraction(0)
+    if stated_s is not None and stated_s - duration_s > max(Fraction(1), duration_s / 20):
+        warnings = (
+            *warnings,
+            f"the file says {float(stated_s):.1f} s and holds {float(duration_s):.1f} s: "
+            "the rest is missing",
+        )
+    return MediaInfo(
+        container=facts["container"],
+        fingerprint=fingerprint,
+        start_s=start_s,
+        duration_s=duration_s,
+        stated_duration_s=stated_s,
+        video=video,
+        audio=audio,
+        other=_others(facts),
+        seekable=facts["container"] in _EXACT_SEEK,
+        chapters=facts["chapters"],
+        warnings=warnings,
+    )
+
+
+_OTHER_KINDS: dict[str, OtherKind] = {
+    "cover": "cover",
+    "subtitle": "subtitle",
+    "data": "data",
+    "attachment": "attachment",
+}
+
+
+def _others(facts: dict[str, Any]) -> tuple[OtherStream, ...]:
+    others = []
+    for stream in facts["streams"]:
+        kind = _OTHER_KINDS.get("cover" if stream["cover"] else stream["type"])
+        if kind is not None:
+            codec = stream["codec"] or "unknown"
+            others.append(OtherStream(stream["index"], kind, codec, stream["language"]))
+    return tuple(others)

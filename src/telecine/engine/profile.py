@@ -1,0 +1,138 @@
+"""What is wanted: outputs, ladder and whether a compliant top rung may be copied.
+
+A `Profile` says nothing about a source; `plan` joins the two. Parsing of the command line's and the
+service's words (`mp4:720p`, `mp3@192k`) lives here, so that both accept exactly the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from telecine.engine.errors import UsageError
+
+OutputKind = Literal["hls", "mp4", "mp3", "aac", "opus", "flac", "poster"]
+TopPolicy = Literal["auto", "copy", "encode"]
+
+AUDIO_KINDS: tuple[OutputKind, ...] = ("mp3", "aac", "opus", "flac")
+
+# Bits a second where the user states none: transparent for stereo music in listening tests
+# (Hydrogenaudio's public tests); FLAC is lossless and takes no rate.
+AUDIO_DEFAULT_BPS: dict[OutputKind, int] = {"mp3": 192_000, "aac": 160_000, "opus": 128_000}
+AUDIO_RATE_RANGE_BPS = (16_000, 512_000)
+
+_OUTPUT = re.compile(r"(?P<kind>[a-z0-9]+)(?::(?P<size>[a-z0-9]+))?(?:@(?P<rate>\d+k?))?")
+_RUNG = re.compile(r"(\d{2,5})p?")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One wanted output. `short_side` is pixels for `mp4` (`None`: the source's own size);
+    `bitrate_bps` of `None` leaves the rate to the plan."""
+
+    kind: OutputKind
+    short_side: int | None = None
+    bitrate_bps: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "mp4":
+            return "mp4:source" if self.short_side is None else f"mp4:{self.short_side}p"
+        if self.bitrate_bps is not None:
+            return f"{self.kind}@{self.bitrate_bps // 1000}k"
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything a user can ask of one run.
+
+    `rungs` are short sides in pixels, highest first; empty means the default ladder.
+    """
+
+    outputs: tuple[Output, ...] = (Output("hls"),)
+    rungs: tuple[int, ...] = ()
+    top: TopPolicy = "auto"
+
+    def has(self, kind: OutputKind) -> bool:
+        return any(output.kind == kind for output in self.outputs)
+
+
+def parse_output(text: str) -> Output:
+    """`hls`, `mp4:720p`, `mp4:source`, `mp3@192k`, `aac`, `opus`, `flac`, `poster` → `Output`.
+
+    Raises `UsageError` (`output_unknown`, `bitrate_invalid`) with the words that are accepted.
+    """
+    match = _OUTPUT.fullmatch(text)
+    kinds = get_args(OutputKind)
+    if match is None or match["kind"] not in kinds:
+        raise UsageError(
+            f"unknown output {text!r}: choose from {', '.join(kinds)}, e.g. mp4:720p or mp3@192k",
+            code="output_unknown",
+        )
+    kind: OutputKind = match["kind"]  # type: ignore[assignment]  # checked against get_args
+    short_side = _short_side_of(kind, match["size"], text)
+    return Output(kind, short_side, _bitrate_of(kind, match["rate"], text))
+
+
+def _short_side_of(kind: OutputKind, size: str | None, text: str) -> int | None:
+    if kind == "mp4" and size is not None:
+        return None if size == "source" else parse_rung(size)
+    if kind == "mp4" or size is not None:
+        raise UsageError(
+            f"output {text!r}: a size goes with mp4 and only there: mp4:720p or mp4:source",
+            code="output_unknown",
+        )
+    return None
+
+
+def _bitrate_of(kind: OutputKind, rate: str | None, text: str) -> int | None:
+    if rate is None:
+        return None
+    low, high = AUDIO_RATE_RANGE_BPS
+    bitrate_bps = int(rate[:-1]) * 1000 if rate.endswith("k") else int(rate)
+    if kind not in AUDIO_DEFAULT_BPS or not low <= bitrate_bps <= high:
+        raise UsageError(
+            f"output {text!r}: @bitrate goes with mp3, aac and opus, "
+            f"from {low // 1000}k to {high // 1000}k",
+            code="bitrate_invalid",
+        )
+    return bitrate_bps
+
+
+def parse_rung(text: str) -> int:
+    """`1080` or `1080p` → 1080. Raises `UsageError` (`rung_invalid`)."""
+    match = _RUNG.fullmatch(text)
+    if match is None or int(match[1]) < 16 or int(match[1]) > 8192:
+        raise UsageError(
+            f"rung {text!r}: a short side in pixels from 16 to 8192, e.g. 1080 or 720p",
+            code="rung_invalid",
+        )
+    return int(match[1])
+
+
+def make_profile(
+    outputs: tuple[Output, ...] = (), rungs: tuple[int, ...] = (), top: TopPolicy = "auto"
+) -> Profile:
+    """The profile for what was asked, without doubles; nothing asked means `hls` and `poster`."""
+    wanted = tuple(dict.fromkeys(outputs)) or (Output("hls"), Output("poster"))
+    files = [file_name(output) for output in wanted if output.kind in (*AUDIO_KINDS, "mp4")]
+    doubled = sorted({name for name in files if files.count(name) > 1})
+    if doubled:
+        raise UsageError(f"two outputs would both write {doubled[0]}", code="output_twice")
+    return Profile(wanted, tuple(sorted(set(rungs), reverse=True)), top)
+
+
+def file_name(output: Output) -> str:
+    """Where an output goes inside DIR; `mp4` at a rung is named after what was asked."""
+    match output.kind:
+        case "mp4":
+            return "source.mp4" if output.short_side is None else f"{output.short_side}p.mp4"
+        case "aac":
+            return "audio.m4a"
+        case "poster":
+            return "poster.jpg"
+        case "hls":
+            return "master.m3u8"
+        case other:
+            return f"audio.{other}"

@@ -1,0 +1,75 @@
+"""Frozen values ⇄ plain JSON values, by their type hints: what makes a plan travel.
+
+`Fraction` becomes "n/d", tuples become lists, dataclasses become objects. Reading is strict: an
+unknown or missing field is an error, since a plan of another version must not half-work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from fractions import Fraction
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """A value built of dataclasses, tuples, dicts, Fractions and scalars → JSON-ready values."""
+    if isinstance(value, Fraction):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    return value
+
+
+def from_plain(cls: type[T], plain: Any) -> T:
+    """The reverse of `to_plain` for dataclass `cls`. Raises `ValueError` on what does not fit."""
+    result: T = _read(cls, plain, cls.__name__)
+    return result
+
+
+def _read(hint: Any, plain: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        options = typing.get_args(hint)
+        if plain is None and type(None) in options:
+            return None
+        return _read(next(o for o in options if o is not type(None)), plain, where)
+    if origin is Literal:
+        if plain not in typing.get_args(hint):
+            raise ValueError(f"{where}: {plain!r} is none of {typing.get_args(hint)}")
+        return plain
+    if origin is tuple:
+        return _read_tuple(typing.get_args(hint), plain, where)
+    if hint is Fraction:
+        return Fraction(plain)
+    if dataclasses.is_dataclass(hint):
+        return _read_dataclass(hint, plain, where)
+    if not isinstance(plain, hint):
+        raise ValueError(f"{where}: expected {hint.__name__}, found {plain!r}")
+    return plain
+
+
+def _read_tuple(items: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(plain, list):
+        raise ValueError(f"{where}: expected a list, found {plain!r}")
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_read(items[0], item, f"{where}[{n}]") for n, item in enumerate(plain))
+    if len(items) != len(plain):
+        raise ValueError(f"{where}: expected {len(items)} items, found {len(plain)}")
+    pairs = zip(items, plain, strict=True)
+    return tuple(_read(item, value, f"{where}[{n}]") for n, (item, value) in enumerate(pairs))
+
+
+def _read_dataclass(cls: Any, plain: Any, where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}
+    if not isinstance(plain, dict) or set(plain) != names:
+        raise ValueError(f"{where}: expected the fields {sorted(names)}")
+    return cls(**{name: _read(hints[name], plain[name], f"{where}.{name}") for name in names})
