@@ -79,8 +79,8 @@ def test_the_child_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_pat
         os.close(leak)
     first, second = b"".join(said).decode().splitlines()
     # Python sets LC_CTYPE for itself when the locale is C (PEP 538)
-    assert first.replace("('LC_CTYPE', 'C.UTF-8')", "").replace(", ]", "]") == (
-        f"[('LC_ALL', 'C')] {tmp_path} True"
+    assert first.replace("('LC_CTYPE', 'C.UTF-8'), ", "") == (
+        f"[('LC_ALL', 'C'), ('MALLOC_ARENA_MAX', '4')] {tmp_path} True"
     )
     assert second == f"[0, 1, 2, 12] b'' {os.getpid()}"
 
@@ -151,7 +151,6 @@ def test_file_size_is_a_limit(tmp_path: Path) -> None:
 
 def test_lines_that_are_no_progress_do_not_hide_a_stall() -> None:
     script = "import sys, time\nwhile True: print('frame=1', file=sys.stderr, flush=True)"
-    script += "; time.sleep(0.05)"
     assert python(script, limits=Limits(stall_s=0.4), on_line=lambda line: False).limit == "stall"
     moving = python(script, limits=Limits(stall_s=0.4, wall_s=1), on_line=lambda line: None)
     assert moving.limit == "wall"
