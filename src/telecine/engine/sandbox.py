@@ -52,7 +52,7 @@ DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
     "matroska,webm",
     *("avi", "mpegts", "mpeg", "flv", "mxf", "gxf", "rm", "ivr", "asf", "asf_o", "ogg", "nut"),
-    *("nuv", "wtv", "dv", "nsv", "amv", "yuv4mpegpipe", "ivf", "av1", "obu", "h264", "hevc", "vvc"),
+    *("nuv", "wtv", "dv", "nsv", "yuv4mpegpipe", "ivf", "av1", "obu", "h264", "hevc", "vvc"),
     *("m4v", "mpegvideo", "h261", "h263", "mjpeg", "vc1", "dirac", "dnxhd", "cavsvideo"),
     *("gif", "apng", "webp_anim"),  # animations are video; still pictures are not for this engine
     *("mp3", "wav", "w64", "aiff", "au", "caf", "flac", "aac", "loas", "ac3", "ac4", "eac3", "dts"),
