@@ -101,6 +101,7 @@ def _stream(stream: Any) -> Json:
             "layout": context.layout.name,
             "sample_rate": context.sample_rate,
             "frame_samples": context.frame_size,
+            "configured": bool(context.extradata),
             "bitrate": context.bit_rate,
         }
     return facts

@@ -5,6 +5,7 @@ A reader, a restart and a `kill -9` at any moment see the old file, the new one 
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -29,13 +30,20 @@ def write_whole(path: Path, data: bytes | str) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """A name of its own in the same folder, so that a rename cannot cross file systems."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    return path.with_name(_temporary_name(path.name))
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
 
 
 @contextmanager
 def working_folder(parent: Path, name: str) -> Iterator[Path]:
     """An empty folder under `parent` that is gone afterwards, whatever happens."""
-    folder = parent / f"{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    folder = parent / _temporary_name(name)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -43,10 +51,16 @@ def working_folder(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(root: Path) -> None:
-    """Remove what killed runs left half-written below `root`."""
-    for path in list(root.rglob(f"*{TEMPORARY_SUFFIX}")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written in `folder` itself, and nothing else there."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if _TEMPORARY.fullmatch(path.name):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; a link itself, not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -105,6 +105,7 @@ class AudioStream:
     title: str | None = None
     gap_s: Fraction = Fraction(0)  # the longest hole between two packets
     frame_samples: int = 0  # samples in a coded frame where constant (AAC-LC: 1024)
+    configured: bool = False  # AAC: the header holds an AudioSpecificConfig (not ADTS)
 
 
 @dataclass(frozen=True, slots=True)

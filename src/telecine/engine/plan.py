@@ -59,7 +59,9 @@ SOUND_OVERHANG_S = Fraction(1, 10)
 COPY_OVERHANG_S = Fraction(1, 2)
 COPY_AUDIO_GAP_S = Fraction(1, 10)
 
-ENCODER_THREADS = 2
+# x264's row-level VBV reads the sizes of frames still in flight: with frame threads eight runs gave
+# eight outputs, with one thread one. Rungs and chunks fill the processors instead.
+ENCODER_THREADS = 1
 HEAD_RUNGS = 2
 HEAD_SMALLEST_SHORT_SIDE = 360  # below it the first picture would not look like the film
 MAX_B_FRAME_OFFSET_S = Fraction(1, 2)
@@ -197,6 +199,17 @@ class Plan:
         """Where the poster is looked for, from presentation 0: a tenth in, past titles and black,
         and early enough to be cheap in any container."""
         return min(self.timeline.duration_s / 10, Fraction(60))
+
+    @property
+    def listed(self) -> tuple[VideoRendition, ...]:
+        """The video renditions in the playlists, highest first."""
+        return tuple(r for r in self.renditions if r.listed)
+
+    @property
+    def sound(self) -> AudioRendition | None:
+        """The audio rendition in the playlists."""
+        audio = self.audio_rendition
+        return audio if audio is not None and audio.listed else None
 
     def rendition(self, name: str) -> VideoRendition:
         return next(r for r in self.renditions if r.name == name)
@@ -342,6 +355,8 @@ def audio_copy_refusals(
     reasons = []
     if audio.codec != "aac" or audio.codec_profile != "LC":
         reasons.append(f"{audio.codec} {audio.codec_profile or ''}".strip() + " is not AAC-LC")
+    elif not audio.configured:
+        reasons.append("ADTS frames, whose configuration is in no header")
     if audio.channels != 2:
         reasons.append(f"{audio.channels} channel(s), not stereo")
     if audio.sample_rate not in (44_100, 48_000):
@@ -378,7 +393,7 @@ def _audio_rendition(
 
 def _audio_files(profile: Profile, audio: AudioStream | None) -> tuple[FileOutput, ...]:
     """Files of sound alone. AAC is copied where no rate was asked and the source has it already."""
-    copyable = audio is not None and audio.codec == "aac" and audio.codec_profile == "LC"
+    copyable = audio is not None and audio.codec == "aac" and audio.configured
     return tuple(
         FileOutput(
             output.kind,
@@ -624,6 +639,14 @@ def _segment_cuts(video: VideoStream, index: FrameIndex) -> list[int]:
     return cuts
 
 
+def copied_load(plan: Plan) -> list[tuple[Fraction, int]]:
+    """(seconds, bytes) of each segment of the copied rung: known before it is made."""
+    assert plan.video is not None
+    assert plan.video.index_table is not None
+    loads = _segment_loads(plan.video, plan.video.index_table)
+    return [(seconds, size) for size, seconds in loads]
+
+
 def _segment_loads(video: VideoStream, index: FrameIndex) -> list[tuple[int, Fraction]]:
     """(bytes, seconds) of each segment of a copied rung: exact, from the sample table."""
     return [(size, (end - start) * video.time_base) for start, end, _, size in _spans(video, index)]
@@ -663,7 +686,7 @@ def _source_timeline(video: VideoStream, index: FrameIndex, origin_s: Fraction) 
         boundaries=boundaries,
         frames=tuple(frames for _, _, frames, _ in spans),
         gop_frames=None,
-        target_duration_s=max(int(SEGMENT_S), round(longest_s)),
+        target_duration_s=_target_duration(longest_s),
     )
 
 
@@ -685,20 +708,26 @@ def _constant_timeline(rate: Fraction, origin_s: Fraction, end_s: Fraction) -> T
         boundaries=tuple(start * ticks for start in (*starts, total)),
         frames=tuple(min(step, total - start) for start in starts),
         gop_frames=gop,
-        target_duration_s=max(1, round(step / rate)),
+        target_duration_s=_target_duration(step / rate),
     )
+
+
+def _target_duration(longest_s: Fraction) -> int:
+    """EXT-X-TARGETDURATION, fixed before any segment exists and the same for all (Apple 8.2).
+    Sound ends up to a frame after the picture's boundary: 32 ms at 32 kHz."""
+    return max(1, math.floor(longest_s + Fraction(1, 2) + Fraction(32, 1000)))
 
 
 def make_chunks(timeline: Timeline, *, head: bool) -> tuple[Chunk, ...]:
     """Segments grouped into spans of about 24 s. With `head` the first segment is a chunk of its
     own: the first, short step that makes a source playable."""
-    edges = [0]
-    if head and timeline.segments > 1:
-        edges.append(1)
-    rest = timeline.segments - edges[-1]
-    rest_s = timeline.duration_s - timeline.time_s(edges[-1])
+    opening = 1 if head and timeline.segments > 1 else 0
+    rest = timeline.segments - opening
+    rest_s = timeline.duration_s - timeline.time_s(opening)
     count = min(rest, max(1, round(rest_s / CHUNK_S)))
-    edges.extend(edges[-1] + round(Fraction(rest * n, count)) for n in range(1, count + 1))
+    edges = [opening + round(Fraction(rest * n, count)) for n in range(count + 1)]
+    if opening:
+        edges.insert(0, 0)
     spans = itertools.pairwise(edges)
     return tuple(Chunk(n, first, end) for n, (first, end) in enumerate(spans))
 

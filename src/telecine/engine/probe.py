@@ -457,6 +457,7 @@ def _check_audio(
         title=facts["title"],
         gap_s=Fraction(facts.get("gap", 0)),
         frame_samples=facts["frame_samples"],
+        configured=facts["configured"],
     )
 
 

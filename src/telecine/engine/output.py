@@ -1,0 +1,106 @@
+"""The output folder as a whole: who owns it, what may be written there, what is left at the end."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from telecine.engine.disk import remove, sweep
+from telecine.engine.errors import UsageError
+from telecine.engine.package import MANIFEST, MASTER
+from telecine.engine.plan import WORK, Plan, plan_from_json
+
+REPORT = "report.json"
+PLAN = f"{WORK}/plan.json"
+LOCK = f"{WORK}/lock"
+
+
+@contextmanager
+def claimed(folder: Path, plan: Plan, *, force: bool) -> Iterator[None]:
+    """Own `folder` for this plan while the block runs; one process at a time.
+
+    Raises `UsageError`: `output_busy` when another process works there, `output_exists` when
+    something stands where this plan would write that is not its own; with `force` that, and only
+    that, is removed first.
+    """
+    try:
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        with (folder / LOCK).open("w") as lock:
+            _take(lock.fileno(), folder)
+            _make_room(folder, plan, force=force)
+            yield
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"cannot write to {folder}: {error.strerror}", code="output_unwritable"
+        ) from error
+
+
+def _take(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another process is writing to {folder}", code="output_busy") from None
+
+
+def _make_room(folder: Path, plan: Plan, *, force: bool) -> None:
+    earlier = _earlier_plan(folder)
+    if earlier == plan.id:
+        for home in _homes(folder, plan):
+            sweep(home)
+        return
+    taken = [name for name in (*_targets(plan), PLAN) if (folder / name).exists()]
+    if taken and not force:
+        what = "another plan's output" if earlier is not None else f"{taken[0]} of someone else"
+        raise UsageError(
+            f"{folder} holds {what}: choose another folder, or --force to replace it",
+            code="output_exists",
+        )
+    for name in (*_targets(plan), *_old_targets(folder)):
+        remove(folder / name)
+    for path in (folder / WORK).iterdir():
+        if path.name != Path(LOCK).name:
+            remove(path)
+
+
+def _earlier_plan(folder: Path) -> str | None:
+    """The id of the plan whose output lies here; "" for one that cannot be read."""
+    try:
+        return plan_from_json((folder / PLAN).read_text()).id
+    except FileNotFoundError:
+        return None
+    except (UsageError, OSError):
+        return ""
+
+
+def _targets(plan: Plan) -> tuple[str, ...]:
+    """Everything that this plan puts into DIR, beside its working folder."""
+    homes = {rendition.folder.split("/")[0] for rendition in plan.renditions if rendition.listed}
+    if plan.sound is not None:
+        homes.add(plan.sound.folder.split("/")[0])
+    playlists = (MASTER, MANIFEST) if plan.hls else ()
+    return (*sorted(homes), *(file.path for file in plan.files), *playlists, REPORT)
+
+
+def _old_targets(folder: Path) -> tuple[str, ...]:
+    """What the other plan put here, as far as it can be read."""
+    try:
+        return _targets(plan_from_json((folder / PLAN).read_text()))
+    except (UsageError, OSError):
+        return ()
+
+
+def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:
+    names = [rendition.folder for rendition in plan.renditions]
+    if plan.audio_rendition is not None:
+        names.append(plan.audio_rendition.folder)
+    return (folder, folder / WORK, folder / WORK / "steps", *(folder / name for name in names))
+
+
+def tidy(folder: Path, plan: Plan) -> None:
+    """The job is done: remove what only its steps needed."""
+    for name in ("working.mkv", "working.lock", "video", "audio"):
+        remove(folder / WORK / name)
+    for home in _homes(folder, plan):
+        sweep(home)

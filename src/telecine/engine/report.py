@@ -1,0 +1,262 @@
+"""What happened, in plain words and figures: `report.json` and what is printed at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from telecine.engine.encode import StepResult
+from telecine.engine.media import AudioStream, MediaInfo, VideoStream
+from telecine.engine.package import Measured
+from telecine.engine.plan import Plan
+
+State = Literal["succeeded", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RungReport:
+    """One rendition as it came out. Rates are bits a second, measured over its segments."""
+
+    name: str
+    width: int
+    height: int
+    mode: str
+    reason: str
+    segments: int
+    size_bytes: int
+    peak_bps: int
+    average_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedReport:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    id: str
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything about one run. Times are seconds from its start; `cpu_s` counts all children and
+    this process; `time_to_first_play_s` is None where nothing streams."""
+
+    state: State
+    plan_id: str
+    version: str
+    ffmpeg: str
+    sandbox: str
+    source: tuple[str, ...]  # the input in plain words
+    duration_s: float
+    frame_rate: float
+    playlist: str | None
+    rungs: tuple[RungReport, ...]
+    dropped: tuple[DroppedReport, ...]
+    top_not_copied: tuple[str, ...]
+    files: tuple[FileReport, ...]
+    steps: tuple[StepReport, ...]
+    probe_s: float
+    total_s: float
+    time_to_first_play_s: float | None
+    cpu_s: float
+    verified_rules: int
+    warnings: tuple[str, ...]
+    error: str | None = None
+
+
+def describe(info: MediaInfo) -> tuple[str, ...]:
+    """The source in plain words, one sentence a fact."""
+    lines = [f"{info.container.split(',')[0]}, {_duration(info.duration_s)}, {_size(info)}"]
+    lines.extend(_picture(video) for video in info.video)
+    lines.extend(_sound(audio) for audio in info.audio)
+    for kind, word in (
+        ("cover", "cover picture"),
+        ("subtitle", "subtitle track"),
+        ("data", "data stream"),
+        ("attachment", "attachment"),
+    ):
+        count = sum(other.kind == kind for other in info.other)
+        if count:
+            lines.append(f"{count} {word}{'s' if count > 1 else ''}, not transcoded")
+    return tuple(lines)
+
+
+def _duration(seconds: Fraction) -> str:
+    whole = float(seconds)
+    if whole < 60:
+        return f"{whole:.2f} s"
+    return f"{int(whole // 3600)}:{int(whole // 60) % 60:02d}:{whole % 60:05.2f}"
+
+
+def _size(info: MediaInfo) -> str:
+    return f"{info.fingerprint.size_bytes / 1e6:.1f} MB"
+
+
+def _picture(video: VideoStream) -> str:
+    parts = [f"{video.codec} {video.width}×{video.height}"]
+    if video.rate is not None:
+        kind = "variable, mean " if video.variable_rate else ""
+        parts.append(f"{kind}{float(video.rate):.3f} frames/s")
+    if video.rotation:
+        parts.append(f"rotated {video.rotation}°")
+    if video.mirrored:
+        parts.append("mirrored")
+    if video.sar != 1:
+        parts.append(f"pixels {video.sar.numerator}:{video.sar.denominator}")
+    if video.field_order in ("tff", "bff"):
+        first = "top" if video.field_order == "tff" else "bottom"
+        parts.append(f"interlaced, {first} field first")
+    if video.color.hdr:
+        parts.append("HDR (PQ)" if video.color.transfer == "smpte2084" else "HDR (HLG)")
+    elif video.bit_depth > 8:
+        parts.append(f"{video.bit_depth} bits")
+    return ", ".join(parts)
+
+
+def _sound(audio: AudioStream) -> str:
+    layout = audio.channel_layout or f"{audio.channels} channels"
+    language = f", {audio.language}" if audio.language else ""
+    return f"{audio.codec} {layout}, {audio.sample_rate / 1000:g} kHz{language}"
+
+
+def changes(plan: Plan) -> tuple[str, ...]:
+    """What the output does to the source that a viewer may notice, in plain words."""
+    said = []
+    video = plan.video
+    if video is not None:
+        if video.rotation or video.mirrored:
+            said.append("turned upright")
+        if video.sar != 1:
+            said.append("made square pixels")
+        if plan.deinterlace:
+            said.append(f"deinterlaced to {float(plan.timeline.rate):.3f} frames/s")
+        if plan.tone_map:
+            said.append("HDR to SDR")
+        if video.variable_rate and plan.timeline.constant:
+            said.append(f"variable frame rate made constant {float(plan.timeline.rate):.3f}")
+        if video.has_alpha:
+            said.append("transparency dropped")
+    if plan.audio is not None and plan.audio.channels > 2:
+        said.append(f"{plan.audio.channel_layout} mixed down to stereo")
+    said.extend(_offsets(plan))
+    return tuple(said)
+
+
+def _offsets(plan: Plan) -> list[str]:
+    """How sound and picture differ in span."""
+    video, audio = plan.video, plan.audio
+    if video is None or audio is None:
+        return []
+    if None in (video.start_s, video.end_s, audio.start_s, audio.end_s):
+        return []
+    assert video.end_s is not None
+    assert audio.end_s is not None
+    shorter = video.end_s - audio.end_s
+    if shorter > Fraction(1, 10):
+        return [f"the sound is {float(shorter):.1f} s shorter than the picture: silence fills it"]
+    if -shorter > Fraction(1, 10):
+        return [f"the sound is {float(-shorter):.1f} s longer than the picture"]
+    return []
+
+
+def make_report(
+    plan: Plan,
+    *,
+    state: State,
+    version: str,
+    ffmpeg: str,
+    sandbox: str,
+    results: tuple[StepResult, ...],
+    measured: tuple[Measured, ...],
+    probe_s: float,
+    total_s: float,
+    time_to_first_play_s: float | None,
+    own_cpu_s: float,
+    verified_rules: int = 0,
+    error: str | None = None,
+) -> Report:
+    """Put a run together. `measured` is empty unless it reached its end."""
+    warnings = list(plan.warnings)
+    for result in results:
+        warnings.extend(result.warnings)
+    if state == "interrupted" and time_to_first_play_s is not None:
+        warnings.append("interrupted: the growing playlists are valid and stop where work stopped")
+    return Report(
+        state=state,
+        plan_id=plan.id,
+        version=version,
+        ffmpeg=ffmpeg,
+        sandbox=sandbox,
+        source=(*describe(plan.source), *changes(plan)),
+        duration_s=round(float(plan.timeline.duration_s), 3),
+        frame_rate=round(float(plan.timeline.rate), 3) if plan.video is not None else 0.0,
+        playlist="master.m3u8" if plan.hls else None,
+        rungs=_rungs(plan, measured),
+        dropped=tuple(DroppedReport(rung.name, rung.reason) for rung in plan.dropped),
+        top_not_copied=plan.copy_refusals if plan.copied is None else (),
+        files=tuple(
+            FileReport(file.path, file.size_bytes) for result in results for file in result.files
+        ),
+        steps=tuple(StepReport(r.step, r.wall_s, r.cpu_s, r.peak_rss_bytes) for r in results),
+        probe_s=round(probe_s, 3),
+        total_s=round(total_s, 3),
+        time_to_first_play_s=(
+            None if time_to_first_play_s is None else round(time_to_first_play_s, 3)
+        ),
+        cpu_s=round(sum(result.cpu_s for result in results) + own_cpu_s, 3),
+        verified_rules=verified_rules,
+        warnings=tuple(dict.fromkeys(warnings)),
+        error=error,
+    )
+
+
+def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]:
+    figures = {one.name: one for one in measured}
+    nothing = Measured("", 0, 0, 0, 0)
+    rungs = []
+    for rendition in plan.renditions:
+        one = figures.get(rendition.name, nothing)
+        size = rendition.size
+        rungs.append(
+            RungReport(
+                rendition.name,
+                size.width,
+                size.height,
+                rendition.mode,
+                rendition.reason,
+                one.segments,
+                one.size_bytes,
+                one.peak_bps,
+                one.average_bps,
+            )
+        )
+    if plan.audio_rendition is not None:
+        sound = plan.audio_rendition
+        one = figures.get(sound.name, nothing)
+        rungs.append(
+            RungReport(
+                sound.name,
+                0,
+                0,
+                sound.mode,
+                sound.reason,
+                one.segments,
+                one.size_bytes,
+                one.peak_bps,
+                one.average_bps,
+            )
+        )
+    return tuple(rungs)

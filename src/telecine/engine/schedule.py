@@ -1,0 +1,97 @@
+"""Runs a plan's steps in threads: first what makes it playable, alone, then everything.
+
+Chunks run `jobs` at once; copies, sound and the poster beside them. The first failure ends all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from telecine.engine.encode import StepResult
+from telecine.engine.errors import Interrupted, MediaError
+from telecine.engine.plan import Plan, Step
+from telecine.engine.process import Cancel
+
+LIGHT_STEPS_AT_ONCE = 3  # they mostly wait for the disk
+TRIES = 2  # of a step whose failure says that a retry can help
+
+
+def run_steps(
+    plan: Plan,
+    run_one: Callable[[Step], StepResult],
+    *,
+    jobs: int,
+    playable: threading.Event,
+    cancel: Cancel,
+) -> dict[str, StepResult]:
+    """Run every step once its `needs` are done. Raises the first failure; `cancel` is set then, so
+    that every child is dead when this returns."""
+    results: dict[str, StepResult] = {}
+
+    def attempt(step: Step) -> None:
+        try:
+            results[step.id] = _tried(step, run_one)
+        except BaseException:
+            cancel.set()
+            playable.set()  # nobody waits for what will not come
+            raise
+
+    with (
+        ThreadPoolExecutor(jobs, thread_name_prefix="chunk") as chunks,
+        ThreadPoolExecutor(LIGHT_STEPS_AT_ONCE, thread_name_prefix="light") as light,
+    ):
+
+        def start(steps: Sequence[Step]) -> list[Future[None]]:
+            return [
+                (chunks if step.kind == "encode" else light).submit(attempt, step) for step in steps
+            ]
+
+        opening = opening_steps(plan)
+        running = start(opening)
+        _wait_for_play(running, playable)
+        running += start([s for s in plan.steps if s not in opening and not s.needs])
+        _join(running)
+        _join(start([s for s in plan.steps if s.needs]))
+    return results
+
+
+def opening_steps(plan: Plan) -> tuple[Step, ...]:
+    """The steps whose first segments make a source playable: a copy or the first encode, and
+    sound."""
+    picture = next((s for s in plan.steps if s.kind in ("video-copy", "encode")), None)
+    sound = next((s for s in plan.steps if s.kind == "audio"), None)
+    return tuple(step for step in (picture, sound) if step is not None)
+
+
+def _tried(step: Step, run_one: Callable[[Step], StepResult]) -> StepResult:
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            return run_one(step)
+        except Interrupted:
+            raise
+        except MediaError as error:
+            if not error.retryable or not tries_left:
+                raise
+    raise AssertionError("a step has at least one try")
+
+
+def _wait_for_play(running: Sequence[Future[None]], playable: threading.Event) -> None:
+    """Until the job is playable, or cannot become so by these steps."""
+
+    def until_done() -> None:
+        wait(running)
+        playable.set()
+
+    threading.Thread(target=until_done, daemon=True).start()
+    playable.wait()
+
+
+def _join(running: Sequence[Future[None]]) -> None:
+    """Wait for all; raise the failure that came first in time, not the interruptions it caused."""
+    wait(running, return_when=FIRST_EXCEPTION)
+    wait(running)
+    errors = [error for future in running if (error := future.exception()) is not None]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, Interrupted)), errors[0])

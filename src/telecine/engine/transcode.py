@@ -1,0 +1,267 @@
+"""START HERE: probe → plan → encode → package → verify.
+
+`transcode` decides with pure functions (`make_plan`), runs the plan's steps (`run_steps`, each a
+`run_step`), publishes what is finished while the rest is made (`Publisher`), and ends with
+`verify`. Whatever stops it is a `MediaError`; starting again with the same arguments goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from telecine.engine.disk import write_whole
+from telecine.engine.encode import StepResult, finished_step, run_step
+from telecine.engine.errors import Interrupted, MediaError, VerifyFailed
+from telecine.engine.events import JSON, Event, EventName
+from telecine.engine.output import PLAN, REPORT, claimed, tidy
+from telecine.engine.package import MASTER, Measured, Publisher
+from telecine.engine.plan import Plan, Step, make_plan
+from telecine.engine.probe import probe
+from telecine.engine.process import Cancel
+from telecine.engine.profile import Profile
+from telecine.engine.progress import Progress
+from telecine.engine.report import Report, State, describe, make_report
+from telecine.engine.schedule import run_steps
+from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.tools import Tools
+from telecine.engine.verify import verify
+
+PROGRESS_EVERY_S = 0.25
+
+OnEvent = Callable[[Event], None]
+
+
+def transcode(
+    source: Path,
+    folder: Path,
+    profile: Profile,
+    *,
+    tools: Tools,
+    jobs: int,
+    force: bool = False,
+    on_event: OnEvent = lambda _: None,
+    cancel: Cancel | None = None,
+) -> Report:
+    """Make everything `profile` asks of `source` in `folder`, `jobs` chunks at once.
+
+    Segments and playlists appear as they are made. Raises `InputRefused` (nothing is written),
+    `UsageError` (`output_exists`, `output_busy` …), `StepFailed`, `VerifyFailed`, `Interrupted`:
+    finished steps stay in `folder` and are used again, growing playlists stay valid, and
+    `report.json` says how it ended.
+    """
+    run = _Run(folder, tools, jobs, on_event, cancel or Cancel())
+    run.tell("started", version=version("telecine"), ffmpeg=tools.version,
+             sandbox=str(tools.sandbox), source=source.name, jobs=jobs)  # fmt: skip
+    info = probe(source, tools, cancel=run.cancel)
+    run.tell("probed", summary=list(describe(info)), duration_s=round(float(info.duration_s), 3),
+             container=info.container)  # fmt: skip
+    run.plan = plan = make_plan(info, profile)
+    run.probed_s = run.age_s()
+    run.tell_plan()
+    with claimed(folder, plan, force=force):
+        write_whole(folder / PLAN, plan.to_json())
+        report = run.finished_before() or run.make(source)
+    run.tell("done", playlist=report.playlist, report=REPORT, wall_s=run.age_s(),
+             time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
+    return report
+
+
+class _Run:
+    """One run: its clock, its listener, and what its steps have done so far."""
+
+    plan: Plan
+    probed_s: float
+
+    def __init__(
+        self, folder: Path, tools: Tools, jobs: int, on_event: OnEvent, cancel: Cancel
+    ) -> None:
+        self.cancel = cancel
+        self._folder = folder
+        self._tools = tools
+        self._jobs = jobs
+        self._on_event = on_event
+        self._started = time.monotonic()
+        self._lock = threading.Lock()  # steps run in threads; events and progress are shared
+        self._playable = threading.Event()
+        self._first_play_s: float | None = None
+        self._results: dict[str, StepResult] = {}
+        self._told = 0.0
+
+    # --- telling
+
+    def age_s(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+    def tell(self, name: EventName, **data: JSON) -> None:
+        with self._lock:
+            self._on_event(Event(name, data))
+
+    def tell_plan(self) -> None:
+        plan = self.plan
+        rungs: list[JSON] = [
+            {"name": r.name, "width": r.size.width, "height": r.size.height, "mode": r.mode,
+             "reason": r.reason}
+            for r in plan.listed
+        ]  # fmt: skip
+        dropped: list[JSON] = [{"name": d.name, "reason": d.reason} for d in plan.dropped]
+        self.tell(
+            "planned",
+            plan_id=plan.id,
+            duration_s=round(float(plan.timeline.duration_s), 3),
+            rungs=rungs,
+            dropped=dropped,
+            chunks=len(plan.chunks),
+            steps=[step.id for step in plan.steps],
+        )
+        for warning in plan.warnings:
+            self.tell("warning", message=warning)
+
+    def _tell_progress(self, step: Step) -> None:
+        now = time.monotonic()
+        if now - self._told < PROGRESS_EVERY_S:
+            return
+        self._told = now
+        with self._lock:
+            fraction = self._progress.fraction()
+            rungs: dict[str, JSON] = {n: round(f, 4) for n, f in self._progress.rungs().items()}
+        elapsed = now - self._started
+        speed = fraction * float(self.plan.timeline.duration_s) / elapsed
+        self.tell(
+            "progress",
+            stage=step.kind,
+            fraction=round(fraction, 4),
+            speed=round(speed, 2),
+            eta_s=round(elapsed * (1 - fraction) / fraction, 1) if fraction > 0 else None,
+            rungs=rungs,
+        )
+
+    # --- doing
+
+    def finished_before(self) -> Report | None:
+        """The report of an earlier run that succeeded with this very plan and still verifies."""
+        try:
+            report = from_plain(Report, json.loads((self._folder / REPORT).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        if report.state != "succeeded" or report.plan_id != self.plan.id:
+            return None
+        if self._broken_rules():
+            return None
+        for step in self.plan.steps:
+            self.tell("step", id=step.id, state="reused")
+        return report
+
+    def make(self, source: Path) -> Report:
+        """Run the steps, publish, verify, report. `report.json` is written whatever happens."""
+        self._progress = Progress(self.plan)
+        self._publisher = Publisher(self.plan, self._folder, self._now_playable)
+        measured: tuple[Measured, ...] = ()
+        state: State = "failed"
+        error: str | None = None
+        rules = 0
+        try:
+            run_steps(
+                self.plan,
+                lambda step: self._one(step, source),
+                jobs=self._jobs,
+                playable=self._playable,
+                cancel=self.cancel,
+            )
+            measured = self._publisher.finish()
+            rules = self._verified()
+            tidy(self._folder, self.plan)
+            state = "succeeded"
+        except Interrupted as raised:
+            state, error = "interrupted", raised.message
+            raise
+        except MediaError as raised:
+            error = f"{raised.code}: {raised.message}"
+            raise
+        finally:
+            report = self._report(state, measured, rules, error)
+            text = json.dumps(to_plain(report), indent=1, ensure_ascii=False)
+            write_whole(self._folder / REPORT, text + "\n")
+        return report
+
+    def _one(self, step: Step, source: Path) -> StepResult:
+        """A step, or what an earlier run left of it."""
+        result = finished_step(self.plan, step.id, self._folder)
+        if result is None:
+            self.tell("step", id=step.id, state="started")
+            result = run_step(
+                self.plan,
+                step.id,
+                source,
+                self._folder,
+                tools=self._tools,
+                on_segment=self._publisher.add,
+                on_progress=lambda done_s: self._advance(step, done_s),
+                cancel=self.cancel,
+            )
+            self.tell("step", id=step.id, state="finished", wall_s=result.wall_s)
+        else:
+            for made in result.made:
+                for segment in made.segments:
+                    self._publisher.add(made.rendition, segment)
+            self.tell("step", id=step.id, state="reused")
+        if step.kind in ("video-copy", "audio"):
+            for made in result.made:
+                self._publisher.complete(made.rendition)
+        for warning in result.warnings:
+            self.tell("warning", message=warning)
+        with self._lock:
+            self._results[step.id] = result
+            self._progress.finish(step)
+        return result
+
+    def _advance(self, step: Step, done_s: float) -> None:
+        with self._lock:
+            self._progress.advance(step, done_s)
+        self._tell_progress(step)
+
+    def _now_playable(self) -> None:
+        self._first_play_s = self.age_s()
+        self._playable.set()
+        self.tell("playable", playlist=str(self._folder / MASTER), after_s=self._first_play_s)
+
+    def _broken_rules(self) -> tuple[str, ...]:
+        return tuple(rule.name for rule in verify(self._folder).rules if not rule.passed)
+
+    def _verified(self) -> int:
+        found = verify(self._folder)
+        broken = [rule for rule in found.rules if not rule.passed]
+        names: list[JSON] = [rule.name for rule in broken]
+        self.tell("verified", rules=len(found.rules), broken=names)
+        if broken:
+            said = "; ".join(f"{rule.name}: {rule.figure}" for rule in broken)
+            raise VerifyFailed(
+                f"the output breaks {said}", broken=tuple(rule.name for rule in broken)
+            )
+        return len(found.rules)
+
+    def _report(
+        self, state: State, measured: tuple[Measured, ...], rules: int, error: str | None
+    ) -> Report:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        order = [step.id for step in self.plan.steps]
+        return make_report(
+            self.plan,
+            state=state,
+            version=version("telecine"),
+            ffmpeg=self._tools.version,
+            sandbox=str(self._tools.sandbox),
+            results=tuple(self._results[name] for name in order if name in self._results),
+            measured=measured,
+            probe_s=self.probed_s,
+            total_s=self.age_s(),
+            time_to_first_play_s=self._first_play_s,
+            own_cpu_s=usage.ru_utime + usage.ru_stime,
+            verified_rules=rules,
+            error=error,
+        )
