@@ -187,6 +187,7 @@ ATTACKS = (
         "read another user's file",
         "print(open(secret).read())",
         lambda w: CANARY.encode() in w.said,
+        confines_files=not ROOT,  # an ordinary user's attacker can only reach for that user's own
     ),
     Attack(
         "read /etc/passwd",
