@@ -1,0 +1,215 @@
+"""Drives the page that plays: opens a player in Chromium and reads what a viewer would have seen.
+
+Playwright (as a Python package) drives the system's own Chromium; it downloads no browser.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from playwright.sync_api import Browser, sync_playwright
+from tests.e2e.server import MediaServer
+
+PlayerName = Literal["hlsjs", "shaka", "dashjs"]
+
+FLAGS = (
+    "--no-sandbox",  # Chromium refuses to start its own sandbox as root; the media is ours
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+)
+
+
+@contextmanager
+def chromium(executable: str) -> Iterator[Browser]:
+    """A headless Chromium with an empty profile, closed at the end."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, headless=True, args=list(FLAGS)
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One media element event; *ahead* is how many seconds of media lay in store just then."""
+
+    type: str
+    at_ms: float
+    time: float
+    seeking: bool
+    ahead: float
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One shown frame: its media time in seconds and the number read from its picture.
+
+    *number* is None where the clip draws none or where it could not be read.
+    """
+
+    at_ms: float
+    time: float
+    height: int
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the page recorded up to now."""
+
+    errors: tuple[str, ...]
+    events: tuple[Event, ...]
+    frames: tuple[Frame, ...]
+    switches: tuple[tuple[float, int], ...]  # media time, height: what the player says it did
+    clicks: tuple[float, ...]  # media times at which one was heard
+    first_frame_at_s: float | None  # the wall clock, as time.time()
+    ended: bool
+    paused: bool
+    time: float
+    duration: float
+    width: int
+    height: int
+    dropped: int
+    total: int
+    buffered: tuple[tuple[float, float], ...]
+    seekable: tuple[tuple[float, float], ...]
+
+    def stalls(self) -> list[Event]:
+        """The moments after play began at which the player ran dry, seeks left out.
+
+        A ``waiting`` that a seek caused is part of the seek: it ends with ``playing``.
+        """
+        stalls: list[Event] = []
+        playing = False
+        for event in self.events:
+            if event.type == "playing":
+                playing = True
+            elif event.type == "seeking":
+                playing = False
+            elif event.type == "waiting" and playing and not event.seeking:
+                stalls.append(event)
+        return stalls
+
+    def starved(self) -> bool:
+        """Did the machine fail to decode in time what was there? Then it was busy elsewhere."""
+        late = any(event.ahead > 0.5 for event in self.stalls())
+        return late or self.dropped * 100 > self.total
+
+    def misplaced(self, rate: Fraction, loop: int = 1 << 16) -> list[Frame]:
+        """The shown frames whose number is not ``time · rate`` (modulo *loop* frames).
+
+        The callback that reads the picture may run after the next frames have replaced the one
+        it tells about, so a number may be up to 3 ahead; it can never be behind.
+        """
+        return [
+            frame
+            for frame in self.frames
+            if frame.number is None or (frame.number - round(frame.time * float(rate))) % loop > 3
+        ]
+
+    def heights(self) -> list[int]:
+        """The heights of the shown rungs, in order, repetitions left out."""
+        shown = [f.height for f in self.frames]
+        return [h for i, h in enumerate(shown) if i == 0 or h != shown[i - 1]]
+
+
+class Player:
+    """One page of its own, with one player on it; closed by ``close`` or at the end of a with."""
+
+    def __init__(self, browser: Browser, server: MediaServer) -> None:
+        self._page = browser.new_page()
+        self._server = server
+        self.rungs: list[int] = []
+        self._page.goto(f"{server.address}/page.html")
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._page.close()
+
+    def prepare(self, player: PlayerName) -> None:
+        """Loads the player's code ahead of time, as a page that waits for its video would."""
+        self._page.evaluate("(player) => prepare(player)", player)
+
+    def open(
+        self,
+        player: PlayerName,
+        name: str,
+        *,
+        rate: float = 1.0,
+        numbered: bool = True,
+        listen: bool = False,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        """Opens *name* below the server's folder and begins to play it.
+
+        ``rungs`` holds the heights that the player then offers. With *listen* the clicks of the
+        sound are noted; they tell the truth at normal speed only.
+        """
+        options = {"rate": rate, "numbered": numbered, "listen": listen, "config": config or {}}
+        self.rungs = self._page.evaluate(
+            "([player, url, options]) => openMedia(player, url, options)",
+            [player, self._server.url(name), options],
+        )
+
+    def select(self, height: int | None) -> None:
+        """Forces the rung of this height; None gives the choice back to the player."""
+        self._page.evaluate("(height) => select(height)", height)
+
+    def pause(self) -> None:
+        self._page.evaluate("() => pause()")
+
+    def resume(self, rate: float = 1.0) -> None:
+        self._page.evaluate("(rate) => resume(rate)", rate)
+
+    def seek(self, seconds: float) -> Frame:
+        """Seeks the paused video and returns the frame that then stands there."""
+        return Frame(**self._page.evaluate("(seconds) => seek(seconds)", seconds))
+
+    def report(self) -> Report:
+        raw = self._page.evaluate("() => report()")
+        return Report(
+            errors=tuple(f"{e['source']} at {e['time']:.2f}: {e['text']}" for e in raw["errors"]),
+            events=tuple(Event(**e) for e in raw["events"]),
+            frames=tuple(Frame(**f) for f in raw["frames"]),
+            switches=tuple((s["time"], s["height"]) for s in raw["switches"]),
+            clicks=tuple(raw["clicks"]),
+            first_frame_at_s=raw["first_frame_at"] and raw["first_frame_at"] / 1000,
+            ended=raw["ended"],
+            paused=raw["paused"],
+            time=raw["time"],
+            duration=raw["duration"],
+            width=raw["width"],
+            height=raw["height"],
+            dropped=raw["dropped"],
+            total=raw["total"],
+            buffered=tuple((a, b) for a, b in raw["buffered"]),
+            seekable=tuple((a, b) for a, b in raw["seekable"]),
+        )
+
+    def wait(self, until: Callable[[Report], bool], timeout_s: float) -> Report:
+        """The first report that satisfies *until*, or the last one when the time is up."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            report = self.report()
+            if until(report) or time.monotonic() > deadline:
+                return report
+            self._page.wait_for_timeout(100)

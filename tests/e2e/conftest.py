@@ -1,0 +1,50 @@
+"""Fixtures of the browser tests: one Chromium, and outputs made once by the command itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from playwright.sync_api import Browser
+from tests.e2e.browser import chromium
+from tests.e2e.command import TELECINE, Transcode
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not (HERE / "node_modules").is_dir():
+        pytest.fail("the players are not installed: run `npm ci` in tests/e2e", pytrace=False)
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("not run: needs chromium")
+    with chromium(executable) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.fixture(scope="session")
+def transcode(tmp_path_factory: pytest.TempPathFactory) -> Transcode:
+    """Transcodes each named clip once a session: ``transcode(name, make_source, options)``."""
+    made: dict[str, Path] = {}
+
+    def run(name: str, make: Callable[[Path], Path], options: Sequence[str]) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            source = make(folder)
+            argv = [TELECINE, "transcode", str(source), "-o", str(folder / "out"), *options]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}\n{done.stderr}"
+            made[name] = folder / "out"
+        return made[name]
+
+    return run
