@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from telecine.engine.errors import Interrupted, StepFailed, ToolMissing
-from telecine.engine.process import Access, Cancel, Finished, Limits, Sandbox, run
+from telecine.engine.process import Access, Cancel, Finished, Limits, Sandbox, limits_for, run
 
 OPEN = Sandbox("none")
 
@@ -178,3 +179,26 @@ def test_what_cannot_start_says_so(tmp_path: Path) -> None:
     text.chmod(0o755)
     with pytest.raises(StepFailed, match="Exec format error"):
         run([str(text)], sandbox=OPEN, limits=Limits(), access=Access())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "rungs", "threads", "measured_gib"),
+    [
+        # VmPeak of FFmpeg 9.0.2, x264 veryfast with look-ahead filled, malloc arenas as here
+        (1920 * 1080, 5, 2, 1.31),
+        (1920 * 1080, 5, 8, 1.82),
+        (1920 * 1080, 5, 32, 4.49),
+        (7680 * 4320, 4, 2, 6.11),
+    ],
+)
+def test_memory_limit_clears_what_was_measured(
+    pixels: int, rungs: int, threads: int, measured_gib: float
+) -> None:
+    limits = limits_for(pixels, rungs, Fraction(20), threads=threads)
+    assert 1.3 * measured_gib < limits.memory_bytes / 2**30 < 4 * measured_gib
+
+
+def test_cpu_limit_grows_with_the_work() -> None:
+    # 33.7 CPU s for this ladder of 30 s at 1080p (measured); 1 s of a small one still gets a minute
+    assert 33.7 * 20 < limits_for(1920 * 1080, 4, Fraction(30)).cpu_s < 33.7 * 200
+    assert limits_for(320 * 180, 1, Fraction(1)).cpu_s >= 60

@@ -6,6 +6,7 @@ asm-generic/unistd.h for aarch64), not from the module.
 
 from __future__ import annotations
 
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,17 @@ def test_a_wrong_order_is_not_carried_out(arguments: list[str], says: str) -> No
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.startswith("sandbox launcher: ")
     assert says in done.stderr
+
+
+def test_a_stale_compiled_launcher_is_not_run(tmp_path: Path) -> None:
+    source = tmp_path / "launcher.py"
+    source.write_text("print('one')")
+    compiled = py_compile.compile(str(source), doraise=True)
+    assert sandbox._script(str(source), compiled) == compiled
+    source.write_text("print('three')")
+    assert sandbox._script(str(source), compiled) == str(source)
+    assert sandbox._script(str(source), str(tmp_path / "none")) == str(source)
+    assert sandbox._script(str(source), None) == str(source)
 
 
 def test_bubblewrap_mounts_what_is_named_and_writes_where_it_may(tmp_path: Path) -> None:

@@ -189,13 +189,15 @@ def limits_for(pixels: int, rungs: int, duration_s: Fraction, *, threads: int = 
     """Limits for one FFmpeg process that decodes pictures of `pixels` for `duration_s` and encodes
     `rungs` of them, each with `threads` encoder threads.
 
-    Address space = program, libraries and arenas; stacks; pictures held by decoder, filters,
-    encoder threads and look-ahead. Measured (FFmpeg 9.0.2, x264 veryfast, 2 CPUs): 1080p with five
-    rungs 1.3 GB, with five rungs of 32 threads 4.6 GB; 8K with four rungs 6.3 GB. The sum is about
-    twice that. CPU time is some fifty times what x264 takes: a bound on the hostile, not the slow.
+    Address space = program, libraries and arenas; thread stacks (decoder, filters: some per CPU;
+    encoders); pictures held by decoder, filters, look-ahead and encoder threads. Measured in GiB
+    (FFmpeg 9.0.2, x264 veryfast, 2 CPUs): 1080p with five rungs 1.3, with five rungs of 32 threads
+    4.5; 8K with four rungs 6.1. The sum is two to three times that, 1.4 times with many threads.
+    CPU time is some fifty times what x264 takes: a bound on the hostile, not on the slow.
     """
-    pictures = pixels * (120 + 60 * rungs + 16 * threads)
-    memory = 2 * _GIB + rungs * threads * 8 * _MIB + pictures
+    stacks = (rungs * threads + 4 * (os.cpu_count() or 1)) * 8 * _MIB
+    pictures = pixels * (120 + 60 * rungs + 32 * threads)
+    memory = 2 * _GIB + stacks + pictures
     picture_s = duration_s * max(Fraction(1), Fraction(pixels, 500_000))
     return Limits(memory_bytes=memory, cpu_s=60 + int(picture_s * (1 + rungs) * 4))
 

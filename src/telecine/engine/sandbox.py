@@ -16,7 +16,7 @@ Rules of the kernel: landlock(7), seccomp(2), capabilities(7), prctl(2).
 """
 
 # pathlib would add half to the start-up time.
-# ruff: noqa: PTH110, PTH114, PTH115, PTH120
+# ruff: noqa: PTH110, PTH114, PTH115, PTH116, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def launcher_argv(
     are the descriptors beside 0, 1 and 2 that stay open. With `argv` empty the launcher tests
     itself instead: see `self_test`.
     """
-    command = [python, "-I", "-S", os.path.realpath(__file__), tier]
+    script = _script(os.path.realpath(__file__), globals().get("__cached__"))
+    command = [python, "-I", "-S", script, tier]
     command += [f"--read={path}" for path in read]
     command += [f"--runtime={path}" for path in runtime]
     if write is not None:
@@ -131,8 +132,22 @@ def launcher_argv(
         return command
     if bwrap is None:
         raise ValueError("the bwrap tier needs bubblewrap")
-    own = (python, os.path.realpath(__file__), *_libraries_of(python))
+    own = (python, script, *_libraries_of(python))
     return [bwrap, *_bwrap_flags((*read, *runtime, program, *own), write), "--", *command]
+
+
+def _script(source: str, compiled: str | None) -> str:
+    """The launcher's file: as Python compiled it for the import, a third of the start saved; the
+    source where there is no such file or it is of another source (PEP 552: mtime and size)."""
+    try:
+        with open(compiled or "", "rb") as file:
+            header = file.read(16)
+    except OSError:
+        return source
+    stat = os.stat(source)
+    stamp = (int(stat.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+    stamp += (stat.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+    return compiled if compiled and header[4:] == bytes(4) + stamp else source
 
 
 def _bwrap_flags(read: Iterable[str], write: str | None) -> list[str]:
