@@ -40,7 +40,11 @@ def main(path: str) -> Json:
         "format_whitelist": ",".join(DEMUXERS),
         "max_streams": str(MAX_STREAMS),
     }
-    with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+    try:
+        opened = av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        return {"error": str(error), "kind": type(error).__name__}
+    with opened as container:
         streams = list(container.streams)
         facts: Json = {
             "container": container.format.name,
@@ -72,7 +76,8 @@ def _stream(stream: Any) -> Json:
     facts: Json = {
         "index": stream.index,
         "type": stream.type,
-        "codec": context.name if context else None,
+        # The codec, not the decoder that PyAV would take for it ("libdav1d", "mp3float").
+        "codec": context.codec.canonical_name if context else None,
         "profile": stream.profile if stream.type in ("video", "audio") else None,
         "time_base": str(stream.time_base) if stream.time_base else None,
         "start": _seconds(stream.start_time, stream.time_base),
@@ -93,7 +98,7 @@ def _stream(stream: Any) -> Json:
             "average_rate": str(stream.average_rate) if stream.average_rate else None,
             "base_rate": str(stream.base_rate) if stream.base_rate else None,
             "bitrate": context.bit_rate,
-            "parameter_sets": _parameter_sets(context.extradata) if context.name == "h264" else 0,
+            "parameter_sets": _parameter_sets(context.extradata) if facts["codec"] == "h264" else 0,
         }
     if stream.type == "audio" and context:
         facts |= {
@@ -170,37 +175,63 @@ def _index(
     sizes: list[int],
     keys: list[tuple[int, bool]],
     last_duration: int,
-    damaged: int,
+    base: Fraction,
+    *,
+    hidden: bool,
 ) -> Json | None:
-    """Frame times in decode order, sizes, keyframes (position, idr) → the facts of FrameIndex."""
+    """Frame times in decode order, sizes, keyframes (position, idr) → the facts of FrameIndex.
+
+    `hidden`: the codec sends pictures that are never shown (VP8 and VP9 alternate references) in
+    packets of their own, a moment before the next: they are no frames.
+    """
     if not pts:
         return None
     shown = sorted(pts)
-    gaps = [after - before for before, after in pairwise(shown)]
-    rank = {time: n for n, time in enumerate(shown)}
-    positions = [position for position, _ in keys]
-    spans = zip(positions, [*positions[1:], len(pts)], strict=True)
+    if hidden and len(shown) > 2:
+        least = _median(shown) / 8
+        shown = [*(a for a, b in pairwise(shown) if b - a > least), shown[-1]]
+    usual, regular = _rhythm(shown, base)
     runs = [position for position, idr in keys if idr]
-    reorder = max(
-        (
-            reorder_ticks(pts[start:end])
-            for start, end in zip(runs, [*runs[1:], len(pts)], strict=True)
-        ),
-        default=0,
-    )
+    rank = {time: n for n, time in enumerate(shown)}
     return {
-        "count": len(pts),
+        "count": len(shown),
         "first": shown[0],
-        "end": shown[-1] + (last_duration or (gaps[-1] if gaps else 0)),
-        "min_gap": min(gaps, default=0),
-        "max_gap": max(gaps, default=0),
-        "reorder": reorder,
-        "damaged": damaged,
+        # A last duration far under the rhythm is a muxer's default, not the file's word.
+        "end": shown[-1] + (last_duration if last_duration > usual / 2 else round(usual)),
+        "usual_gap": str(usual),
+        "regular": regular,
+        "max_gap": max((b - a for a, b in pairwise(shown)), default=0),
+        "reorder": max((reorder_ticks(pts[a:b]) for a, b in _spans(runs, len(pts))), default=0),
+        "damaged": 0,
         "keyframes": [
-            [pts[start], rank[pts[start]], sum(sizes[start:end]), idr]
-            for (start, end), (_, idr) in zip(spans, keys, strict=True)
+            [pts[a], rank.get(pts[a], 0), sum(sizes[a:b]), idr]
+            for (a, b), (_, idr) in zip(_spans([k for k, _ in keys], len(pts)), keys, strict=True)
         ],
     }
+
+
+def _spans(starts: list[int], end: int) -> list[tuple[int, int]]:
+    return list(pairwise([*starts, end])) if starts else []
+
+
+def _median(shown: list[int]) -> int:
+    gaps = sorted(b - a for a, b in pairwise(shown))
+    return gaps[len(gaps) // 2]
+
+
+def _rhythm(shown: list[int], base: Fraction) -> tuple[Fraction, bool]:
+    """(mean of the usual gaps in ticks, whether nine of ten gaps are usual).
+
+    A file that lost some frames still has its rate; one that has none is variable. Usual is what
+    lies within a millisecond or 2 % of the median: clocks of containers round to milliseconds.
+    """
+    if len(shown) < 2:
+        return Fraction(0), True
+    median = _median(shown)
+    slack = max(Fraction(2), Fraction(1, 1000) / base, Fraction(median, 50))
+    gaps = [b - a for a, b in pairwise(shown)]
+    usual = [gap for gap in gaps if abs(gap - median) <= slack]
+    return Fraction(sum(usual), len(usual)), len(usual) * 10 >= len(gaps) * 9
 
 
 # --- packet by packet ------------------------------------------------------------------------
@@ -272,9 +303,13 @@ def _from_packets(facts: Json, container: Any) -> None:
             audios[number].take(packet)
     for number, video in videos.items():
         stream = facts["streams"][number]
-        stream["index_table"] = _index(
-            video.pts, video.sizes, video.keys, video.last_duration, video.corrupt
+        hidden = stream["codec"] in ("vp8", "vp9")
+        index = _index(
+            video.pts, video.sizes, video.keys, video.last_duration, bases[number], hidden=hidden
         )
+        if index is not None:
+            index["damaged"] = video.corrupt
+        stream["index_table"] = index
         stream["open_edits"] = video.discarded > 0
         stream["foreign_sets"] = video.reader.foreign_sets
     for number, audio in audios.items():
@@ -360,7 +395,9 @@ def _video_track(track: TrackTable, stream: Any, file: BinaryIO, size: int) -> J
     last = max(range(whole), key=pts.__getitem__, default=0)
     following = samples.dts[last + 1] if last + 1 < len(samples.dts) else samples.end_dts
     last_duration = following - samples.dts[last] if whole else 0
-    index = _index(pts, list(samples.sizes[:whole]), keys, last_duration, 0)
+    base = Fraction(1, track.timescale)
+    sizes = list(samples.sizes[:whole])
+    index = _index(pts, sizes, keys, last_duration, base, hidden=False)
     if index is not None:
         index["damaged"] = sum(samples.sizes[whole:])
     return {
@@ -407,10 +444,4 @@ def _audio_track(track: TrackTable, stream: Any) -> Json:
 
 
 if __name__ == "__main__":
-    try:
-        answer = main(sys.argv[1])
-    except (av.error.FFmpegError, ValueError, EOFError) as error:
-        log = getattr(error, "log", None)
-        said = f"{log[2]}".strip() if log else str(error)
-        answer = {"error": said, "kind": type(error).__name__}
-    json.dump(answer, sys.stdout)
+    json.dump(main(sys.argv[1]), sys.stdout)

@@ -50,7 +50,8 @@ class FrameIndex:
     frame_count: int
     first_ticks: int
     end_ticks: int  # the last frame's time plus its duration
-    min_gap_ticks: int  # between neighbouring frames in display order
+    usual_gap_ticks: Fraction  # between neighbouring frames in display order, holes left out
+    regular: bool  # nine of ten gaps are usual: the rate is constant, with frames missing at most
     max_gap_ticks: int
     reorder_ticks: int  # largest (display-order time of decode position) - (its own time), ≥ 0
     keyframes: tuple[Keyframe, ...]

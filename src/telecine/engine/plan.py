@@ -491,8 +491,10 @@ def _span(
     start_s = video.start_s if video.start_s is not None else source.start_s
     end_s = video.end_s if video.end_s is not None else source.start_s + source.duration_s
     if audio is not None and audio.start_s is not None and audio.end_s is not None:
-        if audio.end_s > audio.start_s and start_s - audio.start_s > SOUND_OVERHANG_S:
-            start_s = audio.start_s
+        # What lies before 0 is an encoder's priming, which no player plays.
+        first_s = max(audio.start_s, min(Fraction(0), start_s))
+        if audio.end_s > first_s and start_s - first_s > SOUND_OVERHANG_S:
+            start_s = first_s
         if audio.end_s - end_s > SOUND_OVERHANG_S:
             end_s = audio.end_s
     return start_s, max(end_s, start_s)
@@ -576,7 +578,7 @@ def _copy_refusals(
         reasons.append("HDR must be tone-mapped")
     if video.open_edits:
         reasons.append("an edit list starts inside a GOP or has several edits")
-    if video.parameter_sets != 2 or video.in_band_parameter_sets:
+    if video.codec == "h264" and (video.parameter_sets != 2 or video.in_band_parameter_sets):
         reasons.append("not exactly one SPS and one PPS")
     if video.rate is not None and video.rate > Fraction(6006, 100):
         reasons.append(f"{float(video.rate):.2f} frames a second, more than 60")

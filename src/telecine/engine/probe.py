@@ -390,14 +390,16 @@ def _rate(
     if table is None or table.frame_count < 2 or table.end_ticks <= table.first_ticks:
         average = _optional(facts["average_rate"]) or (stated[0] if stated else None)
         return average, False
-    mean = table.frame_count / ((table.end_ticks - table.first_ticks) * base)
-    variable = (table.max_gap_ticks - table.min_gap_ticks) * base > max(2 * base, Fraction(2, 1000))
+    variable = not table.regular
+    if variable or not table.usual_gap_ticks:
+        mean = table.frame_count / ((table.end_ticks - table.first_ticks) * base)
+    else:
+        mean = 1 / (table.usual_gap_ticks * base)
     if interlaced and seen.base and len(seen.pts) > 1 and seen.pts[-1] > seen.pts[0]:
         # Packets may hold one field each: the decoded pictures tell how many frames there are.
         shown = (len(seen.pts) - 1) / ((seen.pts[-1] - seen.pts[0]) * seen.base)
         if mean / shown > Fraction(3, 2):
             mean = mean / 2
-            variable = False
     if not variable:
         near = [rate for rate in stated if abs(rate / mean - 1) < Fraction(1, 200)]
         mean = near[0] if near else mean
@@ -416,7 +418,8 @@ def _frame_index(plain: dict[str, Any] | None) -> FrameIndex | None:
         frame_count=plain["count"],
         first_ticks=plain["first"],
         end_ticks=plain["end"],
-        min_gap_ticks=plain["min_gap"],
+        usual_gap_ticks=Fraction(plain["usual_gap"]),
+        regular=plain["regular"],
         max_gap_ticks=plain["max_gap"],
         reorder_ticks=plain["reorder"],
         keyframes=tuple(Keyframe(*key) for key in plain["keyframes"]),
