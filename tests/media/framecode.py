@@ -143,18 +143,22 @@ def make(
     video: Sequence[str] = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "20"),
     paces: Sequence[Pace] = (),
     fields: Literal["tff", "bff"] | None = None,
-    audio: Sequence[str] | None = ("-c:a", "aac", "-b:a", "64k"),
+    noise: int = 0,
+    audio: Sequence[str] | None = ("-c:a", "aac", "-b:a", "64k", "-ac", "2"),
     mux: Sequence[str] = (),
 ) -> Clip:
     """Make a clip at `path`; the name's ending chooses the container.
 
     `rate` is pictures a second: of an interlaced clip (`fields`) the rate of its fields, twice
     that of its frames. With `paces` the frames get the times written there, on a clock of 1 ms.
+    `noise` (0–100) is snow over the picture: an encoder then needs all the bits it may spend.
     """
     count = int(seconds * rate)
     if fields:
         count -= count % 2
     steps = [f"scale={size[0]}:{size[1]}:flags=neighbor", "format=yuv420p"]
+    if noise:
+        steps.append(f"noise=alls={noise}:allf=t:all_seed=1")
     if fields:
         order = "top" if fields == "tff" else "bottom"
         # Two pictures become the two fields of a frame; `setfield` states their order to muxers.

@@ -214,13 +214,17 @@ def test_playlists_say_how_long_the_segments_are(made: Made) -> None:
 
 
 def test_sound_stays_with_the_picture(made: Made, ffmpeg: str) -> None:
-    """A click stands at each full second of the picture's clock, before, on and after joins."""
+    """A click stands at each full second of the picture's clock, before, on and after joins.
+
+    That of second 0 is left out: it lies in the first AAC frame, which fades in where the priming
+    frame before it is gone.
+    """
     (audio,) = made.output.audio
-    heard = clicks(audio.joined, ffmpeg=ffmpeg)
-    last = made.clip.times[-1]
-    assert len(heard) == int(last) + 1
-    for second, time in enumerate(heard):
-        assert abs(time - second) <= SYNC_S, f"the click of second {second} is heard at {time}"
+    heard = [time for time in clicks(audio.joined, ffmpeg=ffmpeg) if time > Fraction(1, 2)]
+    seconds = list(range(1, int(made.clip.times[-1]) + 1))
+    assert [round(time) for time in heard] == seconds
+    off = {second: float(t - second) for second, t in zip(seconds, heard, strict=True)}
+    assert max(map(abs, off.values())) <= SYNC_S, off
 
 
 def assert_same(shown: list[Shown], wanted: list[Shown], name: str) -> None:
