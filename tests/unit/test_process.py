@@ -142,8 +142,9 @@ def test_a_limit_is_named(limits: Limits, script: str, expected: str) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_file_size_is_a_limit(tmp_path: Path) -> None:
-    script = "import os, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+@pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
+def test_file_size_is_a_limit(handler: str, tmp_path: Path) -> None:
+    script = f"import os, signal; signal.signal(signal.SIGXFSZ, signal.{handler})\n"
     script += "open('big', 'wb').write(bytes(1 << 22))"
     finished = python(script, limits=Limits(file_bytes=1 << 20), access=Access(write=tmp_path))
     assert finished.limit == "file_size"

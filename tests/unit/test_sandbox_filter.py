@@ -6,6 +6,7 @@ asm-generic/unistd.h for aarch64), not from the module.
 
 from __future__ import annotations
 
+import os
 import py_compile
 import subprocess
 import sys
@@ -207,6 +208,23 @@ def test_a_wrong_order_is_not_carried_out(arguments: list[str], says: str) -> No
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.startswith("sandbox launcher: ")
     assert says in done.stderr
+
+
+def test_nothing_is_run_when_the_parent_has_died_meanwhile(tmp_path: Path) -> None:
+    """Before PDEATHSIG was set: then only the pipe on standard error tells, its reader is gone."""
+    python = os.path.realpath(sys.executable)
+    program = [python, python, "-I", "-S", "-c", "open('ran', 'w')"]
+    launch = [python, "-I", "-S", sandbox.__file__, "none", f"--write={tmp_path}", "--", *program]
+    for parent_lives in (False, True):
+        reader, writer = os.pipe()
+        if not parent_lives:
+            os.close(reader)
+        code = subprocess.run(launch, stderr=writer, check=False).returncode
+        os.close(writer)
+        if parent_lives:
+            os.close(reader)
+        assert (tmp_path / "ran").exists() == parent_lives
+        assert (code == 0) == parent_lives
 
 
 def test_a_stale_compiled_launcher_is_not_run(tmp_path: Path) -> None:

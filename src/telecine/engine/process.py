@@ -15,7 +15,6 @@ import os
 import re
 import resource
 import select
-import shutil
 import signal
 import sys
 import time
@@ -153,10 +152,10 @@ class Sandbox:
 def _self_test(tier: Tier) -> Sandbox:
     bwrap = None
     if tier == "bwrap":
-        found = shutil.which("bwrap", path="/usr/bin:/bin:/usr/local/bin")
-        if found is None:
+        places = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")
+        bwrap = next((Path(place) for place in places if os.access(place, os.X_OK)), None)
+        if bwrap is None:
             raise StepFailed("bubblewrap is not installed", code="sandbox_failed")
-        bwrap = Path(found)
     said: list[bytes] = []
     limits = Limits(wall_s=10, cpu_s=5)
     finished = _run([], Sandbox(tier, bwrap=bwrap), limits, Access(), {1: said.append})
@@ -518,6 +517,8 @@ def _limit_told(killed_by: int | None, code: int, tail: Sequence[str]) -> Limit 
         return "cpu"
     if killed_by == signal.SIGXFSZ:
         return "file_size"
+    if code != 0 and any("File too large" in line for line in tail):
+        return "file_size"  # EFBIG, for those that ignore the signal (Python does)
     if code != 0 and any(_NO_MEMORY.search(line) for line in tail):
         return "memory"
     return None
