@@ -1,46 +1,66 @@
 """Checks outputs against the streaming rules: re-reads everything from disk, believes nothing.
 
 `verify` only reads; what it found is a `Found`, and the rules over it are pure (`rules`). Of the
-plan it takes what the plan alone can know: the expected duration, sizes, frames and A/V offset. A
+plan it takes what the plan alone can know: the expected duration, sizes, pictures and A/V offset. A
 folder without a plan is judged by its playlists alone.
 
-Whatever lies on disk, `verify` does not raise for it: what cannot be read is the figure of the
-rule that it breaks. One segment is in memory at a time.
+Whatever lies there, nothing is raised for it: what cannot be read is the figure of the rule that it
+breaks. One segment is in memory at a time.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from telecine.engine import cmaf, mpd, playlist
-from telecine.engine.bmff import boxes
+from telecine.engine import cmaf, containers, mp4index, mpd, playlist
+from telecine.engine.bmff import boxes, header
+from telecine.engine.disk import working_folder
 from telecine.engine.errors import Interrupted, MediaError, StepFailed
-from telecine.engine.output import PLAN
-from telecine.engine.package import GROWING, IFRAMES, MANIFEST, MASTER
-from telecine.engine.plan import Plan, plan_from_json
-from telecine.engine.process import Cancel
+from telecine.engine.ladder import Size
+from telecine.engine.output import PLAN, REPORT
+from telecine.engine.package import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
+from telecine.engine.plan import MAX_DURATION_S, WORK, Plan, plan_from_json
+from telecine.engine.process import Access, Cancel, limits_for, run
+from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.rules import (
-    RULES,
+    Decoded,
     Fault,
     Found,
+    Mp4File,
+    Mp4Track,
     Rendition,
     RuleResult,
     Run,
     SegmentFile,
+    SoundFile,
+    Stream,
     Verification,
     judge,
 )
-from telecine.engine.tools import Tools
-
-# A segment of 11 s at 200 Mb/s; what is larger is not read.
-MAX_SEGMENT_BYTES = cmaf.MAX_BOX_BYTES
-MAX_TEXT_BYTES = 64 << 20
+from telecine.engine.sandbox import global_flags, input_flags
+from telecine.engine.tools import Tools, find_tools
 
 __all__ = ["RuleResult", "Verification", "verify"]
+
+MAX_SEGMENT_BYTES = cmaf.MAX_BOX_BYTES
+MAX_TEXT_BYTES = 64 << 20  # a playlist of half a million segments
+MAX_TOP_BOXES = 10_000
+HEAD_BYTES = 1 << 16
+TAIL_BYTES = 1 << 17  # two of the largest Ogg pages
+
+_PROGRESS_FD = 10
+_SOUND_ENDINGS = {"mp3": "mp3", "m4a": "aac", "opus": "opus", "flac": "flac"}
+_PROTECTION = ("pssh", "sinf", "senc", "tenc")
 
 _T = TypeVar("_T")
 
@@ -54,14 +74,25 @@ def verify(
 ) -> Verification:
     """Judge what `transcode` left in `folder` by every rule that applies to it.
 
-    With `decode` every rendition and file is decoded too, in the sandbox of `tools`. Raises
-    `Interrupted` when `cancel` is set, and nothing for what lies in the folder. Writes nothing.
+    With `decode` every rendition and file is also decoded, in the sandbox of `tools` (this
+    machine's, where none are given); that needs room in `folder` for one rendition at a time, gone
+    afterwards. Raises `Interrupted` when `cancel` is set and what `find_tools` and `run` raise,
+    nothing for what lies in `folder`.
     """
-    found = _Reader(folder.resolve(), cancel).found()
-    return Verification(tuple(judge(rule, found) for rule in RULES if rule.applies(found)))
+    reader = _Reader(folder.resolve(), cancel)
+    found = reader.found()
+    if decode:
+        found = reader.decoded(found, tools or find_tools())
+    return judge(found)
+
+
+class _Unreadable(Exception):
+    """Something in the folder that cannot be read; the message says what and why."""
 
 
 class _Reader:
+    """Reads a folder. What cannot be read becomes a `Fault` under the rule that it breaks."""
+
     def __init__(self, folder: Path, cancel: Cancel | None) -> None:
         self._folder = folder
         self._cancel = cancel
@@ -69,156 +100,365 @@ class _Reader:
 
     def found(self) -> Found:
         plan = self._plan()
-        master = self._parsed(MASTER, playlist.parse_multivariant) if self._hls(plan) else None
-        renditions = tuple(self._renditions(master))
-        manifest = self._parsed(MANIFEST, mpd.parse_mpd) if self._hls(plan) else None
+        streaming = plan.hls if plan is not None else self._streams()
+        master, version, manifest = None, None, None
+        if streaming:
+            master, version = self._playlist(MASTER, playlist.parse_multivariant)
+            manifest = self._manifest()
+        renditions = tuple(self._renditions(master)) if master is not None else ()
+        paths = self._file_paths(plan)
         return Found(
             plan=plan,
-            streaming=self._hls(plan),
+            streaming=streaming,
             master=master,
-            master_version=self._version(MASTER),
+            master_version=version,
             manifest=manifest,
+            on_disk=self._finished_playlists(),
             renditions=renditions,
+            mp4s=tuple(self._read("progressive-mp4", paths["mp4"], self._mp4)),
+            sounds=tuple(self._read("audio-files", paths["sound"], self._sound)),
+            poster=next(self._read("poster", paths["poster"], self._poster), None),
+            report=self._report(),
+            told=tuple(self._told()),
+            decoded=None,
             faults=tuple(self._faults),
         )
 
-    def _hls(self, plan: Plan | None) -> bool:
-        return plan is None or plan.hls
+    # --- the folder
 
-    # --- texts
+    def _streams(self) -> bool:
+        """Without a plan: whether playlists are expected, that is unless only files lie here."""
+        paths = self._file_paths(None)
+        return (self._folder / MASTER).exists() or not any(paths.values())
+
+    def _inside(self, path: str) -> Path:
+        """A file of the folder, by its name there. Raises `_Unreadable` for one outside of it."""
+        try:
+            target = (self._folder / path).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a zero byte
+            raise _Unreadable(f"{path}: {error}") from None
+        if not target.is_relative_to(self._folder):
+            raise _Unreadable(f"{path} lies outside of the folder")
+        return target
+
+    def _bytes(self, path: str, most: int) -> bytes:
+        """A whole file. Raises `_Unreadable`."""
+        if self._cancel is not None and self._cancel.is_set():
+            raise Interrupted
+        target = self._inside(path)
+        try:
+            size = target.stat().st_size
+            if size > most:
+                raise _Unreadable(f"{path}: {size} bytes, at most {most} are read")
+            return target.read_bytes()
+        except OSError as error:
+            raise _Unreadable(f"{path}: {error.strerror or error}") from None
 
     def _fault(self, rule: str, what: str) -> None:
         self._faults.append(Fault(rule, what))
 
+    def _finished_playlists(self) -> tuple[str, ...]:
+        found = (path.relative_to(self._folder) for path in self._folder.rglob(FINISHED))
+        return tuple(sorted(str(path) for path in found if path.parts[0] != WORK))
+
+    def _file_paths(self, plan: Plan | None) -> dict[str, list[str]]:
+        """The files beside the segments: those of the plan, else those that are there."""
+        paths: dict[str, list[str]] = {"mp4": [], "sound": [], "poster": []}
+        if plan is not None:
+            for file in plan.files:
+                paths["sound" if file.kind in AUDIO_KINDS else file.kind].append(file.path)
+            return paths
+        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            if path.suffix == ".mp4":
+                paths["mp4"].append(path.name)
+            elif path.stem == "audio" and path.suffix[1:] in _SOUND_ENDINGS:
+                paths["sound"].append(path.name)
+            elif path.name == "poster.jpg":
+                paths["poster"].append(path.name)
+        return paths
+
+    # --- texts
+
     def _plan(self) -> Plan | None:
-        try:
-            return plan_from_json((self._folder / PLAN).read_text())
-        except FileNotFoundError:
-            return None
-        except (MediaError, OSError, ValueError) as error:
-            self._fault("plan-readable", f"{PLAN}: {error}")
-            return None
-
-    def _text(self, path: str) -> str | None:
-        """The text of a file in the folder; None, and a fault, where there is none."""
-        try:
-            target = self._inside(path)
-            if target.stat().st_size > MAX_TEXT_BYTES:
-                raise OSError(f"larger than {MAX_TEXT_BYTES} bytes")
-            return target.read_text()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            self._fault("files-exist", f"{path}: {reason}")
-            return None
-
-    def _inside(self, path: str) -> Path:
-        target = (self._folder / path).resolve()
-        if not target.is_relative_to(self._folder):
-            raise ValueError("lies outside of the folder")
-        return target
-
-    def _parsed(self, path: str, parse: Callable[[str], _T]) -> _T | None:
-        text = self._text(path)
-        if text is None:
+        if not (self._folder / PLAN).exists():
             return None
         try:
-            return parse(text)
+            return plan_from_json(self._bytes(PLAN, MAX_TEXT_BYTES).decode())
+        except (_Unreadable, MediaError, ValueError, RecursionError) as error:
+            self._fault("plan-readable", str(error))
+            return None
+
+    def _report(self) -> dict[str, object] | None:
+        if not (self._folder / REPORT).exists():
+            return None
+        try:
+            plain = json.loads(self._bytes(REPORT, MAX_TEXT_BYTES))
+            if not isinstance(plain, dict):
+                raise _Unreadable(f"{REPORT} is no object")
+            return plain
+        except (_Unreadable, ValueError, RecursionError) as error:
+            self._fault("report", str(error))
+            return None
+
+    def _told(self) -> Iterator[str]:
+        """The warnings that steps left. A result that cannot be read warns of nothing."""
+        for path in sorted((self._folder / WORK / "steps").glob("*.json")):
+            try:
+                plain = json.loads(path.read_bytes())
+                yield from (line for line in plain["warnings"] if isinstance(line, str))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+
+    def _playlist(self, path: str, parse: Callable[[str], _T]) -> tuple[_T | None, int | None]:
+        """A parsed playlist and its EXT-X-VERSION."""
+        try:
+            text = self._bytes(path, MAX_TEXT_BYTES).decode()
+        except _Unreadable as error:
+            self._fault("files-exist", str(error))
+            return None, None
+        except UnicodeDecodeError:
+            self._fault("playlists-parse", f"{path}: not UTF-8")
+            return None, None
+        try:
+            parsed = parse(text)
         except MediaError as error:
-            rule = "mpd-parses" if path == MANIFEST else "playlists-parse"
-            self._fault(rule, f"{path}: {error.message}")
-            return None
+            self._fault("playlists-parse", f"{path}: {error.message}")
+            return None, None
+        said = re.search(r"^#EXT-X-VERSION:([0-9]{1,9})\r?$", text, re.MULTILINE)
+        return parsed, int(said[1]) if said else None
 
-    def _version(self, path: str) -> int | None:
+    def _manifest(self) -> mpd.MPD | None:
         try:
-            text = self._inside(path).read_text()
-        except (OSError, ValueError):
-            return None
-        said = re.search(r"^#EXT-X-VERSION:(\d{1,9})\r?$", text, re.MULTILINE)
-        return int(said[1]) if said else None
+            manifest = mpd.parse_mpd(self._bytes(MANIFEST, MAX_TEXT_BYTES).decode())
+            for adaptation in manifest.adaptation_sets:
+                for item in adaptation.representations:  # a template that is none is seen here
+                    item.template.initialization_uri(item)
+                    item.template.uris(item)
+            return manifest
+        except _Unreadable as error:
+            self._fault("files-exist", str(error))
+        except UnicodeDecodeError:
+            self._fault("mpd-parses", f"{MANIFEST}: not UTF-8")
+        except MediaError as error:
+            self._fault("mpd-parses", f"{MANIFEST}: {error.message}")
+        return None
 
     # --- renditions
 
-    def _renditions(self, master: playlist.MultivariantPlaylist | None) -> Iterator[Rendition]:
-        if master is None:
-            return
-        pictures = [v.uri for v in master.variants]
-        sounds = [r.uri for r in master.renditions if r.type == "AUDIO" and r.uri is not None]
-        for uri in dict.fromkeys([*pictures, *sounds]):
-            yield self._rendition(uri)
+    def _renditions(self, master: playlist.MultivariantPlaylist) -> Iterator[Rendition]:
+        listed: dict[str, Literal["variant", "audio"]] = {v.uri: "variant" for v in master.variants}
+        for item in master.renditions:
+            if item.type == "AUDIO" and item.uri is not None:
+                listed.setdefault(item.uri, "audio")
+        for uri, kind in listed.items():
+            yield self._rendition(uri, kind)
 
-    def _rendition(self, uri: str) -> Rendition:
+    def _rendition(self, uri: str, listed_as: Literal["variant", "audio"]) -> Rendition:
         home = str(PurePosixPath(uri).parent)
-        media = self._parsed(uri, playlist.parse_media)
-        track, brands = None, ""
+        media, version = self._playlist(uri, playlist.parse_media)
+        track, brands, protected = None, "", False
         segments: tuple[SegmentFile, ...] = ()
         if media is not None:
             if media.map is not None:
-                track, brands = self._init(f"{home}/{media.map.uri}")
-            segments = tuple(
-                self._segment(f"{home}/{name}", track)
-                for name in dict.fromkeys(entry.uri for entry in media.segments)
-            )
+                track, brands, protected = self._init(_beside(home, media.map.uri))
+            names = dict.fromkeys(entry.uri for entry in media.segments)
+            segments = tuple(self._segment(_beside(home, name), track) for name in names)
         return Rendition(
             uri=uri,
             home=home,
+            listed_as=listed_as,
             playlist=media,
-            version=self._version(uri),
-            growing=self._optional(f"{home}/{GROWING}"),
-            iframes=self._optional(f"{home}/{IFRAMES}"),
+            version=version,
+            growing=self._optional(_beside(home, GROWING)),
+            iframes=self._optional(_beside(home, IFRAMES)),
             track=track,
             brands=brands,
+            protected=protected,
             segments=segments,
         )
 
     def _optional(self, path: str) -> playlist.MediaPlaylist | None:
-        return self._parsed(path, playlist.parse_media) if (self._folder / path).exists() else None
-
-    def _bytes(self, path: str) -> bytes | None:
-        try:
-            target = self._inside(path)
-            size = target.stat().st_size
-            if size > MAX_SEGMENT_BYTES:
-                raise ValueError(f"{size} bytes: too large")
-            return target.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            self._fault("files-exist", f"{path}: {reason}")
+        if not (self._folder / path).exists():
             return None
+        return self._playlist(path, playlist.parse_media)[0]
 
-    def _init(self, path: str) -> tuple[cmaf.Track | None, str]:
-        data = self._bytes(path)
-        if data is None:
-            return None, ""
+    def _init(self, path: str) -> tuple[cmaf.Track | None, str, bool]:
+        """The track, the brands, and whether anything speaks of encryption."""
         try:
-            top = {item.kind: item for item in boxes(memoryview(data))}
-            return cmaf.read_init(data), bytes(top["ftyp"].body).decode("latin-1")
-        except (MediaError, KeyError) as error:
-            self._fault("init-segment", f"{path}: {error}")
-            return None, ""
+            data = self._bytes(path, MAX_SEGMENT_BYTES)
+            brands = "".join(
+                bytes(item.body).decode("latin-1")
+                for item in boxes(memoryview(data))
+                if item.kind == "ftyp"
+            )
+            return cmaf.read_init(data), brands, any(kind.encode() in data for kind in _PROTECTION)
+        except _Unreadable as error:
+            self._fault("files-exist", str(error))
+        except MediaError as error:
+            self._fault("init-segment", f"{path}: {error.message}")
+        return None, "", False
 
     def _segment(self, path: str, track: cmaf.Track | None) -> SegmentFile:
-        if self._cancel is not None and self._cancel.is_set():
-            raise Interrupted
-        data = self._bytes(path)
-        if data is None or track is None:
-            return SegmentFile(path, 0 if data is None else len(data), ())
         try:
-            runs = tuple(_run(fragment, track) for fragment in cmaf.read_segment(data, track))
-            if not runs:
-                raise StepFailed("no fragment", code="malformed_media")
-            return SegmentFile(path, len(data), runs)
+            data = self._bytes(path, MAX_SEGMENT_BYTES)
+        except _Unreadable as error:
+            self._fault("files-exist", str(error))
+            return SegmentFile(path, 0, ())
+        if track is None or not data:
+            return SegmentFile(path, len(data), ())
+        try:
+            return _segment_file(path, data, track)
         except MediaError as error:
             self._fault("files-whole", f"{path}: {error.message}")
             return SegmentFile(path, len(data), ())
 
+    # --- files of their own
 
-def _run(fragment: cmaf.Fragment, track: cmaf.Track) -> Run:
-    samples = fragment.samples
-    shown = sorted(sample.pts for sample in samples)
+    def _read(self, rule: str, paths: Sequence[str], read: Callable[[str], _T]) -> Iterator[_T]:
+        for path in paths:
+            try:
+                yield read(path)
+            except _Unreadable as error:
+                self._fault(rule, str(error))
+            except MediaError as error:
+                self._fault(rule, f"{path}: {error.message}")
+            except OSError as error:
+                self._fault(rule, f"{path}: {error.strerror or error}")
+
+    def _mp4(self, path: str) -> Mp4File:
+        target = self._inside(path)
+        with target.open("rb") as file:
+            kinds: list[str] = []
+            at, size_bytes = 0, target.stat().st_size
+            while at < size_bytes and len(kinds) < MAX_TOP_BOXES:
+                file.seek(at)
+                head = header(file.read(16))
+                if head is None:
+                    break
+                kinds.append(head[0])
+                at += head[2]
+            moov = mp4index.read_moov(file)
+        if moov is None:
+            raise StepFailed("no moov", code="malformed_media")
+        tracks = tuple(_mp4_track(track) for track in mp4index.read_movie(moov).tracks)
+        return Mp4File(path, size_bytes, tuple(kinds), tracks)
+
+    def _sound(self, path: str) -> SoundFile:
+        kind = _SOUND_ENDINGS[PurePosixPath(path).suffix[1:]]
+        if kind == "aac":
+            (track,) = self._mp4(path).tracks or (None,)
+            if track is None or track.handler != "soun" or track.end_s is None:
+                raise StepFailed("not one track of sound", code="malformed_media")
+            return SoundFile(path, kind, track.end_s - (track.start_s or 0))
+        target = self._inside(path)
+        with target.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(max(0, target.stat().st_size - TAIL_BYTES))
+            tail = file.read()
+        match kind:
+            case "mp3":
+                duration_s = containers.mp3_duration_s(head)
+            case "opus":
+                duration_s = containers.opus_duration_s(head, tail)
+            case _:
+                duration_s = containers.flac_duration_s(head)
+        return SoundFile(path, kind, duration_s)
+
+    def _poster(self, path: str) -> Size:
+        return containers.jpeg_size(self._bytes(path, MAX_SEGMENT_BYTES))
+
+    # --- decoding
+
+    def decoded(self, found: Found, tools: Tools) -> Found:
+        """`found` with what FFmpeg makes of every rendition and file."""
+        items = [self._decode_stream(stream, tools) for stream in found.streams]
+        for file in found.mp4s:
+            pictures = [track for track in file.tracks if track.handler == "vide"]
+            expected = sum(track.samples for track in pictures)
+            pixels = max((track.width * track.height for track in pictures), default=0)
+            items.append(self._decode_file(file.path, tools, expected, pixels))
+        items += [self._decode_file(file.path, tools, None, 0) for file in found.sounds]
+        return replace(found, decoded=tuple(items))
+
+    def _decode_stream(self, stream: Stream, tools: Tools) -> Decoded:
+        """Init segment and all segments as one file, which lies in the folder meanwhile."""
+        assert stream.playlist.map is not None
+        init = _beside(stream.home, stream.playlist.map.uri)
+        with working_folder(self._folder / WORK, "decode") as scratch:
+            whole = scratch / "whole.mp4"
+            with whole.open("wb") as joined:
+                for path in (init, *(segment.path for segment in stream.segments)):
+                    with self._inside(path).open("rb") as part:
+                        shutil.copyfileobj(part, joined, 1 << 20)
+            expected = stream.samples if stream.video else None
+            pixels = stream.track.width * stream.track.height
+            return self._decode(stream.home, whole, tools, expected, pixels)
+
+    def _decode_file(self, path: str, tools: Tools, expected: int | None, pixels: int) -> Decoded:
+        return self._decode(path, self._inside(path), tools, expected, pixels)
+
+    def _decode(
+        self, path: str, file: Path, tools: Tools, expected: int | None, pixels: int
+    ) -> Decoded:
+        errors: list[str] = []
+        told: list[bytes] = []
+        finished = run(
+            decode_argv(tools.ffmpeg, file),
+            sandbox=tools.sandbox,
+            limits=limits_for(pixels, 0, MAX_DURATION_S),
+            access=Access(read=(file,)),
+            sinks={_PROGRESS_FD: told.append},
+            cancel=self._cancel,
+            on_line=errors.append,
+        )
+        if finished.returncode != 0 and not errors:
+            errors.append(f"FFmpeg ended with {finished.returncode}")
+        frames = re.findall(rb"^frame=\s*(\d+)", b"".join(told), re.MULTILINE)
+        return Decoded(path, expected, int(frames[-1]) if frames else 0, tuple(errors))
+
+
+def decode_argv(ffmpeg: Path, file: Path) -> list[str]:
+    """Decode everything in a file to nothing; every line on standard error is an error."""
+    return [
+        *(str(ffmpeg), *global_flags()),
+        *("-loglevel", "error"),
+        *("-progress", f"pipe:{_PROGRESS_FD}", "-nostats"),  # tells how many pictures there were
+        "-xerror",  # the first error ends it: damage is a broken rule, not something to conceal
+        *input_flags(),
+        *("-err_detect", "explode"),  # what decoders would conceal is an error too
+        *("-i", f"file:{file}"),
+        *("-map", "0"),
+        *("-fps_mode", "passthrough"),  # as many pictures as were decoded
+        *("-f", "null", "-"),
+    ]
+
+
+def _beside(home: str, name: str) -> str:
+    return str(PurePosixPath(home) / name)
+
+
+def _segment_file(path: str, data: bytes, track: cmaf.Track) -> SegmentFile:
+    """Raises `StepFailed` for what is not fragments of `track` to the last byte."""
+    crc = 0
+    runs = []
+    for fragment in cmaf.read_segment(data, track):
+        shown = sorted(sample.pts for sample in fragment.samples)
+        crc = zlib.crc32(struct.pack(f">{len(shown)}q", *shown), crc)
+        runs.append(_run(fragment, track, shown))
+    if not runs:
+        raise StepFailed("no fragments", code="malformed_media")
+    return SegmentFile(path, len(data), tuple(runs), crc)
+
+
+def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Run:
     steps = [after - before for before, after in pairwise(shown)]
-    keys = [n for n, sample in enumerate(samples) if sample.sync]
-    video = track.handler == "vide"
-    first = samples[0]
+    first, *others = fragment.samples
+    later_keys = 0
+    if track.handler == "vide":
+        idr = _is_idr(first, track)
+        later_keys = sum(_is_idr(sample, track) for sample in others)
+    else:
+        idr = first.sync
     return Run(
         sequence=fragment.sequence,
         decode_ticks=fragment.decode_ticks,
@@ -226,9 +466,9 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track) -> Run:
         key_pts=first.pts,
         first_pts=shown[0],
         last_pts=shown[-1],
-        samples=len(samples),
-        idr=first.sync and (not video or _is_idr(first, track)),
-        later_keys=sum(n > 0 for n in keys) if video else 0,
+        samples=len(shown),
+        idr=idr,
+        later_keys=later_keys,
         shortest_ticks=min(steps, default=0),
         longest_ticks=max(steps, default=0),
         offset=fragment.offset,
@@ -238,6 +478,29 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track) -> Run:
 
 
 def _is_idr(sample: cmaf.Sample, track: cmaf.Track) -> bool:
+    """By the NAL units, which must fill the sample, and by the flag that players read."""
     if not track.codec.startswith("avc"):
         return sample.sync
-    return 5 in cmaf.nal_types(sample.data, track.nal_length_size)
+    return 5 in cmaf.nal_types(sample.data, track.nal_length_size) and sample.sync
+
+
+def _mp4_track(table: mp4index.TrackTable) -> Mp4Track:
+    samples = table.samples()
+    shift = table.shift_ticks
+    start_s = end_s = None
+    if shift is not None and len(samples.pts):
+        first = min(samples.pts)
+        start_s = (first + shift) / table.timescale
+        end_s = start_s + Fraction(samples.end_dts, table.timescale)
+    entry = table.entries[0] if table.entries else None
+    ends = map(int.__add__, samples.offsets, samples.sizes)
+    return Mp4Track(
+        handler=table.handler,
+        codec=entry.kind if entry is not None else "",
+        width=entry.width if entry is not None else 0,
+        height=entry.height if entry is not None else 0,
+        samples=len(samples.pts),
+        start_s=start_s,
+        end_s=end_s,
+        data_end=max(ends, default=0),
+    )
