@@ -1,0 +1,113 @@
+# `make help` lists the targets. Two work on a fresh machine that has git, make and Python ≥ 3.11:
+# `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JUNIT  := .reports
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# ---------------------------------------------------------------------------------- set-up
+
+.PHONY: setup
+setup: $(VENV)/.installed ## .venv with everything, telecine itself included; quick when nothing changed
+
+# --without-pip, because Debian's python3 has no ensurepip of its own (docs/adr/0006).
+$(VENV)/.pip: scripts/bootstrap_pip.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Telecine needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  $(BIN)/python -m ensurepip >/dev/null 2>&1 || \
+	  $(BIN)/python scripts/bootstrap_pip.py
+	@touch $@
+
+# --no-deps: the lock is complete, so nothing is resolved here. --no-compile: bytecode is written
+# when a module is first used, which is a third of the time for a fresh machine.
+$(VENV)/.installed: $(VENV)/.pip requirements/dev.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+tests/e2e/node_modules/.package-lock.json: tests/e2e/package.json tests/e2e/package-lock.json
+	cd tests/e2e && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+# ---------------------------------------------------------------------------------- use
+
+.PHONY: demo
+demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo/ and say how to play it
+	@$(BIN)/python scripts/demo.py $(if $(FILE),"$(FILE)")
+
+# ---------------------------------------------------------------------------------- tests
+
+PYTEST := $(BIN)/python -m pytest
+PROMISES := $(BIN)/python -m scripts.check_promises
+
+.PHONY: test test-unit test-media test-browser
+test: setup ## every test that needs no server and no browser, then: did the promised tests run?
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-media
+	@$(PROMISES) --ran $(JUNIT)/unit.xml $(JUNIT)/media.xml
+
+test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/unit.xml
+	$(BIN)/coverage run -m pytest tests/unit --junitxml=$(JUNIT)/unit.xml
+	$(BIN)/coverage report
+
+test-media: setup ## the ones that run the real FFmpeg
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml
+	$(PYTEST) tests/media --junitxml=$(JUNIT)/media.xml
+
+test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml
+	$(PYTEST) tests/e2e --junitxml=$(JUNIT)/e2e.xml
+	@$(PROMISES) --ran $(JUNIT)/e2e.xml
+
+.PHONY: test-corpus test-resume test-publish bench
+test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
+	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
+
+test-resume: setup ## kill -9 at 20 seeded moments
+	TELECINE_LONG=1 $(PYTEST) tests/media/test_resume.py
+
+test-publish: setup tests/e2e/node_modules/.package-lock.json ## publish first, at ten minutes and at 4 GB
+	LONG=1 $(PYTEST) tests/e2e/test_publish_first.py
+
+bench: setup ## our ladder beside three other ways to make it; five runs, medians
+	$(BIN)/python -m bench.run $(ARGS)
+
+# ---------------------------------------------------------------------------------- checks
+
+.PHONY: check
+check: setup ## format, lint, types, import contracts, promises
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	@$(PROMISES)
+
+# No address and no path goes into a lock; who installs decides where from.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-header
+.PHONY: lock
+lock: setup ## lock the dependencies again (UPGRADE=1: to their newest versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/runtime.txt >/dev/null
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/runtime.txt \
+	  -o requirements/dev.txt >/dev/null
+	@! grep -n '://' requirements/*.txt
+
+.PHONY: clean
+clean: ## remove everything that the targets made, .venv included
+	rm -rf $(VENV) $(JUNIT) demo out bench/out tests/e2e/node_modules \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
