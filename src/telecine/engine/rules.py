@@ -85,6 +85,7 @@ class Run:
     idr: bool  # the first sample is one, by its NAL units and not only by its flag
     later_keys: int  # IDR pictures behind the first sample
     shortest_ticks: int  # between neighbouring samples as shown; 0 where there is only one
+    usual_ticks: int  # the median
     longest_ticks: int
     offset: int
     key_end: int
@@ -126,7 +127,6 @@ class Rendition:
     home: str  # its folder, relative to DIR
     listed_as: Literal["variant", "audio"]
     playlist: MediaPlaylist | None
-    version: int | None
     growing: MediaPlaylist | None
     iframes: MediaPlaylist | None
     track: Track | None
@@ -277,22 +277,38 @@ class Found:
         renditions = self.plan.renditions if self.plan is not None else ()
         return next((r for r in renditions if r.folder == stream.home), None)
 
-    def constant(self, stream: Stream) -> bool:
-        """Whether every picture of this rendition is shown for the same time. Without a plan: when
-        its shortest picture is as long as FRAME-RATE says, which is a mean where they differ."""
+    @property
+    def constant(self) -> bool:
+        """Whether every picture is shown for the same time. Without a plan: whether it is so on any
+        rendition, since all have the source's times where those are kept."""
         if self.plan is not None:
             return self.plan.timeline.constant
-        variant = self.variant(stream.uri)
-        step = frame_ticks(stream)
-        if variant is None or variant.frame_rate is None or not step:
-            return False
-        return abs(Fraction(stream.track.timescale, step) - variant.frame_rate) < Fraction(1, 100)
+        return any(not list(uneven(stream)) for stream in self.pictures)
 
 
 def frame_ticks(stream: Stream) -> int:
-    """The shortest time for which a picture, or a frame of sound, is shown."""
-    steps = [run.shortest_ticks for run in stream.runs if run.shortest_ticks > 0]
-    return min(steps, default=stream.segments[0].duration_ticks)
+    """How long most pictures, or frames of sound, are shown."""
+    steps: Counter[int] = Counter()
+    for run in stream.runs:
+        steps[run.usual_ticks] += run.samples - 1
+    step, times = steps.most_common(1)[0]
+    return max(step if times else stream.segments[0].duration_ticks, 1)
+
+
+def uneven(stream: Stream) -> Iterator[str]:
+    """Where a frame does not follow the one before after the usual time."""
+    step = frame_ticks(stream)
+    before: int | None = None
+    for run in stream.runs:
+        if before is not None and run.first_pts - before != step:
+            gap, where = run.first_pts - before, stream.seconds(before)
+            yield f"{stream.home}: {gap} ticks between frames at {_s(where)}, not {step}"
+        if run.samples > 1 and not run.shortest_ticks == run.longest_ticks == step:
+            where, gaps = stream.seconds(run.first_pts), (run.shortest_ticks, run.longest_ticks)
+            yield f"{stream.home}: {gaps[0]} to {gaps[1]} ticks from {_s(where)} on, not {step}"
+        before = run.last_pts
+    if before is not None and stream.segments[-1].end_ticks - before != step:
+        yield f"{stream.home}: the last frame lasts {stream.segments[-1].end_ticks - before} ticks"
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -534,7 +550,7 @@ def _gop_length(found: Found) -> tuple[Problems, str]:
         gops = _gops(stream)
         lengths = [stream.seconds(gop.end_ticks - gop.start_ticks) for gop in gops]
         longest = max(longest, *lengths)
-        if found.constant(stream):
+        if found.constant:
             wanted = max(1, round(GOP_S * Fraction(stream.track.timescale, frame_ticks(stream))))
             problems += [
                 f"{stream.home}: a GOP of {gop.samples} pictures at "
@@ -591,27 +607,12 @@ def _presentation_times(found: Found) -> tuple[Problems, str]:
     for stream in found.streams:
         if stream.video and stream.start_s != 0:
             problems.append(f"{stream.home}: starts at {_s(stream.start_s)}")
-        exact = not stream.video or found.constant(stream)
-        problems += _uneven(stream) if exact else _standing(stream)
-    problems += _differing_times([s for s in found.pictures if not found.constant(s)])
-    exact = all(found.constant(stream) for stream in found.pictures)
+        exact = not stream.video or found.constant
+        problems += uneven(stream) if exact else _standing(stream)
+    if not found.constant:
+        problems += _differing_times(found.pictures)
     count = sum(stream.samples for stream in found.streams)
-    return problems, f"{count} samples, {'all' if exact else 'pictures not'} evenly spaced"
-
-
-def _uneven(stream: Stream) -> Iterator[str]:
-    step = frame_ticks(stream)
-    before: int | None = None
-    for run in stream.runs:
-        if before is not None and run.first_pts - before != step:
-            gap, where = run.first_pts - before, stream.seconds(before)
-            yield f"{stream.home}: {gap} ticks between frames at {_s(where)}, not {step}"
-        if run.longest_ticks and run.longest_ticks != step:
-            where = stream.seconds(run.first_pts)
-            yield f"{stream.home}: up to {run.longest_ticks} ticks from {_s(where)} on, not {step}"
-        before = run.last_pts
-    if before is not None and stream.segments[-1].end_ticks - before != step:
-        yield f"{stream.home}: the last frame lasts {stream.segments[-1].end_ticks - before} ticks"
+    return problems, f"{count} samples, {'all' if found.constant else 'pictures not'} evenly spaced"
 
 
 def _standing(stream: Stream) -> Iterator[str]:
@@ -891,8 +892,8 @@ def _resolution(found: Found) -> tuple[Problems, str]:
 
 @_rule("frame-rate", "RFC 8216 4.3.4.2, Apple 9.15", _shows)
 def _frame_rate(found: Found) -> tuple[Problems, str]:
-    """FRAME-RATE is the measured rate to three decimals: of every picture where it is constant, of
-    their mean within 1 % where it is not."""
+    """FRAME-RATE is the measured rate to three decimals; where that varies, it lies between the mean
+    (less 1 %) and the maximum."""
     problems = []
     rates = []
     for variant, stream in _played(found):
@@ -900,17 +901,22 @@ def _frame_rate(found: Found) -> tuple[Problems, str]:
             continue
         rate = _rate(found, stream)
         rates.append(f"{float(rate):.3f}")
-        off = Fraction(1, 1000) if found.constant(stream) else rate / 100
-        if variant.frame_rate is None or abs(variant.frame_rate - rate) > off:
+        lowest, highest = rate, rate
+        if not found.constant:
+            shortest = min(run.shortest_ticks for run in stream.runs if run.samples > 1)
+            lowest, highest = rate * 99 / 100, Fraction(stream.track.timescale, shortest)
+        off = Fraction(1, 1000)
+        if variant.frame_rate is None or not lowest - off <= variant.frame_rate <= highest + off:
             said = "none" if variant.frame_rate is None else f"{float(variant.frame_rate):.3f}"
             problems.append(f"{variant.uri}: FRAME-RATE {said}, measured {float(rate):.3f}")
     return problems, ", ".join(dict.fromkeys(rates))
 
 
 def _rate(found: Found, stream: Stream) -> Fraction:
-    if found.constant(stream):
+    if found.constant:
         return Fraction(stream.track.timescale, frame_ticks(stream))
-    return stream.samples / (stream.end_s - stream.start_s)
+    ticks = sum(segment.duration_ticks for segment in stream.segments)
+    return Fraction(stream.samples * stream.track.timescale, max(ticks, 1))
 
 
 def peak_bps(loads: Sequence[tuple[int, int]], timescale: int, target: int) -> Fraction:
@@ -923,9 +929,9 @@ def peak_bps(loads: Sequence[tuple[int, int]], timescale: int, target: int) -> F
         shortest = bisect_left(ends, start + Fraction(target * timescale, 2), first + 1)
         beyond = bisect_right(ends, start + Fraction(3 * target * timescale, 2), first + 1)
         for last in range(shortest, beyond):
-            rate = Fraction(8 * (sizes[last] - sizes[first]) * timescale, ends[last] - start)
-            peak = max(peak, rate)
-    return peak or Fraction(8 * sizes[-1] * timescale, ends[-1])
+            lasts = max(ends[last] - start, 1)
+            peak = max(peak, Fraction(8 * (sizes[last] - sizes[first]) * timescale, lasts))
+    return peak or Fraction(8 * sizes[-1] * timescale, max(ends[-1], 1))
 
 
 def _peak(stream: Stream) -> Fraction:
@@ -935,7 +941,8 @@ def _peak(stream: Stream) -> Fraction:
 
 def _average(stream: Stream) -> Fraction:
     ticks = sum(ticks for ticks, _ in stream.loads)
-    return Fraction(8 * sum(size for _, size in stream.loads) * stream.track.timescale, ticks)
+    size = sum(size for _, size in stream.loads)
+    return Fraction(8 * size * stream.track.timescale, max(ticks, 1))
 
 
 @_rule("bandwidth", "RFC 8216 4.3.4.2, Apple 9.13")
@@ -1079,18 +1086,12 @@ def _endlist(found: Found) -> tuple[Problems, str]:
 
 @_rule("ext-x-version", "RFC 8216 4.3.1.2, 7")
 def _ext_x_version(found: Found) -> tuple[Problems, str]:
-    """EXT-X-VERSION says the version that the tags in use need, and the multivariant playlist at
-    least as much as its media playlists."""
-    problems = []
+    """The multivariant playlist says the version that its media playlists need (one of those that
+    says too little does not parse)."""
     needed = max((media.version for _, media in _media(found)), default=1)
-    if found.master is not None and (found.master_version or 1) < needed:
-        problems.append(
-            f"the multivariant playlist says {found.master_version}, {needed} is needed"
-        )
-    for r in found.renditions:
-        if r.playlist is not None and r.version != r.playlist.version:
-            problems.append(f"{r.uri} says {r.version}, {r.playlist.version} is needed")
-    return problems, f"version {needed}"
+    said = found.master_version or 1
+    problems = [f"version {said}, {needed} is needed"] if said < needed else []
+    return problems, f"version {said}, {needed} is needed"
 
 
 # --- I-frame playlists ---------------------------------------------------------------------------
@@ -1113,18 +1114,21 @@ def _iframe_playlists(found: Found) -> tuple[Problems, str]:
         item = next((i for uri, i in listed.items() if _owner(found, uri) == stream), None)
         if item is None:
             problems.append(f"{stream.home}: the I-frame playlist is not listed")
-        elif item.bandwidth_bps < _iframe_peak(stream.iframes):
-            peak = ceil(_iframe_peak(stream.iframes))
-            problems.append(f"{item.uri}: BANDWIDTH {item.bandwidth_bps}, measured {peak}")
+        elif item.bandwidth_bps < (peak := _iframe_peak(stream, stream.iframes)):
+            problems.append(f"{item.uri}: BANDWIDTH {item.bandwidth_bps}, measured {ceil(peak)}")
     return problems, f"{count} pictures"
 
 
-def _iframe_peak(iframes: MediaPlaylist) -> Fraction:
+def _iframe_peak(stream: Stream, iframes: MediaPlaylist) -> Fraction:
+    """The peak rate of what the I-frame playlist lists."""
+    keys = [run.key_pts for run in stream.runs if run.idr]
+    ends = [*keys[1:], stream.segments[-1].end_ticks]
     loads = [
-        (round(entry.duration_s * 1_000_000), entry.byte_range.length if entry.byte_range else 0)
-        for entry in iframes.segments
+        (end - start, entry.byte_range.length)
+        for start, end, entry in zip(keys, ends, iframes.segments, strict=False)
+        if entry.byte_range is not None
     ]
-    return peak_bps(loads, 1_000_000, iframes.target_duration) if loads else Fraction(0)
+    return peak_bps(loads, stream.track.timescale, iframes.target_duration)
 
 
 def _iframe_problems(stream: Stream, iframes: MediaPlaylist) -> Iterator[str]:
@@ -1272,7 +1276,7 @@ def _mpd_attributes(found: Found) -> tuple[Problems, str]:
         ]
         if stream.video:
             facts += [("width", item.width, track.width), ("height", item.height, track.height)]
-            if found.constant(stream):
+            if found.constant:
                 facts.append(("frameRate", item.frame_rate, _rate(found, stream)))
         else:
             facts += [
@@ -1367,7 +1371,7 @@ def _frame_rate_limit(found: Found) -> tuple[Problems, str]:
     for stream in found.pictures:
         rate = _rate(found, stream)
         fastest = max(fastest, rate)
-        limit = MAX_ENCODED_RATE if found.constant(stream) else MAX_COPIED_RATE
+        limit = MAX_ENCODED_RATE if found.constant else MAX_COPIED_RATE
         if rate > limit:
             problems.append(f"{stream.home}: {float(rate):.3f} pictures a second")
     return problems, f"{float(fastest):.3f} pictures a second"

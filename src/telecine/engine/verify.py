@@ -255,7 +255,7 @@ class _Reader:
 
     def _rendition(self, uri: str, listed_as: Literal["variant", "audio"]) -> Rendition:
         home = str(PurePosixPath(uri).parent)
-        media, version = self._playlist(uri, playlist.parse_media)
+        media, _ = self._playlist(uri, playlist.parse_media)
         track, brands, protected = None, "", False
         segments: tuple[SegmentFile, ...] = ()
         if media is not None:
@@ -268,7 +268,6 @@ class _Reader:
             home=home,
             listed_as=listed_as,
             playlist=media,
-            version=version,
             growing=self._optional(_beside(home, GROWING)),
             iframes=self._optional(_beside(home, IFRAMES)),
             track=track,
@@ -470,6 +469,7 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Ru
         idr=idr,
         later_keys=later_keys,
         shortest_ticks=min(steps, default=0),
+        usual_ticks=sorted(steps)[len(steps) // 2] if steps else 0,
         longest_ticks=max(steps, default=0),
         offset=fragment.offset,
         key_end=fragment.first_sample_end,
