@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from telecine.engine.errors import StepFailed
+
 TEMPORARY_SUFFIX = ".tmp"
+
+
+def disk_failure(error: OSError) -> StepFailed:
+    """What the disk answered (full, gone, read-only) as an error of the engine; a retry can help."""
+    where = f" ({error.filename})" if error.filename else ""
+    return StepFailed(
+        f"the disk refused: {error.strerror or error}{where}", code="disk_error", retryable=True
+    )
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.disk import working_folder, write_whole
+from telecine.engine.disk import disk_failure, working_folder, write_whole
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import StepFailed
 from telecine.engine.plan import WORK, Chunk, FileOutput, Plan, Step
@@ -121,31 +121,36 @@ def run_step(
     step = plan.step(step_id)
     work = _Work(plan, step, source.resolve(), folder.resolve(), tools, cancel, on_progress)
     started = time.monotonic()
-    made: tuple[Made, ...] = ()
-    files: tuple[MadeFile, ...] = ()
-    match step.kind:
-        case "encode":
-            made = _encode(work, on_segment)
-        case "video-copy":
-            made = _copy_video(work, on_segment)
-        case "audio":
-            made, files = _audio(work, on_segment)
-        case "poster":
-            files = _poster(work)
-        case "mp4":
-            files = _mp4(work)
-    result = StepResult(
-        step=step.id,
-        plan_id=plan.id,
-        made=made,
-        files=files,
-        cpu_s=round(work.cpu_s, 3),
-        wall_s=round(time.monotonic() - started, 3),
-        peak_rss_bytes=work.peak_rss_bytes,
-        warnings=tuple(work.warnings),
-    )
-    write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
+    try:
+        made, files = _do(work, on_segment)
+        result = StepResult(
+            step=step.id,
+            plan_id=plan.id,
+            made=made,
+            files=files,
+            cpu_s=round(work.cpu_s, 3),
+            wall_s=round(time.monotonic() - started, 3),
+            peak_rss_bytes=work.peak_rss_bytes,
+            warnings=tuple(work.warnings),
+        )
+        write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
+    except OSError as error:
+        raise disk_failure(error) from error
     return result
+
+
+def _do(work: _Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[MadeFile, ...]]:
+    match work.step.kind:
+        case "encode":
+            return _encode(work, on_segment), ()
+        case "video-copy":
+            return _copy_video(work, on_segment), ()
+        case "audio":
+            return _audio(work, on_segment)
+        case "poster":
+            return (), _poster(work)
+        case "mp4":
+            return (), _mp4(work)
 
 
 class _Work:

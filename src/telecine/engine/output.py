@@ -18,23 +18,38 @@ LOCK = f"{WORK}/lock"
 
 
 @contextmanager
-def claimed(folder: Path, plan: Plan, *, force: bool) -> Iterator[None]:
+def claimed(folder: Path, plan: Plan, source: Path, *, force: bool) -> Iterator[None]:
     """Own `folder` for this plan while the block runs; one process at a time.
 
-    Raises `UsageError`: `output_busy` when another process works there, `output_exists` when
-    something stands where this plan would write that is not its own; with `force` that, and only
-    that, is removed first.
+    Raises `UsageError`, having changed nothing: `output_unwritable`; `output_busy` when another
+    process works there; `output_exists` when something stands where this plan would write that is
+    not its own (with `force` that, and only that, is removed first); `output_is_source` when it
+    would be the source itself.
     """
+    made = [home for home in (folder, folder / WORK) if not home.exists()]
     try:
         (folder / WORK).mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as lock:
-            _take(lock.fileno(), folder)
-            _make_room(folder, plan, force=force)
-            yield
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
         raise UsageError(
             f"cannot write to {folder}: {error.strerror}", code="output_unwritable"
         ) from error
+    with lock:
+        _take(lock.fileno(), folder)
+        try:
+            _make_room(folder, plan, source, force=force)
+        except BaseException:
+            _undo(folder, made)
+            raise
+        yield
+
+
+def _undo(folder: Path, made: list[Path]) -> None:
+    """Leave a refused folder as it was found."""
+    if folder / WORK in made:
+        remove(folder / WORK)
+    if folder in made:
+        folder.rmdir()
 
 
 def _take(lock: int, folder: Path) -> None:
@@ -44,7 +59,13 @@ def _take(lock: int, folder: Path) -> None:
         raise UsageError(f"another process is writing to {folder}", code="output_busy") from None
 
 
-def _make_room(folder: Path, plan: Plan, *, force: bool) -> None:
+def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
+    targets = (*_targets(plan), *_old_targets(folder), WORK)
+    if any(source.resolve().is_relative_to((folder / name).resolve()) for name in targets):
+        raise UsageError(
+            f"{source} lies where {folder} would be written: choose another folder",
+            code="output_is_source",
+        )
     earlier = _earlier_plan(folder)
     if earlier == plan.id:
         for home in _homes(folder, plan):
@@ -57,8 +78,9 @@ def _make_room(folder: Path, plan: Plan, *, force: bool) -> None:
             f"{folder} holds {what}: choose another folder, or --force to replace it",
             code="output_exists",
         )
-    for name in (*_targets(plan), *_old_targets(folder)):
-        remove(folder / name)
+    for name in targets:
+        if name != WORK:
+            remove(folder / name)
     for path in (folder / WORK).iterdir():
         if path.name != Path(LOCK).name:
             remove(path)
@@ -84,11 +106,12 @@ def _targets(plan: Plan) -> tuple[str, ...]:
 
 
 def _old_targets(folder: Path) -> tuple[str, ...]:
-    """What the other plan put here, as far as it can be read."""
+    """What the other plan put here, as far as it can be read; never a path out of the folder."""
     try:
-        return _targets(plan_from_json((folder / PLAN).read_text()))
+        names = _targets(plan_from_json((folder / PLAN).read_text()))
     except (UsageError, OSError):
         return ()
+    return tuple(name for name in names if Path(name).name == name)
 
 
 def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:

@@ -109,6 +109,8 @@ def _readable(source: Path) -> Path:
         with resolved.open("rb") as file:
             if not file.read(1):
                 raise InputRefused("the file is empty (0 bytes)", code="empty_file")
+    except RuntimeError as error:  # a loop of links, before Python 3.13
+        raise InputRefused(f"cannot read {source}: {error}", code="source_missing") from error
     except OSError as error:
         raise InputRefused(
             f"cannot read {source}: {error.strerror}", code="source_missing"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from telecine.engine.disk import write_whole
+from telecine.engine.disk import disk_failure, write_whole
 from telecine.engine.encode import StepResult, finished_step, run_step
 from telecine.engine.errors import Interrupted, MediaError, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
@@ -64,10 +64,11 @@ def transcode(
     run.plan = plan = make_plan(info, profile)
     run.probed_s = run.age_s()
     run.tell_plan()
-    with claimed(folder, plan, force=force):
+    with claimed(folder, plan, source, force=force):
         write_whole(folder / PLAN, plan.to_json())
         report = run.finished_before() or run.make(source)
-    run.tell("done", playlist=report.playlist, report=REPORT, wall_s=run.age_s(),
+    playlist = None if report.playlist is None else str(folder / report.playlist)
+    run.tell("done", playlist=playlist, report=str(folder / REPORT), wall_s=run.age_s(),
              time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
     return report
 
@@ -183,6 +184,10 @@ class _Run:
         except MediaError as raised:
             error = f"{raised.code}: {raised.message}"
             raise
+        except OSError as raised:
+            failure = disk_failure(raised)
+            error = f"{failure.code}: {failure.message}"
+            raise failure from raised
         finally:
             report = self._report(state, measured, rules, error)
             text = json.dumps(to_plain(report), indent=1, ensure_ascii=False)
