@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.server import MediaServer
 
 PlayerName = Literal["hlsjs", "shaka", "dashjs"]
+Seen = TypeVar("Seen")
 
 FLAGS = (
     "--no-sandbox",  # Chromium refuses to start its own sandbox as root; the media is ours
@@ -106,7 +107,7 @@ class Report:
 
     def starved(self) -> bool:
         """Did the machine fail to decode in time what was there? Then it was busy elsewhere."""
-        late = any(event.ahead > 0.5 for event in self.stalls())
+        late = any(event.ahead > 0.2 for event in self.stalls())
         return late or self.dropped * 100 > self.total
 
     def misplaced(self, rate: Fraction, loop: int = 1 << 16) -> list[Frame]:
@@ -125,6 +126,20 @@ class Report:
         """The heights of the shown rungs, in order, repetitions left out."""
         shown = [f.height for f in self.frames]
         return [h for i, h in enumerate(shown) if i == 0 or h != shown[i - 1]]
+
+
+def unstarved(watch: Callable[[], Seen], report_of: Callable[[Seen], Report]) -> Seen:
+    """Watches up to three times, until the machine has kept pace with what was in store.
+
+    A machine busy with other work drops frames of any file. A defect of the output shows each
+    time, so it still fails.
+    """
+    seen = watch()
+    for _attempt in range(2):
+        if not report_of(seen).starved():
+            break
+        seen = watch()
+    return seen
 
 
 class Player:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 from playwright.sync_api import Browser
 from tests.e2e.browser import chromium
@@ -21,15 +20,9 @@ def browser() -> Iterator[Browser]:
     if not (HERE / "node_modules").is_dir():
         pytest.fail("the players are not installed: run `npm ci` in tests/e2e", pytrace=False)
     executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("not run: needs chromium")
+    assert executable is not None, 'a test that uses `browser` is marked `needs("chromium")`'
     with chromium(executable) as browser:
         yield browser
-
-
-@pytest.fixture(scope="session")
-def ffmpeg() -> str:
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ const now = () => performance.now() - started;
 const log = {
   errors: [], // every error that the player or the element reported, fatal or not
   events: [], // media element events: {type, at_ms, time, seeking, ahead (seconds of media in store), height}
-  frames: [], // shown frames: {at_ms, time (media time of the frame), height, number}
+  frames: [], // some of the shown frames: {at_ms, time (media time of the frame), height, number}
   switches: [], // what the player said about its rungs: {at_ms, time, height}
   clicks: [], // media times at which a click was heard
   first_frame_at: null, // the wall clock, in milliseconds
@@ -73,9 +73,13 @@ function readNumber() {
 function watchFrames() {
   video.requestVideoFrameCallback((_at, meta) => {
     if (log.first_frame_at === null) log.first_frame_at = Date.now();
-    log.frames.push({
-      at_ms: now(), time: meta.mediaTime, height: meta.height, number: numbered ? readNumber() : null,
-    });
+    const last = log.frames[log.frames.length - 1];
+    // Reading every frame would cost more than showing it; ten a second tell as much.
+    if (!last || now() - last.at_ms > 95 || last.height !== meta.height) {
+      log.frames.push({
+        at_ms: now(), time: meta.mediaTime, height: meta.height, number: numbered ? readNumber() : null,
+      });
+    }
     watchFrames();
   });
 }
@@ -205,12 +209,18 @@ window.resume = (rate) => {
 // Seeks a paused video and reads the picture that then stands there.
 window.seek = async (seconds) => {
   const seeked = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
+  const painted = new Promise((resolve) => {
+    const look = (_at, meta) => {
+      // A frame from before the seek may still be on its way to the screen.
+      if (Math.abs(meta.mediaTime - seconds) < 0.5) resolve(meta);
+      else video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+  });
   video.currentTime = seconds;
   await seeked;
-  // `seeked` says that the frame is there, not that it has been painted.
-  await new Promise((resolve) => setTimeout(resolve, 120));
-  const last = log.frames[log.frames.length - 1];
-  return { ...last, number: readNumber() };
+  const meta = await Promise.race([painted, tooLate(10)]);
+  return { at_ms: now(), time: meta.mediaTime, height: meta.height, number: readNumber() };
 };
 window.report = () => {
   const quality = video.getVideoPlaybackQuality();

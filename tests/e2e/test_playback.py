@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from tests.e2e.browser import Frame, Player, PlayerName, Report
+from tests.e2e.browser import Frame, Player, PlayerName, Report, unstarved
 from tests.e2e.command import Transcode
 from tests.e2e.server import MediaServer
 from tests.media import framecode
@@ -34,7 +34,7 @@ PLAYERS: tuple[tuple[PlayerName, str], ...] = (
 SYNC_S = 0.040  # the design's bound for sound against picture
 
 # Keyframes as a careless encoder sets them: at most 10 s apart and never where we would.
-IRREGULAR_S = (0, 9.5, 10.5, 12.25)
+IRREGULAR_S = (0, 2.5, 3.25, 12.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ CLIPS = (
     Clip(
         "copied",
         Fraction(25),
-        13,
+        14,
         (720, 360),
         ("--top", "copy"),
         video=(
@@ -86,9 +86,10 @@ CLIPS = (
             *("-g", "10000", "-sc_threshold", "0"),
             *("-force_key_frames", ",".join(map(str, IRREGULAR_S))),
         ),
+        speed=2.0,
     ),
     Clip("film-rate", Fraction(24000, 1001), 9, (720, 360), ("--top", "encode"), speed=2.0),
-    Clip("silent", Fraction(30), 8, (720, 360), ("--top", "encode"), sound=False, speed=2.0),
+    Clip("silent", Fraction(30), 7, (720, 360), ("--top", "encode"), sound=False),
 )
 
 
@@ -130,12 +131,7 @@ def watched(
     ffmpeg: str,
 ) -> Watched:
     folder = transcoded(clip, transcode, ffmpeg)
-    # A machine busy with other work drops frames of any file: then, and only then, watch again.
-    for _attempt in range(3):
-        seen = watch(clip, folder, request.param, browser)
-        if not seen.report.starved():
-            break
-    return seen
+    return unstarved(lambda: watch(clip, folder, request.param, browser), lambda w: w.report)
 
 
 def watch(clip: Clip, folder: Path, way: tuple[PlayerName, str], browser: Browser) -> Watched:
@@ -178,7 +174,8 @@ class TestWatchedToTheEnd:
 
     def test_each_frame_at_its_time(self, watched: Watched) -> None:
         frames = watched.report.frames
-        assert len(frames) > watched.clip.frames / 2  # the page saw enough to judge by
+        # The page reads up to ten a second; with half of them it saw enough to judge by.
+        assert len(frames) > watched.clip.duration_s / watched.clip.speed * 5
         assert frames[0].time <= 2 / watched.clip.rate  # the page may miss the very first
         assert watched.report.misplaced(watched.clip.rate) == []
 
@@ -219,17 +216,21 @@ def test_forced_switch_up_and_down(
     name, manifest = way
     high, low = clip.rungs
     folder = transcoded(clip, transcode, ffmpeg)
-    with MediaServer(folder) as server, Player(browser, server) as player:
-        player.open(name, manifest, rate=2, config=SMALL_BUFFERS[name])
-        player.select(low)
-        player.wait(lambda r: r.time > 1 and r.height == low, 10)
-        player.select(high)
-        player.wait(lambda r: r.height == high, 10)
-        player.select(low)
-        report = player.wait(lambda r: r.ended, clip.duration_s)
+
+    def watch_switching() -> Report:
+        with MediaServer(folder) as server, Player(browser, server) as player:
+            player.open(name, manifest, rate=2, config=SMALL_BUFFERS[name])
+            player.select(low)
+            player.wait(lambda r: r.time > 1 and r.height == low, 10)
+            player.select(high)
+            player.wait(lambda r: r.height == high, 10)
+            player.select(low)
+            report = player.wait(lambda r: r.height == low, 10)
+            assert server.missing() == []
+            return report
+
+    report = unstarved(watch_switching, lambda report: report)
     assert report.errors == ()
-    assert server.missing() == []
-    assert report.ended
     assert report.stalls() == []
     assert report.heights()[-3:] == [low, high, low]
     assert report.misplaced(clip.rate) == []
@@ -240,7 +241,7 @@ def sound_only(transcode: Transcode, ffmpeg: str) -> Iterator[MediaServer]:
     def make(folder: Path) -> Path:
         path = folder / "source.m4a"
         click = "0.05*sin(2*PI*300*t)+0.8*sin(2*PI*3000*t)*lt(mod(t,1),0.01)"
-        argv = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", f"aevalsrc='{click}':s=44100:d=6"]
+        argv = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", f"aevalsrc='{click}':s=44100:d=5"]
         subprocess.run([*argv, "-ac", "2", "-c:a", "aac", str(path)], check=True)
         return path
 
@@ -251,13 +252,17 @@ def sound_only(transcode: Transcode, ffmpeg: str) -> Iterator[MediaServer]:
 @pytest.mark.parametrize("way", PLAYERS, ids=id_of)
 def test_sound_only(way: tuple[PlayerName, str], browser: Browser, sound_only: MediaServer) -> None:
     name, manifest = way
-    with Player(browser, sound_only) as player:
-        player.open(name, manifest, numbered=False, listen=True)
-        report = player.wait(lambda r: r.ended, 20)
+
+    def hear() -> Report:
+        with Player(browser, sound_only) as player:
+            player.open(name, manifest, numbered=False, listen=True)
+            return player.wait(lambda r: r.ended, 20)
+
+    report = unstarved(hear, lambda report: report)
     assert report.errors == ()
     assert sound_only.missing() == []
     assert report.ended
     assert report.stalls() == []
-    assert report.duration == pytest.approx(6, abs=0.05)
+    assert report.duration == pytest.approx(5, abs=0.05)
     assert abs(report.time - report.duration) <= 0.05
     assert abs(median(time - round(time) for time in report.clicks)) <= SYNC_S
