@@ -32,20 +32,18 @@ from telecine.engine.package import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
 from telecine.engine.plan import MAX_DURATION_S, WORK, Plan, plan_from_json
 from telecine.engine.process import Access, Cancel, limits_for, run
 from telecine.engine.profile import AUDIO_KINDS
-from telecine.engine.rules import (
+from telecine.engine.rules import RuleResult, Verification, judge
+from telecine.engine.rules.found import (
     Decoded,
     Fault,
     Found,
     Mp4File,
     Mp4Track,
     Rendition,
-    RuleResult,
     Run,
     SegmentFile,
     SoundFile,
     Stream,
-    Verification,
-    judge,
 )
 from telecine.engine.sandbox import global_flags, input_flags
 from telecine.engine.tools import Tools, find_tools
@@ -115,6 +113,7 @@ class _Reader:
             manifest=manifest,
             on_disk=self._finished_playlists(),
             renditions=renditions,
+            streams=tuple(s for r in renditions if (s := r.stream) is not None),
             mp4s=tuple(self._read("progressive-mp4", paths["mp4"], self._mp4)),
             sounds=tuple(self._read("audio-files", paths["sound"], self._sound)),
             poster=next(self._read("poster", paths["poster"], self._poster), None),

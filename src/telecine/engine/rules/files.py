@@ -1,0 +1,111 @@
+"""Rules on files: they are there, whole, and listed once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from telecine.engine.rules.found import Found
+from telecine.engine.rules.table import Problems, always, rule
+
+_TAGS = ("avc1.", "hvc1.", "av01.", "mp4a.")  # parameter sets in the init segment only
+
+
+@rule("plan-readable", "plan", always)
+def _plan_readable(found: Found) -> tuple[Problems, str]:
+    """A plan that lies in the folder can be read; a folder without one is judged by its playlists
+    alone."""
+    if found.plan is None:
+        return [], "no plan: judged by the playlists alone"
+    return [], f"plan {found.plan.id}"
+
+
+@rule("files-exist", "RFC 8216 6.2.1")
+def _files_exist(found: Found) -> tuple[Problems, str]:
+    """Every file that a playlist names is in the folder and has bytes."""
+    problems = [
+        f"{segment.path} is empty"
+        for rendition in found.renditions
+        for segment in rendition.segments
+        if not segment.size_bytes
+    ]
+    count = sum(len(rendition.segments) for rendition in found.renditions)
+    return problems, f"{count} segments of {len(found.renditions)} renditions"
+
+
+@rule("files-whole", "CMAF 7.3")
+def _files_whole(found: Found) -> tuple[Problems, str]:
+    """Every segment file is whole fragments of its one track to the last byte, and NAL units fill
+    each picture exactly."""
+    size = sum(s.size_bytes for rendition in found.renditions for s in rendition.segments)
+    return [], f"{size / 1e6:.3f} MB of segments"
+
+
+@rule("listed-once", "RFC 8216 4.3.3.2")
+def _listed_once(found: Found) -> tuple[Problems, str]:
+    """No playlist names a segment, and the multivariant playlist no rendition, twice."""
+    problems = []
+    lists = [(r.uri, [s.uri for s in r.playlist.segments]) for r in found.renditions if r.playlist]
+    if found.master is not None:
+        named = [item.uri for item in found.master.variants]
+        named += [item.uri for item in found.master.renditions if item.uri is not None]
+        named += [item.uri for item in found.master.iframe_streams]
+        lists.append(("the multivariant playlist", named))
+    for where, uris in lists:
+        doubled = [uri for uri, times in Counter(uris).items() if times > 1]
+        problems += [f"{where} names {uri} twice" for uri in doubled]
+    return problems, f"{sum(len(uris) for _, uris in lists)} URIs"
+
+
+@rule("playlists-parse", "RFC 8216 4.1")
+def _playlists_parse(found: Found) -> tuple[Problems, str]:
+    """Every playlist follows the grammar, names segments, and no EXTINF is above TARGETDURATION."""
+    empty = [r.uri for r in found.renditions if r.playlist is not None and not r.playlist.segments]
+    problems = [f"{uri} has no segments" for uri in empty]
+    if found.master is not None and not found.master.variants:
+        problems.append("the multivariant playlist has no variants")
+    return problems, f"{len(found.renditions)} media playlists"
+
+
+@rule("master-lists-everything", "plan")
+def _master_lists_everything(found: Found) -> tuple[Problems, str]:
+    """The multivariant playlist names every finished media playlist of the folder and every
+    rendition of the plan, and nothing else."""
+    if found.master is None:
+        return [], "no multivariant playlist"
+    listed = {rendition.uri for rendition in found.renditions}
+    there = set(found.on_disk)
+    problems = [f"{uri} is not listed" for uri in sorted(there - listed)]
+    if found.plan is not None:
+        homes = {rendition.home for rendition in found.renditions}
+        planned = {rendition.folder for rendition in found.plan.listed}
+        if found.plan.sound is not None:
+            planned.add(found.plan.sound.folder)
+        problems += [f"{home} was planned and is not listed" for home in sorted(planned - homes)]
+        problems += [f"{home} is listed and not planned" for home in sorted(homes - planned)]
+    return problems, f"{len(listed)} renditions"
+
+
+@rule("init-segment", "CMAF 7.3.1, Apple 1.10")
+def _init_segment(found: Found) -> tuple[Problems, str]:
+    """Every init segment is of brand cmfc, has one unencrypted track of the kind it is listed as,
+    with its parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels."""
+    problems = []
+    sound_only = found.master is not None and all(
+        v.resolution is None for v in found.master.variants
+    )
+    for r in found.renditions:
+        track = r.track
+        if track is None:
+            continue
+        handler = "vide" if r.listed_as == "variant" and not sound_only else "soun"
+        if "cmfc" not in r.brands:
+            problems.append(f"{r.home}: brands {r.brands!r} without cmfc")
+        if track.handler != handler:
+            problems.append(f"{r.home}: a track of kind {track.handler}, listed as {handler}")
+        if not track.codec.startswith(_TAGS):
+            problems.append(f"{r.home}: sample entry {track.codec[:4]}")
+        if track.sar != 1:
+            problems.append(f"{r.home}: pixels of {track.sar}")
+        if r.protected:
+            problems.append(f"{r.home}: says that it is encrypted")
+    return problems, ", ".join(r.track.codec for r in found.renditions if r.track)

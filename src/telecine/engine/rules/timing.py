@@ -1,0 +1,189 @@
+"""Rules on time: decode times, durations, and sound beside the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from telecine.engine.encoders import AAC_FRAME_SAMPLES
+from telecine.engine.plan import (
+    COPY_AUDIO_GAP_S,
+    COPY_OVERHANG_S,
+)
+from telecine.engine.rules.figures import sec
+from telecine.engine.rules.found import Found, SegmentFile, Stream, frame_ticks
+from telecine.engine.rules.measures import placed
+from telecine.engine.rules.table import Problems, rule
+
+AV_OFFSET_S = Fraction(40, 1000)
+
+
+@rule("decode-times", "Apple 7.3, CMAF 7.3.2")
+def _decode_times(found: Found) -> tuple[Problems, str]:
+    """Each fragment's decode time is where the one before ended, over every segment boundary."""
+    problems = []
+    for stream in found.streams:
+        for segment, following in pairwise([*placed(stream)]):
+            (_, run), (path, after) = segment, following
+            if run.end_ticks != after.decode_ticks:
+                off = after.decode_ticks - run.end_ticks
+                problems.append(f"{path}: a decode time {off:+d} ticks off")
+    return problems, f"{sum(len(stream.runs) for stream in found.streams)} fragments"
+
+
+@rule("sequence-numbers", "ISOBMFF 8.8.5")
+def _sequence_numbers(found: Found) -> tuple[Problems, str]:
+    """Fragment sequence numbers rise."""
+    problems = [
+        f"{path}: fragment {after.sequence} follows {run.sequence}"
+        for stream in found.streams
+        for (_, run), (path, after) in pairwise(placed(stream))
+        if after.sequence <= run.sequence
+    ]
+    return problems, f"{sum(len(stream.runs) for stream in found.streams)} fragments"
+
+
+@rule("extinf", "RFC 8216 4.3.2.1")
+def _extinf(found: Found) -> tuple[Problems, str]:
+    """Every EXTINF is its segment's measured duration within half a tick, or the microsecond to
+    which it is written."""
+    problems = []
+    worst = Fraction(0)
+    for stream in found.streams:
+        tolerance = max(Fraction(1, 2 * stream.track.timescale), Fraction(1, 1_000_000))
+        for entry, segment in _entries(stream):
+            measured = stream.seconds(segment.duration_ticks)
+            error = abs(entry - measured)
+            worst = max(worst, error)
+            if error > tolerance:
+                problems.append(f"{segment.path}: EXTINF {sec(entry)}, measured {sec(measured)}")
+    return problems, f"off by {float(worst) * 1e6:.1f} µs at most"
+
+
+def _entries(stream: Stream) -> Iterator[tuple[Fraction, SegmentFile]]:
+    """(EXTINF, segment file) in playlist order, a file that is named twice each time."""
+    home = f"{stream.home}/" if stream.home != "." else ""
+    files = {segment.path: segment for segment in stream.segments}
+    for entry in stream.playlist.segments:
+        yield entry.duration_s, files[f"{home}{entry.uri}"]
+
+
+@rule("playlist-duration", "Apple 8.1")
+def _playlist_duration(found: Found) -> tuple[Problems, str]:
+    """EXTINFs of a video rendition sum to the planned duration within one frame, those of sound to
+    the measured one."""
+    problems = []
+    said = []
+    for stream in found.streams:
+        wanted = stream.end_s - stream.start_s
+        if found.plan is not None and stream.video:
+            wanted = found.plan.timeline.duration_s
+        total = sum((entry.duration_s for entry in stream.playlist.segments), Fraction(0))
+        said.append(total)
+        if abs(total - wanted) > stream.seconds(frame_ticks(stream)):
+            problems.append(f"{stream.home}: EXTINFs sum to {sec(total)}, not {sec(wanted)}")
+    return (
+        problems,
+        f"{sec(min(said, default=Fraction(0)))} to {sec(max(said, default=Fraction(0)))}",
+    )
+
+
+@rule("target-duration", "RFC 8216 4.3.3.1, Apple 8.2")
+def _target_duration(found: Found) -> tuple[Problems, str]:
+    """TARGETDURATION is the same on all media playlists and as planned."""
+    targets = {s.home: s.playlist.target_duration for s in found.streams}
+    wanted = found.plan.timeline.target_duration_s if found.plan is not None else None
+    if wanted is None:
+        wanted = max(targets.values(), default=0)
+    problems = [
+        f"{home}: TARGETDURATION {target}, not {wanted}"
+        for home, target in targets.items()
+        if target != wanted
+    ]
+    longest = max(
+        (entry.duration_s for s in found.streams for entry in s.playlist.segments),
+        default=Fraction(0),
+    )
+    return problems, f"longest {sec(longest)}, TARGETDURATION {wanted}"
+
+
+# --- sound ---------------------------------------------------------------------------------------
+
+
+def _sounds_with_pictures(found: Found) -> bool:
+    return bool(found.voices and found.pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """When sound is expected: it starts at `start_s` and ends between the other two."""
+
+    start_s: Fraction
+    earliest_end_s: Fraction
+    latest_end_s: Fraction
+
+
+def _expected_sound(found: Found, picture_end_s: Fraction) -> _Span:
+    """Encoded sound is filled with silence to the picture; a copy starts and ends as the source's,
+    as far out as the plan allows a copy."""
+    plan = found.plan
+    if plan is None or plan.sound is None or plan.audio is None:
+        start = Fraction(0)
+        return _Span(start, picture_end_s - COPY_AUDIO_GAP_S, picture_end_s + COPY_OVERHANG_S)
+    audio, origin_s = plan.audio, plan.timeline.origin_s
+    if plan.sound.mode == "encode" or audio.start_s is None or audio.end_s is None:
+        # The source's tail may outlast the picture by what is not worth holding a picture for.
+        tail = Fraction(0) if audio.end_s is None else audio.end_s - origin_s - picture_end_s
+        overhang = min(max(tail, Fraction(0)), COPY_OVERHANG_S)
+        return _Span(Fraction(0), picture_end_s, picture_end_s + overhang)
+    end_s = audio.end_s - origin_s
+    start_s = max(audio.start_s - origin_s, Fraction(0))
+    return _Span(start_s, min(end_s, picture_end_s), max(end_s, picture_end_s))
+
+
+def _source_frame_s(found: Found) -> Fraction:
+    audio = found.plan.audio if found.plan is not None else None
+    if audio is None:
+        return Fraction(0)
+    return Fraction(max(audio.frame_samples, AAC_FRAME_SAMPLES), audio.sample_rate)
+
+
+@rule("audio-span", "Apple 8.3, 8.7", _sounds_with_pictures)
+def _audio_span(found: Found) -> tuple[Problems, str]:
+    """Sound covers the picture: it ends within one of its frames of the picture's end, or where the
+    source's own sound ends (its last frame may be cut short there and shown whole here)."""
+    picture_end_s = found.pictures[0].end_s
+    expected = _expected_sound(found, picture_end_s)
+    problems = []
+    worst = Fraction(0)
+    for stream in found.voices:
+        frame_s = stream.seconds(frame_ticks(stream))
+        worst = max(worst, stream.end_s - picture_end_s, key=abs)
+        early = expected.earliest_end_s - stream.end_s
+        late = stream.end_s - expected.latest_end_s
+        if early > frame_s or late > frame_s + _source_frame_s(found):
+            problems.append(
+                f"{stream.home}: ends at {sec(stream.end_s)}, the picture at {sec(picture_end_s)}"
+            )
+    return problems, f"ends {float(worst) * 1000:+.0f} ms from the picture"
+
+
+@rule("av-offset", "plan", _sounds_with_pictures)
+def _av_offset(found: Found) -> tuple[Problems, str]:
+    """Sound starts within 40 ms of where the source's own starts beside the picture (edit lists
+    applied)."""
+    picture = found.pictures[0]
+    expected = _expected_sound(found, picture.end_s)
+    problems = []
+    worst = Fraction(0)
+    for stream in found.voices:
+        error = stream.start_s - picture.start_s - expected.start_s
+        worst = max(worst, error, key=abs)
+        if abs(error) > AV_OFFSET_S:
+            problems.append(
+                f"{stream.home}: starts {float(stream.start_s - picture.start_s) * 1000:+.0f} ms "
+                f"from the picture, expected {float(expected.start_s) * 1000:+.0f} ms"
+            )
+    return problems, f"{float(worst) * 1000:+.1f} ms from the source's"
