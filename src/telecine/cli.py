@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(Interrupted(), json=False)
     except BrokenPipeError:
         _stdout_to_nowhere()
-        return _failed(Interrupted("nobody reads the output any more"), json=False)
+        return Interrupted.exit_code  # `telecine plan … | head`: not worth a word
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         text = f"{where}{error.strerror or error}"
