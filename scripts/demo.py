@@ -1,6 +1,7 @@
 """`make demo`: one video through Telecine, and how to play what came out.
 
-Without an argument the video is made on the spot: 12 s of a 1080p test picture with a rising tone.
+Writes to `demo/` in the current folder. Without an argument the video is made on the spot: 12 s of
+a 1080p test picture with a rising tone.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "demo"
+DEMO = Path("demo")
 TELECINE = Path(sys.executable).with_name("telecine")
 PORT = 8000
 
@@ -29,7 +29,7 @@ PAGE = """<!doctype html>
   body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: #111; }
   video { max-width: 96vw; max-height: 96vh; }
 </style>
-<video controls autoplay muted playsinline poster="poster.jpg">
+<video controls autoplay muted playsinline POSTER>
   <source src="master.m3u8" type="application/vnd.apple.mpegurl">
   <source src="PROGRESSIVE" type="video/mp4">
 </video>
@@ -62,6 +62,17 @@ def describe(folder: Path) -> list[str]:
     return lines
 
 
+def outputs_for(source: Path) -> tuple[list[str], str]:
+    """What to ask for, and the file for browsers without HLS. Raises SystemExit on a refusal."""
+    asked = [str(TELECINE), "probe", str(source), "--json"]
+    probe = subprocess.run(asked, stdout=subprocess.PIPE, check=False)
+    if probe.returncode != 0:
+        raise SystemExit(probe.returncode)  # its one line on standard error has said why
+    if json.loads(probe.stdout)["video"]:
+        return ["hls", "mp4:720p", "poster"], "720p.mp4"
+    return ["hls", "aac"], "audio.m4a"
+
+
 def main() -> int:
     DEMO.mkdir(exist_ok=True)
     if len(sys.argv) > 1:
@@ -71,9 +82,11 @@ def main() -> int:
         if not source.exists():
             print("making a 12 s 1080p clip …", flush=True)
             make_clip(source)
+    outputs, progressive = outputs_for(source)
     folder = DEMO / (source.stem or "video")
-    argv = [str(TELECINE), "transcode", str(source), "-o", str(folder)]
-    argv += ["--output", "hls", "--output", "mp4:720p", "--output", "poster"]
+    argv = [str(TELECINE), "transcode", str(source), "-o", str(folder), "--force"]
+    for output in outputs:
+        argv += ["--output", output]
     print(f"$ {shlex.join(argv)}", flush=True)
     began = time.monotonic()
     code = subprocess.run(argv, check=False).returncode
@@ -81,17 +94,17 @@ def main() -> int:
         return code
     seconds = time.monotonic() - began
     report = json.loads((folder / "report.json").read_text())
-    progressive = next((p.name for p in sorted(folder.glob("*.mp4"))), "")
-    (folder / "index.html").write_text(PAGE.replace("PROGRESSIVE", progressive))
-    shown = folder.relative_to(ROOT)
-    print(f"\n{shown} holds, after {seconds:.1f} s:")
+    poster = ' poster="poster.jpg"' if "poster" in outputs else ""
+    page = PAGE.replace("PROGRESSIVE", progressive).replace(" POSTER", poster)
+    (folder / "index.html").write_text(page)
+    print(f"\n{folder} holds, after {seconds:.1f} s:")
     print("\n".join(describe(folder)))
-    first_play = report.get("time_to_first_play_s")
-    if first_play is not None:
-        print(f"master.m3u8 was playable {first_play:.2f} s after the start.")
+    first_play_s = report["time_to_first_play_s"]
+    if first_play_s is not None:
+        print(f"master.m3u8 was playable {first_play_s:.2f} s after the start.")
     print(
-        f"\nTo play it:  python3 -m http.server {PORT} --bind 127.0.0.1 --directory {shown}"
-        f"\n             then open http://127.0.0.1:{PORT}/ (or give {shown}/master.m3u8 to"
+        f"\nTo play it:  python3 -m http.server {PORT} --bind 127.0.0.1 --directory {folder}"
+        f"\n             then open http://127.0.0.1:{PORT}/ (or give {folder}/master.m3u8 to"
         " mpv, VLC or ffplay)"
     )
     return 0
