@@ -18,7 +18,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def disk_failure(error: OSError) -> StepFailed:
-    """What the disk answered (full, gone, read-only) as an error of the engine; a retry can help."""
+    """What the disk answered (full, gone, read-only) as an engine error; a retry can help."""
     where = f" ({error.filename})" if error.filename else ""
     return StepFailed(
         f"the disk refused: {error.strerror or error}{where}", code="disk_error", retryable=True

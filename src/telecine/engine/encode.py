@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -177,6 +179,17 @@ class _Work:
         self._cancel = cancel
         self._on_progress = on_progress
 
+    def _where(self) -> str:
+        """The part of the source that this step reads, for a warning."""
+        if self.step.chunk is None:
+            return "sound" if self.step.kind == "audio" else "picture"
+        chunk = self.plan.chunks[self.step.chunk]
+        start_s, end_s = (
+            self.plan.timeline.time_s(chunk.first),
+            self.plan.timeline.time_s(chunk.end),
+        )
+        return f"picture from {float(start_s):.1f} s to {float(end_s):.1f} s"
+
     def ffmpeg(
         self,
         command: list[str],
@@ -189,6 +202,7 @@ class _Work:
     ) -> Finished:
         """Run FFmpeg to its end. Raises `StepFailed` with what it said last unless it succeeded."""
         progress = _ProgressReader(self._on_progress)
+        complaints: list[str] = []
         finished = run(
             command,
             sandbox=self.tools.sandbox,
@@ -196,7 +210,10 @@ class _Work:
             access=Access(read=read, write=write),
             sinks={argv.PROGRESS_FD: progress.feed, **sinks},
             cancel=self._cancel,
+            on_line=lambda line: _note_damage(line, complaints),
         )
+        if complaints:
+            self.warnings.append(f"{self._where()}: damaged, {_counted(complaints)}")
         self.cpu_s += finished.cpu_s
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
         if finished.limit is not None:
@@ -216,6 +233,29 @@ class _Work:
                 retryable=finished.signal is not None,
             )
         return finished
+
+
+# What FFmpeg's decoders and demuxers say of broken input. Lines about timestamps are left out: odd
+# clocks are common, and the timeline is ours.
+_DAMAGE = re.compile(
+    r"(?i)error while decoding|error submitting packet|concealing|corrupt|invalid data found"
+    r"|invalid nal|decode_slice|non-existing pps|bitstream|truncated|partial file|damaged"
+)
+_MAX_COMPLAINTS = 1000
+
+
+def _note_damage(line: str, complaints: list[str]) -> bool:
+    """Keep a line that tells of broken input; whether it counts as progress: it does not."""
+    if len(complaints) < _MAX_COMPLAINTS and _DAMAGE.search(line):
+        complaints.append(re.sub(r"^(\[[^\]]*\] *)+", "", line))
+    return False
+
+
+def _counted(complaints: Sequence[str]) -> str:
+    """How often the decoder complained, with its most frequent words."""
+    words, _ = Counter(complaints).most_common(1)[0]
+    times = f"{len(complaints)} times" if len(complaints) > 1 else "once"
+    return f"the decoder complained {times} ({words[:80]})"
 
 
 class _ProgressReader:
