@@ -9,10 +9,15 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "tests" / "unit"
 CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media"))
+
+# How long one example takes on a busy machine says nothing about the code.
+settings.register_profile("telecine", deadline=None)
+settings.load_profile("telecine")
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 _reachable: tuple[str, ...] = _LOOPBACK
