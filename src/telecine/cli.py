@@ -266,7 +266,8 @@ def _stoppable(cancel: Cancel, *, raising: bool) -> Iterator[None]:
         yield
     finally:
         for number in ours:
-            signal.signal(number, before[number])
+            # Once stopped, this process only says so and ends: further signals come too late.
+            signal.signal(number, signal.SIG_IGN if cancel.is_set() else before[number])
 
 
 def _tools(asked: Asked) -> Tools:

@@ -290,7 +290,7 @@ def render(state: State, elapsed_s: float) -> RenderableType:
     if state.reused:
         parts.append(line(f"  {state.reused} of {state.steps} steps done before", "dim"))
     if state.playable is not None:
-        parts.append(line(f"  {state.playable}", "green"))
+        parts.append(Text(printable(f"  {state.playable}"), "green", overflow="fold"))
     return Group(*parts)
 
 
