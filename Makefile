@@ -25,11 +25,12 @@ $(VENV)/.pip: scripts/bootstrap_pip.py
 	  $(BIN)/python scripts/bootstrap_pip.py
 	@touch $@
 
-# --no-deps: the lock is complete, so nothing is resolved here. --no-compile: bytecode is written
+# --no-deps: the lock is complete, so nothing is resolved here. --only-binary: a source archive would
+# run its own build, with tools that no lock names. --no-compile: bytecode is written
 # when a module is first used, which is a third of the time for a fresh machine.
 $(VENV)/.installed: $(VENV)/.pip requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	  --no-deps --require-hashes -r requirements/dev.txt
+	  --no-deps --only-binary :all: --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	  --no-deps --no-build-isolation --no-index -e .
 	@touch $@

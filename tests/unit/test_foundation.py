@@ -13,11 +13,14 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def pins(lock: Path) -> dict[str, tuple[str, str]]:
-    """Name → (the rest of its first line, the lines below it that are indented)."""
+def pins(lock: Path) -> list[tuple[str, str, str]]:
+    """Name, the rest of its line, the indented lines below: the same name may have several pins."""
     text = lock.read_text(encoding="utf-8")
-    found = re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\n]*)\n((?:[ ]+.*\n)*)", text, re.MULTILINE)
-    return {name: (first, below) for name, first, below in found}
+    return re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\n]*)\n((?:[ ]+.*\n)*)", text, re.MULTILINE)
+
+
+def locked(name: str) -> set[str]:
+    return {pin for pin, _, _ in pins(ROOT / "requirements" / name)}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -29,7 +32,7 @@ def test_every_pin_has_a_hash(lock: Path) -> None:
     found = pins(lock)
     starts = [line for line in lock.read_text().splitlines() if not line.startswith((" ", "#"))]
     assert len(found) == len(starts) > 0  # every requirement is a pin
-    assert [name for name, (_, below) in found.items() if "--hash=sha256:" not in below] == []
+    assert [name for name, _, below in found if "--hash=sha256:" not in below] == []
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -44,17 +47,16 @@ def test_no_lock_of_the_browser_tests_names_an_address() -> None:
 
 
 def test_the_runtime_lock_is_part_of_the_development_lock() -> None:
-    runtime = {name: first for name, (first, _) in pins(ROOT / "requirements/runtime.txt").items()}
-    dev = {name: first for name, (first, _) in pins(ROOT / "requirements/dev.txt").items()}
-    assert runtime.items() <= dev.items()
+    runtime, dev = pins(ROOT / "requirements/runtime.txt"), pins(ROOT / "requirements/dev.txt")
+    assert {(name, version) for name, version, _ in runtime} <= {
+        (name, version) for name, version, _ in dev
+    }
 
 
 def test_every_dependency_is_locked() -> None:
-    assert names(PYPROJECT["project"]["dependencies"]) <= set(
-        pins(ROOT / "requirements/runtime.txt")
-    )
-    assert names(PYPROJECT["dependency-groups"]["dev"]) <= set(pins(ROOT / "requirements/dev.txt"))
-    assert names(PYPROJECT["build-system"]["requires"]) <= set(pins(ROOT / "requirements/dev.txt"))
+    assert names(PYPROJECT["project"]["dependencies"]) <= locked("runtime.txt")
+    assert names(PYPROJECT["dependency-groups"]["dev"]) <= locked("dev.txt")
+    assert names(PYPROJECT["build-system"]["requires"]) <= locked("dev.txt")
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:
