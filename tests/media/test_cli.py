@@ -49,7 +49,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     return made(
         tmp_path_factory.mktemp("cli") / "long.mp4",
         ffmpeg,
-        *("-f", "lavfi", "-i", "testsrc2=s=1280x720:r=50:d=60"),
+        *("-f", "lavfi", "-i", "testsrc2=s=960x540:r=50:d=40"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "40", "-g", "250"),
     )
 
@@ -152,6 +152,20 @@ def test_a_file_may_have_any_name(name: bytes, clip: Path, tmp_path: Path) -> No
     started = json.loads(done.out.splitlines()[0])
     assert os.fsencode(started["source"]) == name
     assert (tmp_path / "out" / "audio.mp3").stat().st_size > 100_000
+
+
+def test_exit_codes(clip: Path, long_clip: Path, output: Output, tmp_path: Path) -> None:
+    """0 done, 2 usage, 3 refused, 4 failed, 130 interrupted; 1 is `verify`'s (below)."""
+    text = tmp_path / "text.mp4"
+    text.write_text("no film")
+    assert output.done.code == 0
+    assert telecine("transcode", clip).code == 2
+    assert telecine("transcode", text, "-o", tmp_path / "out").code == 3
+    assert telecine("probe", clip, "--ffmpeg", tmp_path / "nowhere").code == 4
+    with running(*encode_long(long_clip, tmp_path / "out")) as started:
+        started.send_signal(signal.SIGINT)
+        started.communicate(timeout=5)
+    assert started.returncode == 130
 
 
 # --- on a terminal -------------------------------------------------------------------------------
@@ -343,7 +357,7 @@ def test_probe_says_what_a_file_is(clip: Path) -> None:
     assert [(v["width"], v["height"], v["rate"]) for v in plain["video"]] == [(854, 480, "25")]
 
 
-def test_plan_says_what_would_be_done_and_why(clip: Path, tmp_path: Path) -> None:
+def test_plan_says_reasons_and_command_lines(clip: Path, tmp_path: Path) -> None:
     words = ("plan", clip, "-o", "somewhere", "--rung", "480", "240")
     done = telecine(*words, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")

@@ -255,7 +255,8 @@ def check_refused(done: Done, code: str, exit_code: int, named: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_refused_with_its_cause_and_nothing_left(case: Case, clips: Clips, tmp_path: Path) -> None:
+def test_a_refusal_is_one_line_quick_and_small(case: Case, clips: Clips, tmp_path: Path) -> None:
+    """And it names its cause, and leaves nothing behind."""
     source = tmp_path / case.name
     case.make(source, clips)
     before = sorted(tmp_path.rglob("*"))
@@ -299,9 +300,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_folder_with_another_plans_output_is_refused_without_force(
-    clips: Clips, tmp_path: Path
-) -> None:
+def test_a_folder_of_another_plan_is_refused_without_force(clips: Clips, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert telecine("transcode", clips.whole, "-o", out, "--output", "mp3").code == 0
     (out / "notes.txt").write_text("mine")
