@@ -28,8 +28,9 @@ SYNC_S = Fraction(40, 1000)
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-crf", "24", "-bf", "3")
 MPEG2_FIELDS = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "2", "-flags", "+ildct+ilme")
-# x264's open GOPs: every I-frame but the first is a recovery point that B-frames reach across.
-OPEN_GOP = (*X264, "-g", "60", "-x264-params", "open-gop=1:scenecut=0:keyint=60")
+# x264's open GOPs: every I-frame but the first is a recovery point that B-frames reach across; 7 s
+# long, so that none begins in the two seconds before the join at 6 s.
+OPEN_GOP = (*X264, "-g", "175", "-x264-params", "open-gop=1:scenecut=0:keyint=175")
 # Closed GOPs at irregular places, from half a second up to 10 s.
 IRREGULAR = (*X264, "-g", "999", "-x264-params", "scenecut=0", "-force_key_frames")
 IRREGULAR_KEYS = "0,0.5,6.75,16.75,17.5,22,31.9,32.4,39,44,54,55,63"
