@@ -7,8 +7,7 @@ between `planned` and the end are mixed with each other:
     started  probed  planned  step… [playable] progress… warning… [verified]  done | failed
 
 started   version, ffmpeg (their versions), sandbox (tier and self-test), source, jobs
-probed    summary (list of plain sentences), duration_s, container, and for a picture width and
-          height as displayed
+probed    summary (list of plain sentences), duration_s, container
 planned   plan_id, duration_s, rungs (list of {name, width, height, mode, reason}), dropped (list of
           {name, reason}), chunks (how many), steps (their ids)
 step      id, state ("started", "finished", or "reused" from an earlier run), wall_s when finished
