@@ -289,7 +289,8 @@ def poster_size(plan: Plan) -> Size:
 
 def join_mp4(ffmpeg: Path, video: Path, sound: Path | None, output: Path) -> list[str]:
     """A progressive file from whole tracks, each the ladder's own segments put together."""
-    argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *input_flags(), "-i", f"file:{video}"]
+    # copyts: without it FFmpeg moves each input's own start to 0, and late sound would come early.
+    argv = [str(ffmpeg), *_QUIET, *_PROGRESS, "-copyts", *input_flags(), "-i", f"file:{video}"]
     if sound is not None:
         argv += [*input_flags(), "-i", f"file:{sound}"]
     argv += ["-map", "0:v:0"]

@@ -220,18 +220,20 @@ def _median(shown: list[int]) -> int:
 
 
 def _rhythm(shown: list[int], base: Fraction) -> tuple[Fraction, bool]:
-    """(mean of the usual gaps in ticks, whether nine of ten gaps are usual).
+    """(mean of the usual gaps in ticks, whether nine of ten gaps are usual or multiples of it).
 
-    A file that lost some frames still has its rate; one that has none is variable. Usual is what
-    lies within a millisecond or 2 % of the median: clocks of containers round to milliseconds.
+    A file that lost some frames still has its rate; one whose gaps follow no beat is variable.
+    Usual is what lies within a millisecond or 2 % of the median: containers' clocks are rounded.
     """
-    if len(shown) < 2:
-        return Fraction(0), True
-    median = _median(shown)
+    median = _median(shown) if len(shown) > 1 else 0
+    if median <= 0:
+        return Fraction(0), len(shown) < 2
     slack = max(Fraction(2), Fraction(1, 1000) / base, Fraction(median, 50))
     gaps = [b - a for a, b in pairwise(shown)]
     usual = [gap for gap in gaps if abs(gap - median) <= slack]
-    return Fraction(sum(usual), len(usual)), len(usual) * 10 >= len(gaps) * 9
+    on_beat = [gap for gap in gaps if abs(gap - max(1, round(gap / median)) * median) <= slack]
+    regular = 2 * len(usual) >= len(gaps) and 10 * len(on_beat) >= 9 * len(gaps)
+    return Fraction(sum(usual), len(usual)), regular
 
 
 # --- packet by packet ------------------------------------------------------------------------
@@ -268,7 +270,7 @@ class _Audio:
         self.first: int | None = None
         self.end = 0
         self.gap = 0
-        self.bytes = 0
+        self.count = 0
 
     def take(self, packet: Any) -> None:
         if packet.pts is None:
@@ -278,7 +280,20 @@ class _Audio:
         else:
             self.gap = max(self.gap, packet.pts - self.end)
         self.end = max(self.end, packet.pts + (packet.duration or 0))
-        self.bytes += packet.size
+        self.count += 1
+
+    def facts(self, base: Fraction, frame_s: Fraction) -> Json:
+        """Its span, and how far its frames, one behind the other, are from it: a hole, or a clock
+        that drifts."""
+        if self.first is None:
+            return {"empty": True}
+        span_s = (self.end - self.first) * base
+        drift_s = abs(span_s - self.count * frame_s) if frame_s else Fraction(0)
+        return {
+            "start": str(self.first * base),
+            "end": str(self.end * base),
+            "gap": str(max(self.gap * base, drift_s)),
+        }
 
 
 def _packets(container: Any) -> Iterator[Any]:
@@ -313,15 +328,9 @@ def _from_packets(facts: Json, container: Any) -> None:
         stream["open_edits"] = video.discarded > 0
         stream["foreign_sets"] = video.reader.foreign_sets
     for number, audio in audios.items():
-        if audio.first is None:
-            facts["streams"][number]["empty"] = True
-            continue
-        base = bases[number]
-        facts["streams"][number] |= {
-            "start": str(audio.first * base),
-            "end": str(audio.end * base),
-            "gap": str(audio.gap * base),
-        }
+        stream = facts["streams"][number]
+        rate, samples = stream["sample_rate"], stream["frame_samples"]
+        stream |= audio.facts(bases[number], Fraction(samples, rate) if rate else Fraction(0))
 
 
 # --- the ends of a large file ------------------------------------------------------------------
@@ -435,11 +444,12 @@ def _audio_track(track: TrackTable, stream: Any) -> Json:
     steps = map(operator.sub, samples.dts[1:], samples.dts[:-1])
     frame = stream.codec_context.frame_size or 0
     # A table has no holes but long frames: what exceeds a frame is one.
-    longest = max(steps, default=0)
+    excess = max(steps, default=0) - frame
+    drift = abs(samples.end_dts - samples.dts[0] - frame * len(samples.dts))
     return {
         "start": str((samples.pts[0] + offset) * base),
         "end": str((samples.end_dts + offset) * base),
-        "gap": str(max(0, longest - frame) * base if frame else Fraction(0)),
+        "gap": str(max(0, excess, drift) * base if frame else Fraction(0)),
     }
 
 

@@ -136,8 +136,12 @@ def stream_audio(plan: Plan, *, origin_samples: int) -> str:
         "aresample=48000:async=1:first_pts=0",
         "aformat=sample_fmts=fltp:channel_layouts=stereo",
     ]
-    if plan.video is not None:
-        chain.append(f"apad=whole_dur={_seconds(plan.timeline.duration_s)}")
+    if plan.video is not None and plan.audio is not None:
+        picture_s = plan.timeline.duration_s
+        chain.append(f"apad=whole_dur={_seconds(picture_s)}")
+        # No longer than the plan knew: some decoders go on for a while after the last packet.
+        sound_s = (plan.audio.end_s or Fraction(0)) - plan.timeline.origin_s
+        chain.append(f"atrim=end={_seconds(max(picture_s, sound_s))}")
     return ",".join(chain)
 
 

@@ -175,30 +175,38 @@ def _rung(size: Size, rate: Fraction, reason: str) -> Rung:
     return Rung(f"{size.short_side}p", size, ceiling_bps(size, rate), reason)
 
 
-def output_rate(mean: Fraction, *, variable: bool, field_rate: bool = False) -> Fraction:
+# How near to a standard rate counts as that rate. Exact gaps mean what they say (29.833 is not
+# 29.97); gaps that differ by a tick of a coarse clock only mean it to within that clock.
+_EXACT = Fraction(1, 2000)
+_ROUNDED = Fraction(1, 250)
+_VARIABLE = Fraction(1, 50)
+
+
+def output_rate(
+    mean: Fraction, *, variable: bool = False, exact: bool = True, field_rate: bool = False
+) -> Fraction:
     """The constant rate for an encoded ladder, ≤ 60 frames a second, as an exact fraction.
 
-    A rate within 0.05 % of a standard one is that one. Variable rates take the nearest standard
-    rate within 2 % (clocks drift), else the next above, which keeps their frames; constant odd
-    rates stay. Interlaced
-    sources count fields. Above 60 the rate is divided by the smallest whole number that fits.
+    A rate within 0.05 % of a standard one is that one (0.4 % where it is not `exact`). Variable
+    rates take the nearest standard rate within 2 % (clocks drift), else the next above, which keeps
+    their frames; constant odd rates stay. Interlaced sources count fields. Above 60 the rate is
+    divided by the smallest whole number that fits.
     """
-    rate = _snap(mean * 2 if field_rate else mean, variable=variable)
+    rate = _snap(mean * 2 if field_rate else mean, variable=variable, exact=exact)
     if rate > MAX_RATE:
-        rate = _snap(rate / math.ceil(rate / (MAX_RATE * Fraction(1001, 1000))), variable=variable)
+        parts = math.ceil(rate / (MAX_RATE * Fraction(1001, 1000)))
+        rate = _snap(rate / parts, variable=variable, exact=exact)
     return min(rate, MAX_RATE)
 
 
-def _snap(rate: Fraction, *, variable: bool) -> Fraction:
-    for standard in _STANDARD_RATES:
-        if abs(rate / standard - 1) <= Fraction(1, 1000) / 2:
-            return standard
+def _snap(rate: Fraction, *, variable: bool, exact: bool) -> Fraction:
+    standards = (*_SLOW_RATES, *_STANDARD_RATES) if variable else _STANDARD_RATES
+    tolerance = _VARIABLE if variable else _EXACT if exact else _ROUNDED
+    nearest = min(standards, key=lambda standard: abs(rate / standard - 1))
+    if abs(rate / nearest - 1) <= tolerance:
+        return nearest
     if variable:
-        every = (*_SLOW_RATES, *_STANDARD_RATES)
-        nearest = min(every, key=lambda standard: abs(rate / standard - 1))
-        if abs(rate / nearest - 1) <= Fraction(2, 100):
-            return nearest
-        return next((standard for standard in every if standard > rate), rate)
+        return next((standard for standard in standards if standard > rate), rate)
     return rate.limit_denominator(1001)
 
 

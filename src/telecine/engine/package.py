@@ -64,7 +64,7 @@ class Publisher:
         self._published = {name: self._published_before(name) for name in names}
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
-        self._master: tuple[str, ...] = ()
+        self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
 
     def add(self, rendition: str, segment: Segment) -> None:
         """A segment is whole on disk. Renditions that no playlist lists are passed over."""
@@ -119,7 +119,7 @@ class Publisher:
                 self._write_growing(name)
         listed = self._listed_now()
         if listed != self._master and self._started(listed):
-            first = not self._master
+            first = self._master is None
             self._master = listed
             text = playlist.write_multivariant(self._growing_master(listed))
             write_whole(self._folder / MASTER, text)

@@ -57,7 +57,8 @@ MAX_CFR_TIMESCALE = 1_000_000
 # offset is kept within 40 ms; a longer tail of sound is content that nobody may lose).
 SOUND_OVERHANG_S = Fraction(1, 10)
 COPY_OVERHANG_S = Fraction(1, 2)
-COPY_AUDIO_GAP_S = Fraction(1, 10)
+# Copied sound is laid frame behind frame: what is left out between two packets comes early.
+COPY_AUDIO_GAP_S = Fraction(1, 100)
 
 # x264's row-level VBV reads the sizes of frames still in flight: with frame threads eight runs gave
 # eight outputs, with one thread one. Rungs and chunks fill the processors instead.
@@ -365,11 +366,11 @@ def audio_copy_refusals(
         reasons.append("frames of unknown or odd length")
     if audio.gap_s > COPY_AUDIO_GAP_S:
         reasons.append(f"a hole of {float(audio.gap_s):.2f} s")
-    if audio.start_s is None or audio.start_s - origin_s > COPY_AUDIO_GAP_S:
+    if audio.start_s is None or audio.start_s - origin_s > SOUND_OVERHANG_S:
         reasons.append("starts later than the picture")
-    elif origin_s - audio.start_s > COPY_AUDIO_GAP_S:
+    elif origin_s - audio.start_s > SOUND_OVERHANG_S:
         reasons.append("starts before the timeline")
-    if end_s is not None and (audio.end_s is None or end_s - audio.end_s > COPY_AUDIO_GAP_S):
+    if end_s is not None and (audio.end_s is None or end_s - audio.end_s > SOUND_OVERHANG_S):
         reasons.append("ends before the picture")
     return tuple(reasons)
 
@@ -434,7 +435,13 @@ def _plan_video(
         )
     interlaced = video.field_order in ("tff", "bff")
     mean = video.rate or video.nominal_rate or Fraction(25)
-    rate = output_rate(mean, variable=video.variable_rate, field_rate=interlaced)
+    table = video.index_table
+    rate = output_rate(
+        mean,
+        variable=video.variable_rate,
+        exact=table is None or table.usual_gap_ticks.denominator == 1,
+        field_rate=interlaced,
+    )
     ladder = _ladder_for(profile, display, rate)
     warnings.extend(ladder.warnings)
 
@@ -447,7 +454,7 @@ def _plan_video(
     copied = not refusals and profile.top != "encode"
     if copied:
         assert video.index_table is not None
-        timeline = _source_timeline(video, video.index_table, origin_s)
+        timeline = _source_timeline(video, video.index_table, origin_s, end_s)
         if audio is not None and audio.end_s is not None:
             end_s = origin_s + timeline.duration_s
     else:
@@ -672,11 +679,16 @@ def _spans(video: VideoStream, index: FrameIndex) -> list[tuple[int, int, int, i
 # --- timeline and chunks ---------------------------------------------------------------------
 
 
-def _source_timeline(video: VideoStream, index: FrameIndex, origin_s: Fraction) -> Timeline:
+def _source_timeline(
+    video: VideoStream, index: FrameIndex, origin_s: Fraction, end_s: Fraction
+) -> Timeline:
+    """Segments on the source's own keyframes. Sound that outlasts the picture (by half a second at
+    the most, else it is not copied) has the last picture held for it."""
     spans = _spans(video, index)
     base = index.first_ticks
-    boundaries = (*(start - base for start, *_ in spans), spans[-1][1] - base)
-    longest_s = max((end - start) * video.time_base for start, end, *_ in spans)
+    last = max(spans[-1][1], math.floor(end_s / video.time_base)) - base
+    boundaries = (*(start - base for start, *_ in spans), last)
+    longest_s = max(b - a for a, b in itertools.pairwise(boundaries)) * video.time_base
     timescale = 1 / video.time_base
     assert timescale.denominator == 1
     return Timeline(
