@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from telecine.engine.plan import (
-    COPY_AUDIO_GAP_S,
+    SOUND_OVERHANG_S,
     FileOutput,
 )
 from telecine.engine.rules.figures import sec
@@ -55,7 +55,7 @@ def _mp4_problems(found: Found, file: Mp4File) -> Iterator[str]:
         if track.start_s is None or track.end_s is None:
             yield f"the edit list of {track.handler} is more than a shift"
             continue
-        if abs(track.start_s) > AV_OFFSET_S + (COPY_AUDIO_GAP_S if track.handler == "soun" else 0):
+        if abs(track.start_s) > AV_OFFSET_S + (SOUND_OVERHANG_S if track.handler == "soun" else 0):
             yield f"{track.handler} starts at {sec(track.start_s)}"
         if track.handler == "vide":
             yield from _mp4_picture_problems(found, file, track, track.end_s)

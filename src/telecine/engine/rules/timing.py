@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.plan import (
-    COPY_AUDIO_GAP_S,
     COPY_OVERHANG_S,
+    SOUND_OVERHANG_S,
 )
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, SegmentFile, Stream, frame_ticks
@@ -131,7 +131,7 @@ def _expected_sound(found: Found, picture_end_s: Fraction) -> _Span:
     plan = found.plan
     if plan is None or plan.sound is None or plan.audio is None:
         start = Fraction(0)
-        return _Span(start, picture_end_s - COPY_AUDIO_GAP_S, picture_end_s + COPY_OVERHANG_S)
+        return _Span(start, picture_end_s - SOUND_OVERHANG_S, picture_end_s + COPY_OVERHANG_S)
     audio, origin_s = plan.audio, plan.timeline.origin_s
     if plan.sound.mode == "encode" or audio.start_s is None or audio.end_s is None:
         # The source's tail may outlast the picture by what is not worth holding a picture for.
