@@ -1,0 +1,153 @@
+"""Run one contestant and weigh it, from outside and the same for all.
+
+Run as a program of its own for every measurement (`python -m bench.measure`, a request as JSON on
+stdin, a `Measurement` as JSON on stdout), since RUSAGE_CHILDREN counts every child that a process
+ever had: in a fresh process it is exactly the contestant and whatever the contestant started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.playlists import playable
+
+POLL_S = 0.010  # how often the watcher looks whether a player could start
+MEMORY_POLL_S = 0.100  # how often resident memory is added up: a shorter peak is not seen
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`commands` run one after the other; `files` (path → text) are written when the last one is
+    done, as part of what is measured; `master` is the multivariant playlist to watch for."""
+
+    commands: list[list[str]]
+    files: dict[str, str]
+    master: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    cpu_s: float  # user and system, of the whole tree
+    wall_s: float
+    peak_tree_bytes: int  # resident memory of the tree, shared pages counted in each process
+    peak_process_bytes: int  # the largest single process, as the kernel kept it
+    first_play_s: float | None
+
+
+class ContestantFailed(Exception):
+    pass
+
+
+def run(request: Request) -> Measurement:
+    """Run in this process; only right when it had no child before.
+
+    Raises `ContestantFailed` when a command does not exit with 0; its output is in `request.log`.
+    """
+    watch = _Watch(Path(request.master))
+    with Path(request.log).open("wb") as log:
+        for command in request.commands:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+            watch.until_exit(child)
+            if child.returncode != 0:
+                raise ContestantFailed(f"exit {child.returncode}: {command[0]} (see {request.log})")
+    for path, text in request.files.items():
+        Path(path).write_text(text)
+    wall_s = time.monotonic() - watch.began_s
+    watch.look()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Measurement(
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        wall_s=wall_s,
+        peak_tree_bytes=watch.peak_tree_bytes,
+        peak_process_bytes=usage.ru_maxrss * 1024,
+        first_play_s=watch.first_play_s,
+    )
+
+
+class _Watch:
+    """What is seen from outside while the contestant runs."""
+
+    def __init__(self, master: Path) -> None:
+        self.began_s = time.monotonic()
+        self.first_play_s: float | None = None
+        self.peak_tree_bytes = 0
+        self._master = master
+        self._next_memory_s = self.began_s
+
+    def until_exit(self, child: subprocess.Popen[bytes]) -> None:
+        pidfd = os.pidfd_open(child.pid)  # readable when the child ends: no delay in `wall_s`
+        try:
+            while not select.select([pidfd], [], [], POLL_S)[0]:
+                self.look()
+                if time.monotonic() >= self._next_memory_s:
+                    self._next_memory_s = time.monotonic() + MEMORY_POLL_S
+                    tree_bytes = sum(map(_resident_bytes, tree(child.pid)))
+                    self.peak_tree_bytes = max(self.peak_tree_bytes, tree_bytes)
+        finally:
+            os.close(pidfd)
+            child.wait()
+
+    def look(self) -> None:
+        if self.first_play_s is None and playable(self._master):
+            self.first_play_s = time.monotonic() - self.began_s
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and all its descendants, by parent: groups and sessions are left by sandboxes."""
+    yield pid
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from tree(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it ended while we looked
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def measure(request: Request) -> Measurement:
+    """Run `request` in a fresh measuring process. Raises `ContestantFailed`."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "bench.measure"],
+        input=json.dumps(asdict(request)),
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    if finished.returncode != 0:
+        lines = finished.stderr.strip().splitlines()
+        raise ContestantFailed(lines[-1] if lines else f"exit {finished.returncode}")
+    return Measurement(**json.loads(finished.stdout))
+
+
+def main() -> int:
+    try:
+        measurement = run(Request(**json.load(sys.stdin)))
+    except ContestantFailed as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    json.dump(asdict(measurement), sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The benchmark's own arithmetic and watcher: what it says must be right before it is believed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench.contestants import cascade
+from bench.figures import (
+    Result,
+    Rung,
+    Verdict,
+    aim_rows,
+    aims,
+    cost_rows,
+    markdown_table,
+    quality_rows,
+    rung_verdict,
+    spread,
+    text_table,
+)
+from bench.measure import ContestantFailed, Request, measure, tree
+from bench.playlists import playable, read_media, read_variants
+
+MASTER = """#EXTM3U
+#EXT-X-VERSION:7
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="aac",NAME="a, b",DEFAULT=YES,URI="sound.m3u8"
+#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="avc1.640028,mp4a.40.2",RESOLUTION=1920x1080,AUDIO="aac"
+1080.m3u8
+
+#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=1280x720
+720.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="mp4a.40.2",AUDIO="aac"
+sound.m3u8
+"""
+
+
+def media(name: str) -> str:
+    return f'#EXTM3U\n#EXT-X-MAP:URI="{name}-init.mp4"\n#EXTINF:6.0,\n{name}-1.m4s\n'
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_variants_are_those_with_pictures_in_order(tmp_path: Path) -> None:
+    write(tmp_path, {"master.m3u8": MASTER})
+    found = read_variants(tmp_path / "master.m3u8")
+    assert [(v.height, v.playlist.name, v.sound and v.sound.name) for v in found] == [
+        (1080, "1080.m3u8", "sound.m3u8"),
+        (720, "720.m3u8", None),
+    ]
+
+
+def test_media_playlist_gives_init_and_segments(tmp_path: Path) -> None:
+    write(tmp_path, {"720.m3u8": media("720")})
+    found = read_media(tmp_path / "720.m3u8")
+    assert found.init == tmp_path / "720-init.mp4"
+    assert found.segments == (tmp_path / "720-1.m4s",)
+
+
+COMPLETE = {
+    "master.m3u8": MASTER,
+    "1080.m3u8": media("1080"),
+    "sound.m3u8": media("sound"),
+    "1080-init.mp4": "x",
+    "1080-1.m4s": "x",
+    "sound-init.mp4": "x",
+    "sound-1.m4s": "x",
+}
+
+
+def test_playable_needs_every_file_of_the_first_variant(tmp_path: Path) -> None:
+    for missing in COMPLETE:
+        folder = tmp_path / missing
+        folder.mkdir()
+        write(folder, {name: text for name, text in COMPLETE.items() if name != missing})
+        assert not playable(folder / "master.m3u8"), missing
+        write(folder, COMPLETE)
+        assert playable(folder / "master.m3u8")
+
+
+def test_playable_is_false_for_an_empty_segment_and_half_a_playlist(tmp_path: Path) -> None:
+    write(tmp_path, COMPLETE | {"sound-1.m4s": ""})
+    assert not playable(tmp_path / "master.m3u8")
+    write(tmp_path, COMPLETE | {"master.m3u8": MASTER[:60]})
+    assert not playable(tmp_path / "master.m3u8")
+
+
+SPIN = "import time\nwhile time.process_time() < 0.15: pass\n"
+GRANDCHILD = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {SPIN!r}])\n"
+
+
+def request(folder: Path, *programs: str) -> Request:
+    commands = [[sys.executable, "-c", program] for program in programs]
+    return Request(commands, {}, str(folder / "master.m3u8"), str(folder / "log"))
+
+
+def test_cpu_of_grandchildren_and_of_every_command_counts(tmp_path: Path) -> None:
+    measured = measure(request(tmp_path, SPIN, GRANDCHILD))
+    assert 0.3 <= measured.cpu_s <= 0.8
+    assert measured.wall_s >= 0.3
+    assert measured.first_play_s is None
+
+
+def test_memory_of_the_tree_and_of_its_largest_process(tmp_path: Path) -> None:
+    hold = "import time; kept = bytearray(60_000_000); time.sleep(0.5)"
+    twice = (
+        "import subprocess, sys\n"
+        f"both = [subprocess.Popen([sys.executable, '-c', {hold!r}]) for _ in range(2)]\n"
+        "[child.wait() for child in both]\n"
+    )
+    measured = measure(request(tmp_path, twice))
+    assert 60e6 < measured.peak_process_bytes < 110e6
+    assert 120e6 < measured.peak_tree_bytes < 250e6
+
+
+def test_first_play_is_seen_when_it_happens(tmp_path: Path) -> None:
+    write(tmp_path, {k: v for k, v in COMPLETE.items() if k != "master.m3u8"})
+    master = tmp_path / "master.m3u8"
+    late = (
+        f"import time, pathlib\ntime.sleep(0.2)\n"
+        f"pathlib.Path({str(master)!r}).write_text({MASTER!r})\ntime.sleep(0.3)\n"
+    )
+    measured = measure(request(tmp_path, late))
+    assert measured.first_play_s is not None
+    assert 0.2 <= measured.first_play_s < measured.wall_s - 0.2
+
+
+def test_a_playlist_written_at_the_end_counts_at_the_end(tmp_path: Path) -> None:
+    write(tmp_path, {k: v for k, v in COMPLETE.items() if k != "master.m3u8"})
+    wanted = request(tmp_path, "import time; time.sleep(0.1)")
+    measured = measure(Request(wanted.commands, {wanted.master: MASTER}, wanted.master, wanted.log))
+    assert measured.first_play_s == pytest.approx(measured.wall_s, abs=0.05)
+
+
+def test_a_contestant_that_fails_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(ContestantFailed, match="exit 3"):
+        measure(request(tmp_path, "raise SystemExit(3)"))
+
+
+def test_tree_follows_children_into_other_sessions() -> None:
+    child = subprocess.Popen([sys.executable, "-c", GRANDCHILD], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 5
+        while len(list(tree(child.pid))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(list(tree(child.pid))) == 2
+    finally:
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    ("vmaf_change", "bytes_change", "verdict"),
+    [
+        (0.0, 0.0, "met"),
+        (-0.3, 0.05, "met"),
+        (0.3, -0.05, "met"),
+        (0.31, 0.0, "better"),
+        (0.0, -0.051, "better"),
+        (-0.31, -0.2, "not met"),  # fewer bytes do not buy lost quality
+        (2.0, 0.051, "not met"),  # nor does quality buy bytes
+    ],
+)
+def test_rung_verdict(vmaf_change: float, bytes_change: float, verdict: Verdict) -> None:
+    assert rung_verdict(vmaf_change, bytes_change) == verdict
+
+
+def result(key: str, cpu_s: list[float], *, vmaf: float, size: int, play: list[float]) -> Result:
+    n = len(cpu_s)
+    rungs = [Rung(1080, key != "ours-copy", 48, size, vmaf), Rung(360, True, 48, size, vmaf)]
+    return Result(key, key, cpu_s, cpu_s, [2e6] * n, [1e6] * n, play, rungs)
+
+
+def test_aims_compare_medians_with_their_bars() -> None:
+    results = [
+        result("ours-copy", [5.4, 5.5, 90.0], vmaf=80.0, size=1000, play=[1.0, 1.0, 1.0]),
+        result("ours-encode", [7.6, 7.6, 7.6], vmaf=79.6, size=1000, play=[4.0, 5.2, 5.1]),
+        result("per-rung", [10.0, 10.0, 10.0], vmaf=80.0, size=1000, play=[10.0] * 3),
+        result("split", [7.0, 7.2, 7.4], vmaf=80.0, size=1000, play=[7.0] * 3),
+    ]
+    found = {aim.what: (aim.figure, aim.verdict) for aim in aims(results, 48)}
+    assert found == {
+        "top copied: CPU, of one process per rung": ("0.550 ×", "met"),
+        "top copied: time to first play": ("1.00 s", "met"),
+        "top copied: 360p beside its counterpart": (
+            "VMAF +0.00, bytes +0.0%, 48 pictures",
+            "met",
+        ),
+        "top encoded: CPU, of one process per rung": ("0.760 ×", "not met"),
+        "top encoded: CPU, of the hand-written command": ("1.056 ×", "not met"),
+        "top encoded: time to first play": ("5.10 s", "not met"),
+        "top encoded: 1080p beside its counterpart": (
+            "VMAF -0.40, bytes +0.0%, 48 pictures",
+            "not met",
+        ),
+        "top encoded: 360p beside its counterpart": (
+            "VMAF -0.40, bytes +0.0%, 48 pictures",
+            "not met",
+        ),
+    }
+
+
+def test_a_lost_picture_or_a_run_without_first_play_is_a_miss() -> None:
+    results = [
+        result("ours-encode", [7.0, 7.0], vmaf=80.0, size=1000, play=[1.0]),
+        result("per-rung", [10.0, 10.0], vmaf=80.0, size=1000, play=[10.0, 10.0]),
+    ]
+    found = {aim.what: aim.verdict for aim in aims(results, 49)}
+    assert found["top copied: it runs"] == "not met"
+    assert found["top encoded: time to first play"] == "not met"
+    assert found["top encoded: 360p beside its counterpart"] == "not met"
+    assert found["top encoded: CPU, of the hand-written command"] == "not met"
+
+
+def test_tables_show_ratios_and_failures() -> None:
+    results = [
+        result("ours-copy", [5.0, 6.0, 4.0], vmaf=80.0, size=1500, play=[1.0] * 3),
+        result("per-rung", [10.0], vmaf=80.0, size=1000, play=[]),
+        Result("shaka", "Shaka", failure="no packages"),
+    ]
+    costs = cost_rows(results, "per-rung")
+    assert costs[1][1:] == ["5.00 (4.00–6.00)", "0.50", "5.00 (4.00–6.00)", "0.50", "2 / 1",
+                            "1.00 (1.00–1.00)"]  # fmt: skip
+    assert costs[2][-1] == "never"
+    assert costs[3][1] == "not run: no packages"
+    assert quality_rows(results)[1] == ["ours-copy", "2 · the source's", "2 · 80.00"]
+    assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert text_table([["a", "bb"], ["ccc", "d"]]) == "a    bb\nccc  d"
+    assert aim_rows(aims(results, 48))[-1][-1] == "**not met**"
+
+
+def test_spread_of_one_value_is_the_value() -> None:
+    assert spread([1.234]) == "1.23"
+
+
+def test_cascade_scales_each_rung_from_the_one_above() -> None:
+    assert cascade([(1920, 1080), (1280, 720), (640, 360)]) == (
+        "[0:v:0]format=yuv420p,split=2[v0][c1];"
+        "[c1]scale=1280:720:flags=bicubic,split=2[v1][c2];"
+        "[c2]scale=640:360:flags=bicubic[v2]"
+    )
