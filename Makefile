@@ -52,8 +52,7 @@ PROMISES := $(BIN)/python -m scripts.check_promises
 
 .PHONY: test test-unit test-media test-browser
 test: setup ## every test that needs no server and no browser, then: did the promised tests run?
-	@$(MAKE) --no-print-directory test-unit
-	@$(MAKE) --no-print-directory test-media
+	@$(MAKE) --no-print-directory --keep-going test-unit test-media
 	@$(PROMISES) --ran $(JUNIT)/unit.xml $(JUNIT)/media.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
@@ -63,7 +62,7 @@ test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % bra
 
 test-media: setup ## the ones that run the real FFmpeg
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml
-	$(PYTEST) tests/media --junitxml=$(JUNIT)/media.xml
+	$(PYTEST) tests/media tests/corpus --junitxml=$(JUNIT)/media.xml
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml

@@ -1,0 +1,134 @@
+"""Which streams count, and that foreign bytes are only ever read in the sandbox."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.media.running import telecine
+
+from telecine.engine import probe as probing
+from telecine.engine import process
+from telecine.engine.tools import find_tools
+
+BIG = "testsrc2=d=2:s=320x240:r=25"
+SMALL = "testsrc=d=2:s=160x120:r=25"
+TONE = "sine=d=2"
+
+
+def make(ffmpeg: str, target: Path, inputs: Sequence[str], *options: str | Path) -> Path:
+    argv: list[str | Path] = [ffmpeg, "-v", "error"]
+    for one in inputs:
+        argv += ["-f", "lavfi", "-i", one]
+    subprocess.run([*argv, *options, target], check=True)
+    return target
+
+
+def probed(source: Path) -> dict[str, Any]:
+    done = telecine("probe", source, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)  # type: ignore[no-any-return]
+
+
+def planned(source: Path) -> dict[str, Any]:
+    done = telecine("plan", source, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)["plan"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def picture(tmp_path: Path, ffmpeg: str) -> Path:
+    return make(ffmpeg, tmp_path / "cover.png", [SMALL], "-frames:v", "1")
+
+
+def test_the_probe_runs_in_the_sandbox(
+    tmp_path: Path, ffmpeg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(ffmpeg, tmp_path / "film.mp4", [BIG, TONE])
+    tools = find_tools()
+    started: list[tuple[str, process.Access]] = []
+
+    def watched(argv: Sequence[str], **how: Any) -> process.Finished:
+        assert how["sandbox"] is tools.sandbox
+        started.append((Path(argv[0]).name, how["access"]))
+        return process.run(argv, **how)
+
+    monkeypatch.setattr(probing, "run", watched)
+    info = probing.probe(source, tools)
+    assert [video.codec for video in info.video] == ["h264"]
+    assert tools.sandbox.tier != "none"
+    programs = [name for name, _ in started]
+    assert any(name.startswith("python") for name in programs)  # PyAV, in a child
+    assert any(name.startswith("ffmpeg") for name in programs)
+    for _, access in started:
+        assert source in access.read
+        assert access.write is None
+
+
+def test_pyav_is_never_loaded_where_the_plan_is_made(tmp_path: Path, ffmpeg: str) -> None:
+    source = make(ffmpeg, tmp_path / "film.mp4", [BIG])
+    program = (
+        "import sys, telecine; from pathlib import Path;"
+        "telecine.probe(Path(sys.argv[1]), telecine.find_tools());"
+        "sys.exit('av' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(source)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("dispositions", "size", "why"),
+    [
+        (("0", "0"), (320, 240), "largest"),
+        (("default", "0"), (160, 120), "default"),
+        (("0", "default"), (320, 240), "default"),
+    ],
+)
+def test_the_default_or_largest_video_wins(
+    dispositions: tuple[str, str], size: tuple[int, int], why: str, tmp_path: Path, ffmpeg: str
+) -> None:
+    source = make(
+        ffmpeg, tmp_path / "two.mkv", [SMALL, BIG], "-map", "0", "-map", "1",
+        "-disposition:v:0", dispositions[0], "-disposition:v:1", dispositions[1],
+        "-default_mode", "passthrough",
+    )  # fmt: skip
+    plan = planned(source)
+    assert (plan["video"]["width"], plan["video"]["height"]) == size
+    (said,) = [warning for warning in plan["warnings"] if "video streams" in warning]
+    assert why in said
+
+
+def test_cover_art_is_no_video(tmp_path: Path, ffmpeg: str, picture: Path) -> None:
+    song = make(
+        ffmpeg, tmp_path / "song.mp3", [TONE], "-i", picture, "-map", "0", "-map", "1",
+        "-c:v", "png", "-disposition:v:0", "attached_pic",
+    )  # fmt: skip
+    info = probed(song)
+    assert info["video"] == []
+    assert [other["kind"] for other in info["other"]] == ["cover"]
+    assert [audio["codec"] for audio in info["audio"]] == ["mp3"]
+
+
+def test_a_larger_cover_does_not_stand_for_the_film(tmp_path: Path, ffmpeg: str) -> None:
+    cover = make(ffmpeg, tmp_path / "cover.png", ["testsrc=s=1280x960"], "-frames:v", "1")
+    film = make(
+        ffmpeg, tmp_path / "film.mp4", [BIG], "-i", cover, "-map", "1", "-map", "0",
+        "-c:v:0", "png", "-disposition:v:0", "attached_pic", "-disposition:v:1", "0",
+    )  # fmt: skip
+    info = probed(film)
+    assert [(video["width"], video["height"]) for video in info["video"]] == [(320, 240)]
+    assert [other["kind"] for other in info["other"]] == ["cover"]
+
+
+def test_attachments_and_data_are_no_video(tmp_path: Path, ffmpeg: str, picture: Path) -> None:
+    film = make(
+        ffmpeg, tmp_path / "film.mkv", [BIG, TONE], "-attach", picture,
+        "-metadata:s:t", "mimetype=application/octet-stream",
+    )  # fmt: skip
+    info = probed(film)
+    assert len(info["video"]) == len(info["audio"]) == 1
+    assert [other["kind"] for other in info["other"]] == ["attachment"]
