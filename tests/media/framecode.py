@@ -145,6 +145,8 @@ def make(
     fields: Literal["tff", "bff"] | None = None,
     noise: int = 0,
     audio: Sequence[str] | None = ("-c:a", "aac", "-b:a", "64k", "-ac", "2"),
+    sound: str = "anull",
+    sound_late_s: float = 0,
     mux: Sequence[str] = (),
 ) -> Clip:
     """Make a clip at `path`; the name's ending chooses the container.
@@ -152,6 +154,7 @@ def make(
     `rate` is pictures a second: of an interlaced clip (`fields`) the rate of its fields, twice
     that of its frames. With `paces` the frames get the times written there, on a clock of 1 ms.
     `noise` (0–100) is snow over the picture: an encoder then needs all the bits it may spend.
+    `sound` is a filter over the sound, which begins `sound_late_s` after the clock's 0.
     """
     count = int(seconds * rate)
     if fields:
@@ -175,8 +178,8 @@ def make(
     argv += ["-framerate", str(rate), "-i", "pipe:0"]
     if audio is not None:
         click = "0.8*sin(2*PI*3000*t)*lt(mod(t,1),0.01)"
-        sound = f"aevalsrc='0.05*sin(2*PI*300*t)+{click}':s={_CLICK_RATE}:d={float(length):.6f}"
-        argv += ["-f", "lavfi", "-i", sound]
+        both = f"aevalsrc='0.05*sin(2*PI*300*t)+{click}':s={_CLICK_RATE}:d={float(length):.6f}"
+        argv += ["-itsoffset", str(sound_late_s), "-f", "lavfi", "-i", both, "-af", sound]
     argv += ["-vf", ",".join(steps), *video, *timing, *(audio or ()), *mux, str(path)]
     _run(argv, b"".join(draw(n) for n in range(count)))
     return Clip(path, rate, times)
