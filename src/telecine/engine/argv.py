@@ -222,7 +222,7 @@ def _audio_graph(plan: Plan, stream: AudioStream) -> tuple[str, dict[str | None,
 def _file_chain(file: FileOutput, stream: AudioStream) -> str:
     """FLAC keeps rate and channels, being the lossless one; the others take what their format and
     every player know: stereo at 44.1 or 48 kHz."""
-    start = "aresample=async=1"  # holes become silence, so that later sound is not early
+    start = f"aresample={filters.FILL_HOLES}"
     if file.kind == "flac":
         return start
     keeps = stream.sample_rate == 44_100 and file.kind != "opus"

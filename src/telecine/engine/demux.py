@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import av
 from av.stream import Disposition
 
+from telecine.engine.bmff import header
 from telecine.engine.cmaf import reorder_ticks
 from telecine.engine.errors import MediaError
 from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
@@ -29,6 +30,7 @@ from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
 INDEX_ABOVE_BYTES = 32 << 20  # reading all packets of less costs under a tenth of a second
 SCAN_BELOW_BYTES = 512 << 20  # other containers: about a second of reading
 TAIL_S = 20
+MAX_TOP_BOXES = 100_000  # an hour of fragmented MP4 with two boxes a fragment has 3,600
 KEYFRAME_HEAD_BYTES = 4096  # enough for the SEI before the first slice of a keyframe
 
 Json = dict[str, Any]
@@ -54,6 +56,7 @@ def main(path: str) -> Json:
             "streams": [_stream(stream) for stream in streams],
         }
         size = os.path.getsize(path)  # noqa: PTH202  # a launched program with few imports
+        facts["missing_bytes"] = _missing_bytes(path, size) if "mp4" in facts["container"] else 0
         tracks = _mp4_tables(path, size)
         if tracks:
             facts["read"] = "index"
@@ -357,6 +360,24 @@ def _from_ends(facts: Json, container: Any) -> None:
 
 
 # --- the sample tables of a large MP4 ------------------------------------------------------------
+
+
+def _missing_bytes(path: str, size: int) -> int:
+    """By how much the last top box of an MP4 claims to reach beyond the end of the file."""
+    at = 0
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # a launched program with few imports
+            for _ in range(MAX_TOP_BOXES):
+                file.seek(at)
+                head = header(file.read(16))
+                if head is None or at + head[2] <= at:
+                    return 0
+                at += head[2]
+                if at >= size:
+                    return at - size
+    except (MediaError, OSError):
+        pass
+    return 0
 
 
 def _mp4_tables(path: str, size: int) -> tuple[TrackTable, ...]:

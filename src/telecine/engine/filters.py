@@ -128,12 +128,17 @@ def _step(size: Size, flags: str) -> str:
     return f"scale={size.width}:{size.height}:{flags},setsar=1"
 
 
+# Holes above 10 ms become silence, so that what follows is not early; FFmpeg's own bound of 100 ms
+# lets sound slip further than the 40 ms that DESIGN section 5 allows.
+FILL_HOLES = "async=1:min_hard_comp=0.01"
+
+
 def stream_audio(plan: Plan, *, origin_samples: int) -> str:
     """48 kHz stereo on the timeline: holes and a late start filled with silence, padded to the
     picture's end, so that sound and picture have the same duration (Apple 8.3)."""
     chain = [
         f"asetpts=PTS-{origin_samples}",
-        "aresample=48000:async=1:first_pts=0",
+        f"aresample=48000:{FILL_HOLES}:first_pts=0",
         "aformat=sample_fmts=fltp:channel_layouts=stereo",
     ]
     if plan.video is not None and plan.audio is not None:

@@ -194,7 +194,7 @@ def output_rate(
     """
     rate = _snap(mean * 2 if field_rate else mean, variable=variable, exact=exact)
     if rate > MAX_RATE:
-        parts = math.ceil(rate / (MAX_RATE * Fraction(1001, 1000)))
+        parts = math.ceil(rate / (MAX_RATE * (1 + _VARIABLE)))
         rate = _snap(rate / parts, variable=variable, exact=exact)
     return min(rate, MAX_RATE)
 

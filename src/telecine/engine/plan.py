@@ -454,7 +454,7 @@ def _plan_video(
     copied = not refusals and profile.top != "encode"
     if copied:
         assert video.index_table is not None
-        timeline = _source_timeline(video, video.index_table, origin_s, end_s)
+        timeline = _source_timeline(video, video.index_table, rate, origin_s, end_s)
         if audio is not None and audio.end_s is not None:
             end_s = origin_s + timeline.duration_s
     else:
@@ -680,7 +680,7 @@ def _spans(video: VideoStream, index: FrameIndex) -> list[tuple[int, int, int, i
 
 
 def _source_timeline(
-    video: VideoStream, index: FrameIndex, origin_s: Fraction, end_s: Fraction
+    video: VideoStream, index: FrameIndex, rate: Fraction, origin_s: Fraction, end_s: Fraction
 ) -> Timeline:
     """Segments on the source's own keyframes. Sound that outlasts the picture (by half a second at
     the most, else it is not copied) has the last picture held for it."""
@@ -693,7 +693,8 @@ def _source_timeline(
     assert timescale.denominator == 1
     return Timeline(
         origin_s=origin_s,
-        rate=video.rate or Fraction(25),
+        # A steady rate with frames missing is that rate; one that varies is told by its mean.
+        rate=rate if index.regular else video.rate or rate,
         constant=False,
         timescale=int(timescale),
         frame_ticks=0,

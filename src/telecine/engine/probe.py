@@ -47,6 +47,8 @@ SAMPLE_BYTES = 1 << 20
 # "-ss before -i" is exact in these and in no other (DESIGN section 6).
 _EXACT_SEEK = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
+_PICTURES = ("gif", "apng", "webp_anim")
+
 # Codecs that carry interlaced pictures without saying so: measured, where the size suggests it.
 _SILENT_CODECS = ("mjpeg", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "v210", "dvvideo", "ffv1")
 _INTERLACED_HEIGHTS = (480, 486, 576, 1080)
@@ -78,6 +80,7 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
         seen = list(pool.map(check_video, videos[:CHECKED_STREAMS]))
         heard = list(pool.map(check_audio, audios[:CHECKED_STREAMS]))
     video = tuple(v for v in seen if v is not None)
+    _refuse_still(facts, video)
     audio = tuple(a for a in heard if a is not None)
     if videos and not video:
         raise InputRefused(
@@ -187,6 +190,16 @@ def _refuse_sizes(videos: list[dict[str, Any]]) -> None:
                 f"at most {MAX_PIXELS / 1e6:.0f} million",
                 code="too_many_pixels",
             )
+
+
+def _refuse_still(facts: dict[str, Any], video: tuple[VideoStream, ...]) -> None:
+    """Formats of pictures are video only when they move."""
+    tables = [stream.index_table for stream in video]
+    if facts["container"] in _PICTURES and all(t and t.frame_count == 1 for t in tables):
+        raise InputRefused(
+            f"not a video or audio file: a still picture ({facts['container']})",
+            code="format_refused",
+        )
 
 
 # --- the decoder's word --------------------------------------------------------------------------
@@ -491,6 +504,10 @@ def _warnings(
     for stream_facts in facts["streams"]:
         if stream_facts.get("empty"):
             said.append(f"audio stream {stream_facts['index']} is empty")
+    if facts.get("missing_bytes"):
+        said.append(
+            f"the file is cut off: {facts['missing_bytes']} bytes that it names are missing"
+        )
     for picture in video:
         if picture.index_table is not None and picture.index_table.damaged_bytes:
             said.append(
