@@ -65,6 +65,7 @@ class Publisher:
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
         self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
+        self._listed_before = self._uris_before()
 
     def add(self, rendition: str, segment: Segment) -> None:
         """A segment is whole on disk. Renditions that no playlist lists are passed over."""
@@ -121,8 +122,9 @@ class Publisher:
         if listed != self._master and self._started(listed):
             first = self._master is None
             self._master = listed
-            text = playlist.write_multivariant(self._growing_master(listed))
-            write_whole(self._folder / MASTER, text)
+            master = self._growing_master(listed)
+            if not self._listed_before > {variant.uri for variant in master.variants}:
+                write_whole(self._folder / MASTER, playlist.write_multivariant(master))
             if first:
                 self._on_playable()
 
@@ -156,6 +158,15 @@ class Publisher:
             return len(playlist.parse_media(text).segments)
         except (OSError, MediaError):
             return 0
+
+    def _uris_before(self) -> set[str]:
+        """What an interrupted run's `master.m3u8` lists: it is not replaced by one that lists less,
+        since all of it is on disk."""
+        try:
+            master = playlist.parse_multivariant((self._folder / MASTER).read_text())
+        except (OSError, MediaError):
+            return set()
+        return {variant.uri for variant in master.variants}
 
     # --- files
 
