@@ -30,6 +30,9 @@ IFRAMES = "iframes.m3u8"
 
 AUDIO_GROUP = "audio"
 GROWING_EVERY_S = 0.25
+# Players join a growing playlist near its end unless told where: the film starts at 0. A hair
+# above, since Shaka Player takes a plain 0 for "nothing said"; the first picture is shown either way.
+GROWING_START_S = Fraction(1, 1000)
 MIN_BUFFER_S = Fraction(2)
 
 # A capped-CRF segment holds at most maxrate for its length plus the VBV's two seconds.
@@ -199,8 +202,7 @@ class Publisher:
             map=playlist.Map(INIT_NAME),
             playlist_type="EVENT",
             ended=name in self._complete,
-            # Players join a growing playlist at its end unless told: the film starts at 0.
-            start_offset_s=Fraction(0),
+            start_offset_s=GROWING_START_S,
         )
         write_whole(self._home(name) / GROWING, playlist.write_media(media))
 

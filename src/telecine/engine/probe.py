@@ -47,6 +47,12 @@ SAMPLE_BYTES = 1 << 20
 # "-ss before -i" is exact in these and in no other (DESIGN section 6).
 _EXACT_SEEK = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
+# Formats without a stated duration: what FFmpeg says is a guess from the size and the bit rate.
+_NO_DURATION = (
+    *("mp3", "aac", "loas", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb", "truehd", "mlp"),
+    *("mpeg", "mpegts", "mpegvideo", "h264", "hevc", "m4v"),
+)
+
 _PICTURES = ("gif", "apng", "webp_anim")
 
 # Codecs that carry interlaced pictures without saying so: measured, where the size suggests it.
@@ -524,7 +530,7 @@ def _media_info(
     audio: tuple[AudioStream, ...],
     warnings: tuple[str, ...],
 ) -> MediaInfo:
-    stated_s = _optional(facts["duration"])
+    stated_s = None if facts["container"] in _NO_DURATION else _optional(facts["duration"])
     start_s = _optional(facts["start"]) or Fraction(0)
     spans = [(v.start_s, v.end_s) for v in video] + [(a.start_s, a.end_s) for a in audio]
     starts = [start for start, _ in spans if start is not None]
