@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from telecine.engine.ladder import Size
+from telecine.engine.ladder import Size, source_size
 from telecine.engine.media import Color
-from telecine.engine.plan import Chunk, Plan
+from telecine.engine.plan import Chunk, Plan, display_of
 
 # The chunk's own frames are trimmed on the global grid, so what is decoded before them only has to
 # be enough: a frame to hold in variable-rate sources, fields for bwdif, leading pictures of open
@@ -22,7 +22,7 @@ PREROLL_S = Fraction(2)
 def chunk_graph(
     plan: Plan, chunk: Chunk, sizes: Sequence[Size], *, origin_ticks: int, stream_index: int
 ) -> str:
-    """Decode → frames of this chunk → every rung, each scaled from the one above.
+    """Decode → frames of this chunk → every rung.
 
     Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … highest first. `origin_ticks` is presentation
     0 in the input stream's own time base.
@@ -37,8 +37,7 @@ def chunk_graph(
         # The source's own frame times are kept: ticks are the same, only the span is cut out.
         head.append(f"trim=start_pts={start}:end_pts={end}")
         head.append(f"setpts=PTS-{start}")
-    head.extend(picture(plan, sizes[0]))
-    return f"[0:{stream_index}]" + ",".join(head) + _cascade(sizes)
+    return f"[0:{stream_index}]" + ",".join(head) + "," + _rungs(plan, sizes)
 
 
 def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
@@ -110,18 +109,43 @@ def tone_map(color: Color) -> list[str]:
 _SECOND_STEP = "flags=bicubic:param0=0:param1=0.62"
 
 
-def _cascade(sizes: Sequence[Size]) -> str:
-    """The second rung is scaled from the first, all lower ones from the second: most of the scaling
-    work of scaling each from the source is saved (DESIGN section 6)."""
+def _rungs(plan: Plan, sizes: Sequence[Size]) -> str:
+    """Every rung from one picture, none scaled more than twice: the lower ones come from the first
+    rung that is scaled, which saves most of the work of scaling each from the source (DESIGN
+    section 6). Two rungs alone are each scaled from the source."""
+    native = _own_size(plan) == sizes[0]
     if len(sizes) == 1:
-        return "[v0]"
-    if len(sizes) == 2:
-        return f",split=2[v0][c1];[c1]{_step(sizes[1], 'flags=bicubic')}[v1]"
-    lower = range(2, len(sizes))
-    labels = "".join(f"[c{n}]" for n in lower)
-    second = f"[c1]{_step(sizes[1], 'flags=bicubic')},split={len(sizes) - 1}[v1]{labels}"
-    rest = [f"[c{n}]{_step(sizes[n], _SECOND_STEP)}[v{n}]" for n in lower]
-    return ";".join([",split=2[v0][c1]", second, *rest])
+        return ",".join(picture(plan, sizes[0])) + "[v0]"
+    if len(sizes) == 2 and not native:
+        both = [f"[s{n}]{','.join(picture(plan, size))}[v{n}]" for n, size in enumerate(sizes)]
+        return ";".join(["split=2[s0][s1]", *both])
+    top = ",".join(picture(plan, sizes[0]))
+    if native:
+        return f"{top},split=2[v0][c];[c]" + _from_base(sizes[1:], first=1)
+    return top + "," + _split_base(sizes[1:], base=0)
+
+
+def _from_base(sizes: Sequence[Size], *, first: int) -> str:
+    """The base is scaled from the source's own size, and the rungs below come from it."""
+    scaled = _step(sizes[0], "flags=bicubic")
+    if len(sizes) == 1:
+        return f"{scaled}[v{first}]"
+    return f"{scaled}," + _split_base(sizes[1:], base=first)
+
+
+def _split_base(lower: Sequence[Size], *, base: int) -> str:
+    """The base rung itself, and each lower one from it."""
+    numbers = range(base + 1, base + 1 + len(lower))
+    labels = "".join(f"[b{n}]" for n in numbers)
+    steps = [
+        f"[b{n}]{_step(size, _SECOND_STEP)}[v{n}]" for n, size in zip(numbers, lower, strict=True)
+    ]
+    return ";".join([f"split={len(lower) + 1}[v{base}]{labels}", *steps])
+
+
+def _own_size(plan: Plan) -> Size:
+    assert plan.video is not None
+    return source_size(display_of(plan.video))
 
 
 def _step(size: Size, flags: str) -> str:
