@@ -34,15 +34,55 @@ def jpeg_size(data: bytes) -> Size:
     raise malformed("the JPEG has no frame header")
 
 
-def flac_duration_s(head: bytes) -> Fraction:
-    """STREAMINFO's number of samples over its rate (RFC 9639, 8.2)."""
+def flac_duration_s(head: bytes, tail: bytes) -> Fraction:
+    """STREAMINFO's number of samples over its rate (RFC 9639, 8.2); `tail` must hold the frame that
+    ends with the last of these samples, or the file is cut off."""
     if head[:4] != b"fLaC" or len(head) < 26 or head[4] & 0x7F:
         raise malformed("not a FLAC file")
+    (block,) = struct.unpack_from(">H", head, 8)
     word = int.from_bytes(head[18:26], "big")
     rate, samples = word >> 44, word & (1 << 36) - 1
-    if not rate or not samples:
+    if not rate or not samples or not block:
         raise malformed("the FLAC header does not say how long it is")
-    return Fraction(samples, rate)
+    at = tail.find(b"\xff\xf8")
+    while at >= 0:
+        frame = _flac_frame(tail[at : at + 16])
+        if frame is not None and frame[0] * block + (frame[1] or block) == samples:
+            return Fraction(samples, rate)
+        at = tail.find(b"\xff\xf8", at + 1)
+    raise malformed("the FLAC file is cut off")
+
+
+def _flac_frame(data: bytes) -> tuple[int, int] | None:
+    """Number and own block size (0: the usual one) of a frame in a stream of equal blocks, by its
+    header (RFC 9639, 9.1); None where these bytes are no header."""
+    if len(data) < 16:
+        return None
+    size_code, rate_code = data[2] >> 4, data[2] & 0xF
+    length = 8 - (data[4] ^ 0xFF).bit_length()  # leading ones: the bytes of the coded number
+    if length in (1, 8):
+        return None
+    at = 4 + max(length, 1)
+    number = data[4] & 0x7F >> length
+    for byte in data[5:at]:
+        number = number << 6 | byte & 0x3F
+    own = 0
+    if size_code in (6, 7):
+        width = size_code - 5
+        own = int.from_bytes(data[at : at + width], "big") + 1
+        at += width
+    at += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    return (number, own) if at < 16 and _crc8(data[:at]) == data[at] else None
+
+
+def _crc8(data: bytes) -> int:
+    """Of a frame header: polynomial x⁸ + x² + x + 1 (RFC 9639, 9.1.8)."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x107) if crc & 0x80 else crc << 1
+    return crc
 
 
 def opus_duration_s(head: bytes, tail: bytes) -> Fraction:
@@ -58,8 +98,9 @@ def opus_duration_s(head: bytes, tail: bytes) -> Fraction:
     return Fraction(max(granule - skip, 0), _OPUS_RATE)
 
 
-def mp3_duration_s(head: bytes) -> Fraction:
-    """The number of frames in the Xing or Info header that stands in the first frame."""
+def mp3_duration_s(head: bytes, size_bytes: int) -> Fraction:
+    """The number of frames in the Xing or Info header that stands in the first frame; the file must
+    have the bytes that it says."""
     at = 0
     if head[:3] == b"ID3" and len(head) >= 10:
         at = 10 + sum((byte & 0x7F) << 7 * (3 - n) for n, byte in enumerate(head[6:10]))
@@ -71,8 +112,10 @@ def mp3_duration_s(head: bytes) -> Fraction:
         raise malformed("an MP3 frame of no known rate")
     for name in (b"Xing", b"Info"):
         found = head.find(name, at, at + 64)
-        if found >= 0 and found + 12 <= len(head) and head[found + 7] & 1:
-            (frames,) = struct.unpack_from(">I", head, found + 8)
+        if found >= 0 and found + 16 <= len(head) and head[found + 7] & 3 == 3:
+            frames, stated = struct.unpack_from(">II", head, found + 8)
+            if at + stated > size_bytes:
+                raise malformed("the MP3 file is cut off")
             rate = _MP3_RATES[index] if mpeg1 else _MP3_RATES[index] // 2
             return Fraction(frames * (1152 if mpeg1 else 576), rate)
     raise malformed("the MP3 file has no Xing or Info header")

@@ -343,24 +343,31 @@ class _Reader:
 
     def _sound(self, path: str) -> SoundFile:
         kind = _SOUND_ENDINGS[PurePosixPath(path).suffix[1:]]
-        if kind == "aac":
-            (track,) = self._mp4(path).tracks or (None,)
-            if track is None or track.handler != "soun" or track.end_s is None:
-                raise StepFailed("not one track of sound", code="malformed_media")
-            return SoundFile(path, kind, track.end_s - (track.start_s or 0))
         target = self._inside(path)
+        size_bytes = target.stat().st_size
         with target.open("rb") as file:
             head = file.read(HEAD_BYTES)
-            file.seek(max(0, target.stat().st_size - TAIL_BYTES))
+            file.seek(max(0, size_bytes - TAIL_BYTES))
             tail = file.read()
         match kind:
             case "mp3":
-                duration_s = containers.mp3_duration_s(head)
+                duration_s = containers.mp3_duration_s(head, size_bytes)
             case "opus":
                 duration_s = containers.opus_duration_s(head, tail)
+            case "flac":
+                duration_s = containers.flac_duration_s(head, tail)
             case _:
-                duration_s = containers.flac_duration_s(head)
+                duration_s = self._m4a_duration_s(path)
         return SoundFile(path, kind, duration_s)
+
+    def _m4a_duration_s(self, path: str) -> Fraction:
+        file = self._mp4(path)
+        track = file.tracks[0] if len(file.tracks) == 1 else None
+        if track is None or track.start_s is None or track.end_s is None:
+            raise StepFailed("not one track of sound on one edit", code="malformed_media")
+        if track.handler != "soun" or track.data_end > file.size_bytes:
+            raise StepFailed("no sound, or cut off", code="malformed_media")
+        return track.end_s - track.start_s
 
     def _poster(self, path: str) -> Size:
         return containers.jpeg_size(self._bytes(path, MAX_SEGMENT_BYTES))
@@ -427,6 +434,7 @@ def decode_argv(ffmpeg: Path, file: Path) -> list[str]:
         *("-i", f"file:{file}"),
         *("-map", "0"),
         *("-fps_mode", "passthrough"),  # as many pictures as were decoded
+        *("-enc_time_base", "demux"),  # or varying times round to the same tick of a mean rate
         *("-f", "null", "-"),
     ]
 

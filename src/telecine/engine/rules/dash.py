@@ -13,7 +13,7 @@ from telecine.engine.rules.measures import peak_of, rate_of
 from telecine.engine.rules.table import Problems, rule
 
 
-@rule("mpd-parses", "DASH 5.2")
+@rule("mpd-parses", "DASH 5.3.1")
 def _mpd_parses(found: Found) -> tuple[Problems, str]:
     """The MPD is a static one of one period with a timeline on every representation."""
     sets = found.manifest.adaptation_sets if found.manifest is not None else ()
@@ -73,7 +73,8 @@ def _mpd_attributes(found: Found) -> tuple[Problems, str]:
         return [], "no MPD"
     problems = []
     longest = max((s.end_s - s.start_s for s in found.streams), default=Fraction(0))
-    if found.streams and abs(found.manifest.duration_s - longest) > Fraction(1, 1000):
+    all_readable = len(found.streams) == len(found.renditions) > 0
+    if all_readable and abs(found.manifest.duration_s - longest) > Fraction(1, 1000):
         problems.append(f"lasts {sec(found.manifest.duration_s)}, measured {sec(longest)}")
     language = found.plan.sound.language if found.plan and found.plan.sound else None
     for adaptation, item, stream in _pairs(found):

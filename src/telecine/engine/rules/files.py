@@ -32,7 +32,7 @@ def _files_exist(found: Found) -> tuple[Problems, str]:
     return problems, f"{count} segments of {len(found.renditions)} renditions"
 
 
-@rule("files-whole", "CMAF 7.3")
+@rule("files-whole", "CMAF")
 def _files_whole(found: Found) -> tuple[Problems, str]:
     """Every segment file is whole fragments of its one track to the last byte, and NAL units fill
     each picture exactly."""
@@ -40,7 +40,7 @@ def _files_whole(found: Found) -> tuple[Problems, str]:
     return [], f"{size / 1e6:.3f} MB of segments"
 
 
-@rule("listed-once", "RFC 8216 4.3.3.2")
+@rule("listed-once", "plan")
 def _listed_once(found: Found) -> tuple[Problems, str]:
     """No playlist names a segment, and the multivariant playlist no rendition, twice."""
     problems = []
@@ -85,7 +85,7 @@ def _master_lists_everything(found: Found) -> tuple[Problems, str]:
     return problems, f"{len(listed)} renditions"
 
 
-@rule("init-segment", "CMAF 7.3.1, Apple 1.10")
+@rule("init-segment", "CMAF, Apple 1.10")
 def _init_segment(found: Found) -> tuple[Problems, str]:
     """Every init segment is of brand cmfc, has one unencrypted track of the kind it is listed as,
     with its parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels."""

@@ -19,8 +19,8 @@ GOP_S = 2
 
 @rule("idr-at-segment-start", "Apple 7.4", shows)
 def _idr_at_segment_start(found: Found) -> tuple[Problems, str]:
-    """The first NAL-coded picture of every video segment is an IDR (type 5), whatever its flags
-    say."""
+    """The first picture of every video segment is an IDR, by its NAL units (type 5) and by its
+    flag."""
     problems = [
         f"{segment.path} does not start with an IDR picture"
         for stream in found.pictures
@@ -30,7 +30,7 @@ def _idr_at_segment_start(found: Found) -> tuple[Problems, str]:
     return problems, f"{sum(len(stream.segments) for stream in found.pictures)} segments"
 
 
-@rule("closed-gops", "Apple 1.13, CMAF 7.5.1", shows)
+@rule("closed-gops", "Apple 1.13, CMAF", shows)
 def _closed_gops(found: Found) -> tuple[Problems, str]:
     """No picture of a GOP is shown before its IDR picture, and none at or after the next one."""
     problems = []
@@ -61,7 +61,8 @@ def _gop_length(found: Found) -> tuple[Problems, str]:
         most = MAX_COPY_GAP_S
         planned = found.planned(stream)
         if planned is not None and planned.mode == "encode":
-            gap = max(run.longest_ticks for run in stream.runs)
+            # Where the source has no picture there is none to make an IDR of.
+            gap = max(max(r.longest_ticks, r.end_ticks - r.last_pts) for r in stream.runs)
             most = Fraction(3 * GOP_S, 2) + stream.seconds(gap)
         problems += [
             f"{stream.home}: a GOP of {sec(length)}, at most {sec(most)}"
@@ -82,7 +83,8 @@ def _wrong_counts(stream: Stream) -> Iterator[str]:
 
 @rule("segment-boundaries", "Apple 8.22, DASH 5.3.3.2", shows)
 def _segment_boundaries(found: Found) -> tuple[Problems, str]:
-    """Segments start and end at the same ticks on every video rendition, where the plan says."""
+    """Segments start and end at the same ticks on every video rendition, and those are the
+    plan's."""
     edges = {
         stream.home: [
             *(stream.seconds(segment.start_ticks) for segment in stream.segments),

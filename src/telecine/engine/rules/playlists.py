@@ -6,26 +6,30 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
 
+from telecine.engine.errors import StepFailed
+from telecine.engine.ladder import Size
 from telecine.engine.playlist import MediaPlaylist, Variant
 from telecine.engine.rules.figures import mbps, sec
 from telecine.engine.rules.found import Found, Stream
 from telecine.engine.rules.measures import average_of, peak_bps, peak_of, placed, rate_of
 from telecine.engine.rules.table import Problems, rule, shows, streams
+from telecine.engine.sps import sps_size
 
 
-def _group(found: Found, variant: Variant) -> list[Stream]:
-    """The sound renditions that a variant may be played with."""
+def _group(found: Found, variant: Variant) -> list[Stream] | None:
+    """The sound renditions that a variant may be played with; None if one cannot be read."""
     members = found.master.renditions if found.master is not None else ()
-    uris = [m.uri for m in members if m.type == "AUDIO" and m.group_id == variant.audio]
-    return [stream for stream in found.voices if stream.uri in uris]
+    uris = [m.uri for m in members if m.type == "AUDIO" and m.group_id == variant.audio and m.uri]
+    streams = [stream for uri in uris if (stream := found.stream(uri)) is not None]
+    return streams if len(streams) == len(uris) else None
 
 
-def played(found: Found) -> Iterator[tuple[Variant, Stream]]:
-    """Each variant with its own stream, as far as that can be read."""
+def _played(found: Found) -> Iterator[tuple[Variant, Stream, list[Stream]]]:
+    """Each variant with its own stream and its sound, as far as they can be read."""
     for variant in found.master.variants if found.master is not None else ():
-        stream = found.stream(variant.uri)
-        if stream is not None:
-            yield variant, stream
+        stream, group = found.stream(variant.uri), _group(found, variant)
+        if stream is not None and group is not None:
+            yield variant, stream, group
 
 
 @rule("codecs", "RFC 8216 4.3.4.2, Apple 9.1")
@@ -33,8 +37,8 @@ def _codecs(found: Found) -> tuple[Problems, str]:
     """CODECS of every variant and I-frame stream is what the configuration bytes of its pictures
     and sound say."""
     problems = []
-    for variant, stream in played(found):
-        codecs = {stream.track.codec, *(voice.track.codec for voice in _group(found, variant))}
+    for variant, stream, group in _played(found):
+        codecs = {stream.track.codec, *(voice.track.codec for voice in group)}
         if set(variant.codecs) != codecs:
             said, wanted = ",".join(variant.codecs), ",".join(sorted(codecs))
             problems.append(f"{variant.uri}: CODECS {said!r}, measured {wanted!r}")
@@ -43,7 +47,7 @@ def _codecs(found: Found) -> tuple[Problems, str]:
         if owner is not None and item.codecs != (owner.track.codec,):
             said = ",".join(item.codecs)
             problems.append(f"{item.uri}: CODECS {said!r}, measured {owner.track.codec!r}")
-    return problems, "; ".join(dict.fromkeys(",".join(v.codecs) for v, _ in played(found)))
+    return problems, "; ".join(dict.fromkeys(",".join(v.codecs) for v, _, _ in _played(found)))
 
 
 def _owner(found: Found, uri: str) -> Stream | None:
@@ -54,22 +58,43 @@ def _owner(found: Found, uri: str) -> Stream | None:
 
 @rule("resolution", "RFC 8216 4.3.4.2, Apple 9.2", shows)
 def _resolution(found: Found) -> tuple[Problems, str]:
-    """RESOLUTION is the init segment's size, and the planned one."""
+    """RESOLUTION is the size in the SPS, in the sample entry, and the planned one."""
     problems = []
     sizes = []
-    for variant, stream in played(found):
-        size = (stream.track.width, stream.track.height)
-        sizes.append(f"{size[0]}×{size[1]}")
-        if stream.video and variant.resolution != size:
-            problems.append(f"{variant.uri}: RESOLUTION {variant.resolution}, coded {size}")
+    for variant, stream, _ in _played(found):
+        if not stream.video:
+            continue
+        size = Size(stream.track.width, stream.track.height)
+        sizes.append(str(size))
+        if variant.resolution != (size.width, size.height):
+            problems.append(f"{variant.uri}: RESOLUTION {_by(variant.resolution)}, coded {size}")
+        for text in _coded_otherwise(stream, size):
+            problems.append(f"{stream.home}: {text}")
         planned = found.planned(stream)
-        if planned is not None and (planned.size.width, planned.size.height) != size:
-            problems.append(f"{variant.uri}: coded {size}, planned {planned.size}")
+        if planned is not None and planned.size != size:
+            problems.append(f"{stream.home}: coded {size}, planned {planned.size}")
     for item in found.master.iframe_streams if found.master is not None else ():
         owner = _owner(found, item.uri)
         if owner is not None and item.resolution != (owner.track.width, owner.track.height):
-            problems.append(f"{item.uri}: RESOLUTION {item.resolution}")
+            problems.append(f"{item.uri}: RESOLUTION {_by(item.resolution)}")
     return problems, ", ".join(sizes)
+
+
+def _by(size: tuple[int, int] | None) -> str:
+    return "none" if size is None else f"{size[0]}x{size[1]}"
+
+
+def _coded_otherwise(stream: Stream, size: Size) -> Iterator[str]:
+    """What the SPS says, where that is not what the sample entry says."""
+    if not stream.track.codec.startswith("avc") or not stream.track.parameter_sets:
+        return
+    try:
+        coded = sps_size(stream.track.parameter_sets[0])
+    except StepFailed as error:
+        yield error.message
+        return
+    if coded != size:
+        yield f"the SPS says {coded}, the sample entry {size}"
 
 
 @rule("frame-rate", "RFC 8216 4.3.4.2, Apple 9.15", shows)
@@ -78,7 +103,7 @@ def _frame_rate(found: Found) -> tuple[Problems, str]:
     mean (less 1 %) and the maximum."""
     problems = []
     rates = []
-    for variant, stream in played(found):
+    for variant, stream, _ in _played(found):
         if not stream.video:
             continue
         rate = rate_of(found, stream)
@@ -100,8 +125,8 @@ def _bandwidth(found: Found) -> tuple[Problems, str]:
     it is played with, and not more than rounding above it."""
     problems = []
     peaks = []
-    for variant, stream in played(found):
-        peak = peak_of(stream) + max(map(peak_of, _group(found, variant)), default=Fraction(0))
+    for variant, stream, group in _played(found):
+        peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
         peaks.append(mbps(peak))
         # Each of the two may have been rounded up on its own.
         if not peak <= variant.bandwidth_bps <= ceil(peak) + 2:
@@ -117,8 +142,7 @@ def _average_bandwidth(found: Found) -> tuple[Problems, str]:
     peak lies above it (it should be at most 200 %)."""
     problems = []
     figures = []
-    for variant, stream in played(found):
-        group = _group(found, variant)
+    for variant, stream, group in _played(found):
         average = average_of(stream) + max(map(average_of, group), default=Fraction(0))
         peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
         figures.append(f"{mbps(average)} (peak {float(100 * peak / average):.0f} %)")
@@ -329,7 +353,7 @@ def _growing_playlists(found: Found) -> tuple[Problems, str]:
             for wrong, what in (
                 (growing.playlist_type != "EVENT", f"is of type {growing.playlist_type}"),
                 (not growing.ended, "has no EXT-X-ENDLIST"),
-                (growing.start_offset_s != 0, "does not start at 0"),
+                (not _starts_at_0(growing.start_offset_s), "does not start at 0"),
                 (
                     growing.target_duration != stream.playlist.target_duration,
                     f"has a TARGETDURATION of {growing.target_duration}",
@@ -340,6 +364,11 @@ def _growing_playlists(found: Found) -> tuple[Problems, str]:
             if wrong
         ]
     return problems, f"{count} playlists"
+
+
+def _starts_at_0(offset_s: Fraction | None) -> bool:
+    """At 0, or a hair above for players that take a plain 0 for "nothing said"."""
+    return offset_s is not None and 0 <= offset_s <= Fraction(1, 1000)
 
 
 def _must_have_grown(found: Found, stream: Stream) -> bool:

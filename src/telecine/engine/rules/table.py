@@ -87,7 +87,7 @@ def judge(found: Found) -> Verification:
 
 def _result(name: str, problems: Problems, figure: str) -> RuleResult:
     if not problems:
-        return RuleResult(name, True, figure)
+        return RuleResult(name, True, figure or "nothing to judge")
     more = len(problems) - _SHOWN_PROBLEMS
     tail = f" and {more} more" if more > 0 else ""
     return RuleResult(name, False, "; ".join(problems[:_SHOWN_PROBLEMS]) + tail)

@@ -20,7 +20,7 @@ from telecine.engine.rules.table import Problems, rule
 AV_OFFSET_S = Fraction(40, 1000)
 
 
-@rule("decode-times", "Apple 7.3, CMAF 7.3.2")
+@rule("decode-times", "Apple 7.3, CMAF")
 def _decode_times(found: Found) -> tuple[Problems, str]:
     """Each fragment's decode time is where the one before ended, over every segment boundary."""
     problems = []

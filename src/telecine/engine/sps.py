@@ -1,0 +1,124 @@
+"""Pure: the picture size that an H.264 sequence parameter set says (ITU-T H.264, 7.3.2.1.1).
+
+Sample entries repeat the size, and a copied stream's may lie; decoders obey the SPS.
+"""
+
+from __future__ import annotations
+
+import re
+
+from telecine.engine.bmff import malformed
+from telecine.engine.ladder import Size
+
+# Profiles whose SPS has a chroma format, bit depths and scaling lists.
+_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+
+# chroma_format_idc → luma samples a chroma sample spans, across and down (table 6-1)
+_CHROMA = {0: (1, 1), 1: (2, 2), 2: (2, 1), 3: (1, 1)}
+
+_MAX_CYCLE = 255  # of offsets in a picture order count cycle
+
+
+class _Bits:
+    """Bits of a NAL unit's payload, the emulation prevention bytes taken out."""
+
+    def __init__(self, data: bytes) -> None:
+        plain = re.sub(rb"\x00\x00\x03", b"\x00\x00", data)
+        self._bits = "".join(f"{byte:08b}" for byte in plain)
+        self._at = 0
+
+    def u(self, count: int) -> int:
+        """u(n): an unsigned number of `count` bits."""
+        if self._at + count > len(self._bits):
+            raise malformed("the SPS is cut off")
+        self._at += count
+        return int(self._bits[self._at - count : self._at] or "0", 2)
+
+    def ue(self) -> int:
+        """ue(v): Exp-Golomb, unsigned (9.1)."""
+        one = self._bits.find("1", self._at)
+        zeros = one - self._at
+        if one < 0 or zeros > 32:
+            raise malformed("the SPS has no such number")
+        self._at = one
+        return self.u(zeros + 1) - 1
+
+    def se(self) -> int:
+        """se(v): Exp-Golomb, signed (9.1.1)."""
+        number = self.ue()
+        return (number + 1) // 2 if number % 2 else -number // 2
+
+
+def sps_size(sps: bytes) -> Size:
+    """Width and height of the cropped picture of an SPS NAL unit, its header byte included.
+
+    Raises:
+        StepFailed: (code `malformed_media`) it is no SPS, or cut off.
+    """
+    if not sps or sps[0] & 0x1F != 7:
+        raise malformed("not an SPS")
+    bits = _Bits(sps[1:])
+    profile, _, _ = bits.u(8), bits.u(8), bits.u(8)
+    bits.ue()  # seq_parameter_set_id
+    chroma = 1
+    if profile in _HIGH_PROFILES:
+        chroma = _pass_high_profile(bits)
+    bits.ue()  # log2_max_frame_num_minus4
+    _pass_order_count(bits)
+    bits.ue()  # max_num_ref_frames
+    bits.u(1)  # gaps_in_frame_num_value_allowed_flag
+    width, height = 16 * (bits.ue() + 1), 16 * (bits.ue() + 1)
+    frames_only = bits.u(1)
+    if not frames_only:
+        height *= 2
+        bits.u(1)  # mb_adaptive_frame_field_flag
+    bits.u(1)  # direct_8x8_inference_flag
+    if bits.u(
+        1
+    ):  # frame_cropping_flag; offsets count chroma samples and, of fields, pairs of lines
+        across, down = _CHROMA[chroma]
+        left, right, top, bottom = (bits.ue() for _ in range(4))
+        width -= across * (left + right)
+        height -= down * (2 - frames_only) * (top + bottom)
+    if width <= 0 or height <= 0:
+        raise malformed("the SPS crops the whole picture")
+    return Size(width, height)
+
+
+def _pass_high_profile(bits: _Bits) -> int:
+    """ChromaArrayType, which cropping needs; the rest is passed over."""
+    chroma = bits.ue()
+    if chroma not in _CHROMA:
+        raise malformed(f"the SPS has a chroma format {chroma}")
+    planes = chroma == 3 and bits.u(1)
+    bits.ue()  # bit_depth_luma_minus8
+    bits.ue()  # bit_depth_chroma_minus8
+    bits.u(1)  # qpprime_y_zero_transform_bypass_flag
+    if bits.u(1):  # seq_scaling_matrix_present_flag
+        for n in range(12 if chroma == 3 else 8):
+            if bits.u(1):
+                _pass_scaling_list(bits, 16 if n < 6 else 64)
+    return 0 if planes else chroma
+
+
+def _pass_scaling_list(bits: _Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.se()) % 256
+        last = following or last
+
+
+def _pass_order_count(bits: _Bits) -> None:
+    kind = bits.ue()  # pic_order_cnt_type
+    if kind == 0:
+        bits.ue()  # log2_max_pic_order_cnt_lsb_minus4
+    elif kind == 1:
+        bits.u(1)  # delta_pic_order_always_zero_flag
+        bits.se()  # offset_for_non_ref_pic
+        bits.se()  # offset_for_top_to_bottom_field
+        cycle = bits.ue()
+        if cycle > _MAX_CYCLE:
+            raise malformed(f"the SPS has a cycle of {cycle} pictures")
+        for _ in range(cycle):
+            bits.se()

@@ -1,0 +1,556 @@
+"""`verify` passes what `transcode` makes, and each deliberate damage breaks the rules it should.
+
+Every damage states *all* the rules that it breaks, worked out from what was damaged. A rule that no
+damage is aimed at fails the suite: it might not be able to fail.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from tests.media import damage
+from tests.media.damage import LOW, SOUND, TOP, both, edit
+from tests.media.framecode import Pace, make
+
+from telecine.engine.cmaf import Sample
+from telecine.engine.errors import Interrupted
+from telecine.engine.process import Cancel
+from telecine.engine.profile import TopPolicy, make_profile, parse_output
+from telecine.engine.rules import RULES, Verification
+from telecine.engine.tools import Tools, find_tools
+from telecine.engine.transcode import transcode
+from telecine.engine.verify import verify
+
+FILES = ("hls", "mp4:240p", "mp3", "aac", "opus", "flac", "poster")
+FRAME = 1000  # ticks of a frame at 24 a second: the timescale is 24 000
+GOP = 48
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    return find_tools()
+
+
+def _made(
+    folder: Path, source: Path, tools: Tools, top: TopPolicy, outputs: Sequence[str] = FILES
+) -> Path:
+    profile = make_profile(tuple(map(parse_output, outputs)), (240, 120), top)
+    transcode(source, folder, profile, tools=tools, jobs=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools) -> Path:
+    """13 s at 24 frames/s, two encoded rungs, segments of 6, 6 and 1 s, and every kind of file."""
+    folder = tmp_path_factory.mktemp("encoded")
+    clip = make(
+        folder / "source.mp4",
+        ffmpeg=ffmpeg,
+        rate=Fraction(24),
+        seconds=13,
+        size=(320, 240),
+        mux=("-metadata:s:a:0", "language=deu"),
+    )
+    return _made(folder / "out", clip.path, tools, "encode")
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools) -> Path:
+    """A copied top rung of uneven pace with keyframes 3 s apart, and one rung encoded under it."""
+    folder = tmp_path_factory.mktemp("copied")
+    paces = (Pace(0, 0, 40), Pace(160, 6400, 50))
+    clip = make(
+        folder / "source.mp4",
+        ffmpeg=ffmpeg,
+        rate=Fraction(24),
+        seconds=Fraction(270, 24),
+        size=(320, 240),
+        paces=paces,
+        video=("-c:v", "libx264", "-preset", "superfast", "-bf", "2", "-force_key_frames",
+               "expr:gte(t,n_forced*3)"),
+    )  # fmt: skip
+    return _made(folder / "out", clip.path, tools, "copy", ("hls",))
+
+
+def broken(found: Verification) -> set[str]:
+    assert found.passed == all(rule.passed for rule in found.rules)
+    assert all(rule.figure for rule in found.rules)
+    return {rule.name for rule in found.rules if not rule.passed}
+
+
+def figure(found: Verification, name: str) -> str:
+    return next(rule.figure for rule in found.rules if rule.name == name)
+
+
+# --- what is good passes -------------------------------------------------------------------------
+
+
+def test_every_rule_is_judged_and_kept(encoded: Path, tools: Tools) -> None:
+    found = verify(encoded, decode=True, tools=tools)
+    assert broken(found) == set()
+    assert [rule.name for rule in found.rules] == list(RULES)
+    assert figure(found, "frame-count") == "312 pictures on 2 renditions"
+    assert figure(found, "resolution") == "320×240, 160×120"
+    assert figure(found, "gop-length") == "longest 2.000 s"
+    assert figure(found, "poster") == "320×240"
+    assert figure(found, "decodes") == "8 decoded, 936 pictures"
+    assert not list((encoded / ".telecine").glob("*.tmp"))
+
+
+def test_a_copied_uneven_top_rung_keeps_them_too(copied: Path) -> None:
+    found = verify(copied)
+    assert broken(found) == set()
+    assert "not evenly" in figure(found, "presentation-times")
+    assert figure(found, "gop-length") == "longest 3.000 s"
+
+
+@pytest.mark.parametrize("which", ["encoded", "copied"])
+def test_without_a_plan_the_playlists_are_judged_alone(
+    which: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = copy(request.getfixturevalue(which), tmp_path)
+    shutil.rmtree(folder / ".telecine")
+    found = verify(folder)
+    assert broken(found) == set()
+    assert figure(found, "plan-readable") == "no plan: judged by the playlists alone"
+
+
+def test_files_without_a_stream_need_no_playlist(tmp_path: Path, ffmpeg: str, tools: Tools) -> None:
+    clip = make(tmp_path / "s.mp4", ffmpeg=ffmpeg, rate=Fraction(24), seconds=2, size=(64, 48))
+    folder = _made(tmp_path / "out", clip.path, tools, "auto", ("mp3", "poster"))
+    found = verify(folder, decode=True, tools=tools)
+    assert broken(found) == set()
+    assert {"audio-files", "poster", "decodes"} <= {rule.name for rule in found.rules}
+    shutil.rmtree(folder / ".telecine")
+    assert broken(verify(folder)) == set()
+
+
+def test_sound_alone_streams(tmp_path: Path, ffmpeg: str, tools: Tools) -> None:
+    clip = make(tmp_path / "s.mp4", ffmpeg=ffmpeg, rate=Fraction(24), seconds=8, size=(64, 48))
+    only = _made(tmp_path / "only", clip.path, tools, "auto", ("aac",)) / "audio.m4a"
+    folder = _made(tmp_path / "out", only, tools, "auto", ("hls",))
+    found = verify(folder)
+    assert broken(found) == set()
+    assert "idr-at-segment-start" not in {rule.name for rule in found.rules}
+
+
+# --- what is damaged does not --------------------------------------------------------------------
+
+
+def copy(good: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(good, tmp_path / "damaged"))
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """`aim` is the rule that it is made for; `also` is all else that it breaks."""
+
+    aim: str
+    what: str
+    do: Callable[[Path], object]
+    also: frozenset[str] = frozenset()
+    good: str = "encoded"
+    decode: bool = False
+    plan: bool = True
+
+
+def hits(aim: str, what: str, do: Callable[[Path], object], *also: str) -> Damage:
+    return Damage(aim, what, do, frozenset(also))
+
+
+def _edit_plan(path: Path, change: Callable[[dict[str, dict[str, object]]], None]) -> None:
+    """Another plan; the report, which names the old one, goes."""
+    plan = json.loads((path / ".telecine/plan.json").read_text())
+    change(plan)
+    (path / ".telecine/plan.json").write_text(json.dumps(plan))
+    (path / "report.json").unlink()
+
+
+def _half_source(folder: Path) -> None:
+    _edit_plan(folder, lambda plan: plan["video"].update(width=160, height=120))
+
+
+def _drop_picture(samples: list[Sample]) -> list[Sample]:
+    """Without the largest picture of a GOP but the first; the one before is shown for longer."""
+    largest = max(samples[1:], key=lambda sample: len(sample.data))
+    return [sample for sample in samples if sample is not largest]
+
+
+def _earlier(ticks: int) -> Callable[[list[int]], list[int]]:
+    """The picture that is sent furthest ahead of being shown is shown that much earlier."""
+
+    def change(offsets: list[int]) -> list[int]:
+        furthest = max(range(1, len(offsets)), key=lambda n: offsets[n])
+        return [offset - ticks * (n == furthest) for n, offset in enumerate(offsets)]
+
+    return change
+
+
+def _leading_picture(offsets: list[int]) -> list[int]:
+    """The IDR picture and the next one in decode order are shown in each other's place."""
+    first, second, *rest = offsets
+    return [second + FRAME, first - FRAME, *rest]
+
+
+def _master(pattern: str, new: str, count: int = 1) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / "master.m3u8", pattern, new, count=count)
+
+
+def _manifest(pattern: str, new: str, count: int = 1) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / "manifest.mpd", pattern, new, count=count)
+
+
+def _media(home: str, pattern: str, new: str, name: str = "index.m3u8") -> Callable[[Path], None]:
+    return lambda folder: edit(folder / home / name, pattern, new)
+
+
+def _longer_last(folder: Path) -> None:
+    both(folder / LOW, r"EXTINF:1\.000000", "EXTINF:1.500000")
+
+
+def _without_last_sound(folder: Path) -> None:
+    both(folder / SOUND, r"#EXTINF:.*\n00002\.m4s\n", "")
+    (folder / SOUND / "00002.m4s").unlink()
+
+
+def _no_independence(folder: Path) -> None:
+    for name in ("master.m3u8", *(f"{home}/index.m3u8" for home in (TOP, LOW, SOUND))):
+        edit(folder / name, "#EXT-X-INDEPENDENT-SEGMENTS\n", "")
+
+
+def _ordinary_iframes(folder: Path) -> None:
+    playlist = folder / LOW / "iframes.m3u8"
+    edit(playlist, "#EXT-X-I-FRAMES-ONLY\n", "")
+    edit(playlist, "VERSION:5", "VERSION:6")
+
+
+def _nal_too_long(folder: Path) -> None:
+    path = folder / LOW / "00001.m4s"
+    data = path.read_bytes()
+    (mdat, *_) = (at for at in damage.top(data) if data[at + 4 : at + 8] == b"mdat")
+    damage.put(path, mdat + 8, "I", 1 << 30)
+
+
+def _noise(folder: Path) -> None:
+    """Into the slice of an IDR picture, behind its header: only a decoder can see it."""
+    path = folder / LOW / "00001.m4s"
+    at, size = damage.first_slice(path.read_bytes())
+    for place in range(at + size // 2, at + size - 8, 8):
+        damage.put(path, place, "Q", 0x5A17_C3F0_99E1_0B6D)
+
+
+def _sound_track_twice(folder: Path) -> None:
+    shutil.copytree(folder / SOUND, folder / "audio/other")
+
+
+def _size(home: str, **sides: int) -> Callable[[Path], None]:
+    """Another coded size in the sample entry; avc1's body has it at bytes 24 and 26."""
+
+    def do(folder: Path) -> None:
+        entry = damage.init_box(folder / home, b"avc1")
+        for name, side in sides.items():
+            at = entry + {"width": 24, "height": 26}[name]
+            damage.put(folder / home / "init.mp4", at, "H", side)
+
+    return do
+
+
+def _all_sizes_lie(folder: Path) -> None:
+    """A sample entry and playlists that agree on a size which the SPS does not have."""
+    _size(LOW, width=161)(folder)
+    edit(folder / "master.m3u8", "160x120", "161x120", count=2)
+
+
+def _timescale(home: str, factor: int) -> Callable[[Path], None]:
+    def do(folder: Path) -> None:
+        at = damage.init_box(folder / home, b"mdhd")
+        damage.put(folder / home / "init.mp4", at + 12, "I", 24_000 * factor)
+
+    return do
+
+
+def _flac_of_an_hour(folder: Path) -> None:
+    damage.put(folder / "audio.flac", 22, "I", 3600 * 48_000)
+
+
+DAMAGES = (
+    # files
+    hits("plan-readable", "no JSON", lambda f: (f / ".telecine/plan.json").write_text("{")),
+    hits("files-exist", "a segment is gone", lambda f: (f / LOW / "00001.m4s").unlink()),
+    hits("files-exist", "a segment is empty", lambda f: (f / LOW / "00001.m4s").write_text("")),
+    hits("files-exist", "an init segment is gone", lambda f: (f / TOP / "init.mp4").unlink()),
+    hits("files-exist", "the MPD is gone", lambda f: (f / "manifest.mpd").unlink()),
+    hits("files-exist", "a playlist is gone", lambda f: (f / SOUND / "index.m3u8").unlink(),
+         ),
+    hits("files-exist", "a name leads out", _media(LOW, "^00001.m4s", "../../../s.m4s")),
+    hits("files-whole", "cut off", lambda f: damage.cut(f / LOW / "00001.m4s", 100)),
+    hits("files-whole", "a NAL unit beyond its sample", _nal_too_long),
+    hits("files-whole", "sound in the picture's place",
+         lambda f: damage.swap(f / LOW / "00001.m4s", f / SOUND / "init.mp4"), "init-segment"),
+    hits("listed-once", "a segment twice",
+         lambda f: both(f / SOUND, r"(#EXTINF:.*\n00001\.m4s\n)", r"\1\1"), "playlist-duration"),
+    hits("listed-once", "an I-frame playlist twice",
+         _master(r"(#EXT-X-I-FRAME.*\n)", r"\1\1")),
+    hits("playlists-parse", "a tag without its colon", _media(LOW, "#EXTINF:", "#EXTINF=")),
+    hits("playlists-parse", "a target below a segment",
+         _media(LOW, "DURATION:6", "DURATION:5")),
+    hits("playlists-parse", "no segments",
+         lambda f: both(f / LOW, r"^(#EXTINF|0).*\n", "", count=9)),
+    hits("master-lists-everything", "a rung is missing",
+         _master(r"#EXT-X-STREAM-INF:.*120.*\n.*120p.*\n", "")),
+    hits("master-lists-everything", "a rendition of nobody", _sound_track_twice),
+    hits("init-segment", "another brand",
+         lambda f: damage.put(f / LOW / "init.mp4", 8, "4sI4s", b"isom", 0, b"isom")),
+    hits("init-segment", "parameter sets in the stream", lambda f: damage.put(
+        f / LOW / "init.mp4", damage.init_box(f / LOW, b"avc1") - 1, "c", b"3"),
+         "codecs", "mpd-attributes"),
+    hits("init-segment", "a key system", lambda f: damage.add_box(f / LOW / "init.mp4", b"pssh",
+         bytes(24))),
+    hits("init-segment", "pictures as sound", lambda f: [
+        shutil.copy(f / LOW / name, f / SOUND / name)
+        for name in ("init.mp4", "00000.m4s", "00001.m4s", "00002.m4s")],
+         "extinf", "codecs", "audio-group", "mpd-attributes", "mpd-segments",
+         "iframe-playlists", "bandwidth", "average-bandwidth"),
+    # pictures
+    hits("idr-at-segment-start", "a slice that is none",
+         lambda f: damage.not_idr(f / LOW / "00001.m4s", 0), "gop-length", "iframe-playlists"),
+    hits("gop-length", "an IDR is missing midway",
+         lambda f: damage.not_idr(f / LOW / "00001.m4s", 1), "iframe-playlists"),
+    hits("closed-gops", "a picture before its IDR",
+         lambda f: damage.reoffset(f / LOW / "00001.m4s", 1, _leading_picture), "iframe-playlists"),
+    hits("closed-gops", "a picture behind the next IDR",
+         lambda f: damage.add_to_time(f / LOW / "00001.m4s", 2 * FRAME, slice(1, 2)),
+         "decode-times", "presentation-times", "iframe-playlists"),
+    hits("segment-boundaries", "a rung a frame later",
+         lambda f: damage.delay(f / LOW, FRAME), "presentation-times", "mpd-segments"),
+    hits("presentation-times", "a picture half a frame early",
+         lambda f: damage.reoffset(f / LOW / "00001.m4s", 1, _earlier(FRAME // 2))),
+    hits("frame-count", "a picture is missing",
+         lambda f: damage.rewrite(f / LOW, "00001.m4s", 1, _drop_picture),
+         # The moof grows by a column of durations, beyond the byte range of its I-frame.
+         "presentation-times", "gop-length", "iframe-playlists"),
+    # time
+    hits("decode-times", "a GOP a tick late",
+         lambda f: damage.add_to_time(f / LOW / "00001.m4s", 1, slice(1, 2)), "presentation-times"),
+    hits("decode-times", "sound with a hole",
+         lambda f: damage.add_to_time(f / SOUND / "00001.m4s", 1024), "presentation-times"),
+    hits("decode-times", "two segments in each other's place",
+         lambda f: damage.swap(f / TOP / "00000.m4s", f / TOP / "00001.m4s"),
+         "sequence-numbers", "presentation-times", "segment-boundaries", "iframe-playlists",
+         "mpd-segments", "closed-gops", "av-offset", "mpd-attributes", "bandwidth"),
+    hits("sequence-numbers", "one twice", lambda f: damage.put(
+        f / LOW / "00001.m4s", damage.boxes((f / LOW / "00001.m4s").read_bytes(), b"mfhd")[1] + 4,
+        "I", 10_001)),
+    hits("extinf", "a millisecond long",
+         lambda f: both(f / LOW, r"EXTINF:6\.000000", "EXTINF:6.001000")),
+    hits("playlist-duration", "half a second long", _longer_last, "extinf"),
+    hits("target-duration", "another on one rung",
+         lambda f: both(f / LOW, "DURATION:6", "DURATION:7")),
+    # sound
+    hits("audio-span", "the last segment is not listed", _without_last_sound,
+         "mpd-segments", "mpd-attributes"),
+    hits("av-offset", "sound 100 ms late",
+         lambda f: damage.delay(f / SOUND, 4800), "audio-span", "mpd-segments"),
+    # multivariant playlist
+    hits("codecs", "another profile", _master(r'CODECS="avc1\.64', 'CODECS="avc1.4d')),
+    hits("codecs", "sound not named", _master(r",mp4a\.40\.2", "")),
+    hits("codecs", "another on I-frames",
+         _master(r'(I-FRAME.*CODECS="avc1\.)64', r"\g<1>4d")),
+    hits("resolution", "another width", _master("RESOLUTION=320x240", "RESOLUTION=322x240")),
+    hits("resolution", "another on I-frames",
+         _master(r"(I-FRAME.*RESOLUTION=)320", r"\g<1>322")),
+    hits("resolution", "the sample entry lies", _all_sizes_lie,
+         "mpd-attributes", "even-sizes"),
+    hits("frame-rate", "another", _master(r"FRAME-RATE=24\.000", "FRAME-RATE=23.976")),
+    hits("frame-rate", "none", _master(r",FRAME-RATE=24\.000", "")),
+    hits("bandwidth", "1 % lower", lambda f: damage.scale(f / "master.m3u8", "BANDWIDTH", 0.99)),
+    hits("bandwidth", "1 % higher", lambda f: damage.scale(f / "master.m3u8", "BANDWIDTH", 1.01)),
+    hits("average-bandwidth", "12 % lower",
+         lambda f: damage.scale(f / "master.m3u8", "AVERAGE-BANDWIDTH", 0.88)),
+    hits("closed-captions", "not said", _master(",CLOSED-CAPTIONS=NONE", "", 9)),
+    hits("independent-segments", "said nowhere", _no_independence),
+    hits("audio-group", "six channels", _master('CHANNELS="2"', 'CHANNELS="6"')),
+    hits("audio-group", "no default", _master("DEFAULT=YES", "DEFAULT=NO")),
+    hits("audio-group", "a variant without",
+         _master(',mp4a.40.2(".*),AUDIO="audio"', r"\1"),
+         "bandwidth", "average-bandwidth"),
+    hits("language", "another", _master('LANGUAGE="deu"', 'LANGUAGE="fra"')),
+    # media playlists
+    hits("playlist-type", "EVENT", _media(LOW, "TYPE:VOD", "TYPE:EVENT")),
+    hits("playlist-type", "none", _media(LOW, "#EXT-X-PLAYLIST-TYPE:VOD\n", "")),
+    hits("ext-x-map", "none", _media(LOW, "#EXT-X-MAP.*\n", "")),
+    hits("endlist", "none", _media(LOW, "#EXT-X-ENDLIST\n", "")),
+    hits("ext-x-version", "3", _master("VERSION:6", "VERSION:3")),
+    hits("ext-x-version", "none", _master("#EXT-X-VERSION:6\n", "")),
+    # I-frame playlists
+    hits("iframe-playlists", "gone", lambda f: (f / LOW / "iframes.m3u8").unlink()),
+    hits("iframe-playlists", "not listed", _master("#EXT-X-I-FRAME.*120p.*\n", "")),
+    hits("iframe-playlists", "a byte late",
+         _media(LOW, r"BYTERANGE:(\d+)@28", r"BYTERANGE:\1@25", "iframes.m3u8")),
+    hits("iframe-playlists", "ends in the IDR",
+         _media(LOW, r"BYTERANGE:\d+@28", "BYTERANGE:300@28", "iframes.m3u8")),
+    hits("iframe-playlists", "one picture short",
+         _media(LOW, r"#EXTINF.*\n#EXT-X-BYTERANGE.*\n00002.*\n", "", "iframes.m3u8")),
+    hits("iframe-playlists", "an I-frame too long",
+         _media(LOW, r"EXTINF:2\.0", "EXTINF:2.1", "iframes.m3u8")),
+    hits("iframe-playlists", "of ordinary segments",
+         _ordinary_iframes),
+    hits("iframe-playlists", "half the rate",
+         _master(r"(I-FRAME-STREAM-INF:BANDWIDTH)=(\d)", r"\1=1")),
+    # growing playlists
+    hits("growing-playlists", "VOD", _media(LOW, "EVENT", "VOD", "growing.m3u8")),
+    hits("growing-playlists", "never ended", _media(LOW, "#EXT-X-END.*\n", "", "growing.m3u8")),
+    hits("growing-playlists", "starts at its end", _media(LOW, "#EXT-X-START.*\n", "",
+         "growing.m3u8")),
+    hits("growing-playlists", "another target", _media(LOW, "DURATION:6", "DURATION:7",
+         "growing.m3u8")),
+    hits("growing-playlists", "a segment less",
+         _media(LOW, r"#EXTINF.*\n00002.*\n", "", "growing.m3u8")),
+    hits("growing-playlists", "gone", lambda f: (f / SOUND / "growing.m3u8").unlink()),
+    # DASH
+    hits("mpd-parses", "cut off", _manifest("</MPD>", "")),
+    hits("mpd-parses", "a template that is none", _manifest(r"\$Number", "$Nummer")),
+    hits("mpd-segments", "a tick long", _manifest(r'd="(\d+)(\d)"', r'd="\g<1>1"')),
+    hits("mpd-segments", "numbers from 1", _manifest('startNumber="0"', 'startNumber="1"')),
+    hits("mpd-segments", "another timescale", _manifest('timescale="24000"', 'timescale="24001"')),
+    hits("mpd-segments", "shifted", _manifest(' startNumber="0"',
+         ' presentationTimeOffset="5" startNumber="0"')),
+    hits("mpd-segments", "a rung is missing",
+         _manifest(r'(?s)<Representation id="120p".*?</Representation>', "")),
+    hits("mpd-attributes", "another codec", _manifest(r"avc1\.64", "avc1.4d")),
+    hits("mpd-attributes", "another height", _manifest('height="240"', 'height="242"')),
+    hits("mpd-attributes", "another rate", _manifest('frameRate="24"', 'frameRate="25"')),
+    hits("mpd-attributes", "too little bandwidth",
+         lambda f: damage.scale(f / "manifest.mpd", "bandwidth", 0.99)),
+    hits("mpd-attributes", "a second short",
+         _manifest('PresentationDuration="PT13', 'PresentationDuration="PT12')),
+    hits("mpd-attributes", "another language", _manifest('lang="deu"', 'lang="fra"')),
+    hits("mpd-attributes", "44.1 kHz",
+         _manifest('audioSamplingRate="48000"', 'audioSamplingRate="44100"')),
+    # the ladder
+    hits("never-upscaled", "the source was half as large", _half_source, "poster"),
+    hits("even-sizes", "an odd width", _size(LOW, width=161), "resolution", "mpd-attributes"),
+    hits("aspect", "15 % too low", _size(TOP, height=204),
+         "resolution", "mpd-attributes"),
+    hits("frame-rate-limit", "three times as fast", _timescale(LOW, 3),
+         "frame-rate", "gop-length", "segment-boundaries", "extinf", "mpd-segments",
+         "mpd-attributes", "iframe-playlists", "bandwidth", "average-bandwidth"),
+    # files of their own
+    hits("progressive-mp4", "cut off", lambda f: damage.cut(f / "240p.mp4", 1000)),
+    hits("progressive-mp4", "index at the end", lambda f: damage.moov_last(f / "240p.mp4")),
+    hits("progressive-mp4", "another rung's", lambda f: damage.put(
+        f / "240p.mp4", damage.boxes((f / "240p.mp4").read_bytes(), b"avc1")[0] + 24, "H", 160)),
+    hits("progressive-mp4", "gone", lambda f: (f / "240p.mp4").unlink()),
+    hits("audio-files", "an hour long", _flac_of_an_hour),
+    hits("audio-files", "no MP3", lambda f: (f / "audio.mp3").write_text("no sound")),
+    hits("audio-files", "Opus without its end", lambda f: damage.cut(f / "audio.opus", 70_000)),
+    hits("audio-files", "M4A cut off", lambda f: damage.cut(f / "audio.m4a", 1000)),
+    hits("poster", "cut off", lambda f: damage.cut(f / "poster.jpg", 100)),
+    hits("poster", "gone", lambda f: (f / "poster.jpg").unlink()),
+    hits("report", "no state", lambda f: edit(f / "report.json", "succeeded", "done")),
+    hits("report", "of another plan",
+         lambda f: edit(f / "report.json", '"plan_id": ".', '"plan_id": "_')),
+    hits("report", "no JSON", lambda f: (f / "report.json").write_text("[")),
+    replace(hits("decodes", "noise in a slice", _noise), decode=True),
+    # under a copied top rung
+    replace(hits("presentation-times", "other times on one rung", lambda f: damage.reoffset(
+        f / LOW / "00000.m4s", 1, _earlier(1))), good="copied"),
+    replace(hits("frame-count", "a picture is missing",
+                 lambda f: damage.rewrite(f / LOW, "00001.m4s", 0, _drop_picture)), good="copied"),
+    replace(hits("gop-length", "4 s between IDRs",
+                 lambda f: damage.not_idr(f / LOW / "00000.m4s", 1), "iframe-playlists"),
+            good="copied"),
+    replace(hits("frame-rate", "above the fastest", _master(r"FRAME-RATE=\d+", "FRAME-RATE=26", 2)),
+            good="copied"),
+    # without a plan
+    replace(hits("presentation-times", "a picture half a frame early",
+                 lambda f: damage.reoffset(f / LOW / "00001.m4s", 1, _earlier(FRAME // 2))),
+            plan=False),
+    replace(hits("frame-count", "a picture is missing",
+                 lambda f: damage.rewrite(f / LOW, "00001.m4s", 1, _drop_picture),
+                 "presentation-times", "gop-length", "iframe-playlists"), plan=False),
+    replace(hits("segment-boundaries", "a rung a frame later",
+                 lambda f: damage.delay(f / LOW, FRAME), "presentation-times", "mpd-segments"),
+            plan=False),
+    replace(hits("target-duration", "another on one rung",
+                 lambda f: both(f / LOW, "DURATION:6", "DURATION:7")), plan=False),
+    replace(hits("master-lists-everything", "a rung is missing",
+                 _master(r"#EXT-X-STREAM-INF:.*120.*\n.*120p.*\n", "")), plan=False),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case", DAMAGES, ids=lambda d: f"{d.aim}-{d.what}{'' if d.plan else '-unplanned'}"
+)
+def test_damage_breaks_the_rules_that_it_breaks(
+    case: Damage, tmp_path: Path, tools: Tools, request: pytest.FixtureRequest
+) -> None:
+    folder = copy(request.getfixturevalue(case.good), tmp_path)
+    if not case.plan:
+        shutil.rmtree(folder / ".telecine")
+    case.do(folder)
+    found = verify(folder, decode=case.decode, tools=tools)
+    figures = {rule.name: rule.figure for rule in found.rules if not rule.passed}
+    assert set(figures) == {case.aim, *case.also}, figures
+
+
+def test_every_rule_has_a_damage_that_breaks_it() -> None:
+    assert {case.aim for case in DAMAGES} == set(RULES)
+
+
+def test_a_picture_that_the_source_lost_is_no_fault_when_a_step_warned(
+    copied: Path, tmp_path: Path
+) -> None:
+    folder = copy(copied, tmp_path)
+    damage.rewrite(folder / LOW, "00001.m4s", 0, _drop_picture)
+    step = next((folder / ".telecine/steps").glob("encode*.json"))
+    edit(step, '"warnings": \\[\\]', '"warnings": ["120p: 1 of 270 pictures do not decode"]')
+    found = verify(folder)
+    assert broken(found) == set()
+    assert "1 of them lost with the source's" in figure(found, "frame-count")
+
+
+# --- whatever lies there -------------------------------------------------------------------------
+
+RUINS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "noise": lambda data: bytes(n * 167 % 251 for n in range(3000)),
+    "noise behind its head": lambda data: data[:60] + bytes(255 - byte for byte in data[60:]),
+}
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_no_file_in_ruins_is_believed_or_raises(ruin: str, encoded: Path, tmp_path: Path) -> None:
+    folder = copy(encoded, tmp_path)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    judged = [path for path in files if path.parent.name != "steps" and path.name != "lock"]
+    assert len(judged) > 25
+    if ruin == "noise behind its head":  # what only a decoder can see
+        judged = [path for path in judged if path.suffix not in (".flac", ".mp3")]
+    for path in judged:
+        whole = path.read_bytes()
+        path.write_bytes(RUINS[ruin](whole))
+        assert broken(verify(folder)), path
+        path.write_bytes(whole)
+    assert broken(verify(folder)) == set()
+
+
+def test_no_folder_raises(tmp_path: Path) -> None:
+    assert broken(verify(tmp_path / "absent")) == {"files-exist"}
+    (tmp_path / "master.m3u8").mkdir()
+    (tmp_path / "manifest.mpd").symlink_to("manifest.mpd")
+    assert broken(verify(tmp_path)) == {"files-exist"}
+
+
+def test_cancel_ends_it(encoded: Path) -> None:
+    cancel = Cancel()
+    cancel.set()
+    with pytest.raises(Interrupted):
+        verify(encoded, cancel=cancel)
