@@ -7,12 +7,15 @@ unknown or missing field is an error, since a plan of another version must not h
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from fractions import Fraction
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
+
+_FRACTION = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
 
 
 def to_plain(value: Any) -> Any:
@@ -48,12 +51,21 @@ def _read(hint: Any, plain: Any, where: str) -> Any:
     if origin is tuple:
         return _read_tuple(typing.get_args(hint), plain, where)
     if hint is Fraction:
-        return Fraction(plain)
+        return _read_fraction(plain, where)
     if dataclasses.is_dataclass(hint):
         return _read_dataclass(hint, plain, where)
-    if not isinstance(plain, hint):
+    # To Python True is an int; to JSON it is none.
+    if not isinstance(plain, hint) or (isinstance(plain, bool) and hint is not bool):
         raise ValueError(f"{where}: expected {hint.__name__}, found {plain!r}")
     return plain
+
+
+def _read_fraction(plain: Any, where: str) -> Fraction:
+    """What `str(Fraction)` writes and nothing else: not "1/0", and not "1e999999999", which would
+    take all memory."""
+    if not isinstance(plain, str) or not _FRACTION.fullmatch(plain):
+        raise ValueError(f"{where}: expected a fraction like 24000/1001, found {plain!r}")
+    return Fraction(plain)
 
 
 def _read_tuple(items: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:
