@@ -106,12 +106,13 @@ def _targets(plan: Plan) -> tuple[str, ...]:
 
 
 def _old_targets(folder: Path) -> tuple[str, ...]:
-    """What the other plan put here, as far as it can be read; never a path out of the folder."""
+    """What the other plan put here, as far as it can be read; never the folder itself, nor a path
+    out of it: the plan is a file that anyone may have written."""
     try:
         names = _targets(plan_from_json((folder / PLAN).read_text()))
     except (UsageError, OSError):
         return ()
-    return tuple(name for name in names if Path(name).name == name)
+    return tuple(name for name in names if Path(name).name == name and name not in ("", ".."))
 
 
 def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:
