@@ -1,0 +1,231 @@
+"""Filter graphs, part by part; whole ones stand in the golden command lines."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit import goldens
+from tests.unit.sources import (
+    BROADCAST,
+    COMPLIANT,
+    LATE_SOUND,
+    LONG_SOUND,
+    PICTURE,
+    SHORT_SOUND,
+    SOUND,
+    SURROUND_ONLY,
+    lasting,
+    media,
+)
+
+from telecine.engine import filters
+from telecine.engine.ladder import Size
+from telecine.engine.media import Color, VideoStream
+from telecine.engine.plan import Plan, make_plan
+from telecine.engine.profile import make_profile
+
+ENCODED = make_profile(top="encode")
+HD = Size(1920, 1080)
+
+
+def plan_of(video: VideoStream) -> Plan:
+    return make_plan(media(replace(video, index_table=None), None), ENCODED)
+
+
+def graph(plan: Plan, chunk: int, *sizes: Size) -> list[str]:
+    made = filters.chunk_graph(plan, plan.chunks[chunk], sizes, origin_ticks=7, stream_index=3)
+    return made.split(";")
+
+
+def test_frames_of_a_chunk_are_cut_on_the_global_grid() -> None:
+    plan = make_plan(lasting(54), ENCODED)
+    # 24 frames/s: segment 0 is frames 0–143, segments 1–4 are 144–719, 5–8 are 720–1295.
+    assert [chunk.first for chunk in plan.chunks] == [0, 1, 5]
+    for chunk, span in enumerate([(0, 144), (144, 720), (720, 1296)]):
+        (made,) = graph(plan, chunk, HD)
+        assert f"trim=start_pts={span[0]}:end_pts={span[1]},setpts=PTS-{span[0]}," in made
+        assert made.startswith("[0:3]setpts=PTS-7,fps=24/1")
+        # Only the first chunk may show a late first picture early.
+        assert (":start_time=0" in made) == (chunk == 0)
+
+
+def test_under_a_copy_the_sources_own_times_are_kept() -> None:
+    plan = make_plan(COMPLIANT, make_profile())
+    (made,) = graph(plan, 0, Size(1280, 720))
+    assert "fps=" not in made
+    assert "tpad" not in made
+    assert "trim=start_pts=0:end_pts=368640,setpts=PTS-0," in made
+
+
+def test_fields_become_pictures_before_anything_is_scaled() -> None:
+    (made,) = graph(make_plan(BROADCAST, make_profile()), 0, HD)
+    filters_in_order = [part.split("=")[0] for part in made.split("]", 1)[1].split(",")]
+    assert filters_in_order.index("bwdif") < filters_in_order.index("fps")
+    assert filters_in_order.index("bwdif") < filters_in_order.index("scale")
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "scale"),
+    [
+        ("yuv420p", "scale=1920:1080:flags=bicubic:out_range=tv"),
+        ("yuvj420p", "scale=1920:1080:flags=bicubic:out_range=tv"),
+        ("yuv422p10le", "scale=1920:1080:flags=bicubic:out_range=tv"),
+        (None, "scale=1920:1080:flags=bicubic:out_range=tv"),
+        ("rgb24", "scale=1920:1080:flags=bicubic:out_color_matrix=bt709:out_range=tv"),
+        ("gbrp", "scale=1920:1080:flags=bicubic:out_color_matrix=bt709:out_range=tv"),
+        ("pal8", "scale=1920:1080:flags=bicubic:out_color_matrix=bt709:out_range=tv"),
+    ],
+)
+def test_pictures_are_eight_bits_of_video_range_in_square_pixels(
+    pix_fmt: str | None, scale: str
+) -> None:
+    plan = plan_of(replace(PICTURE, pix_fmt=pix_fmt))
+    assert filters.picture(plan, HD) == [scale, "setsar=1", "format=yuv420p"]
+
+
+@pytest.mark.parametrize(
+    ("color", "stated"),
+    [
+        (
+            Color("tv", "bt2020", "smpte2084", "bt2020nc"),
+            "tin=smpte2084:pin=bt2020:min=bt2020nc:rin=limited",
+        ),
+        (
+            Color("pc", "smpte432", "arib-std-b67", "bt709"),
+            "tin=arib-std-b67:pin=smpte432:min=bt709:rin=full",
+        ),
+        # What a stream leaves out is what BT.2100 says.
+        (
+            Color(transfer="arib-std-b67"),
+            "tin=arib-std-b67:pin=bt2020:min=bt2020nc:rin=limited",
+        ),
+    ],
+)
+def test_high_dynamic_range_goes_through_linear_light(color: Color, stated: str) -> None:
+    chain = filters.picture(plan_of(replace(PICTURE, color=color)), HD)
+    assert chain == [
+        "scale=1920:1080:flags=bicubic",
+        "setsar=1",
+        f"zscale={stated}:t=linear:npl=100",
+        "format=gbrpf32le",
+        "zscale=p=bt709",
+        "tonemap=hable:desat=0",
+        "zscale=t=bt709:m=bt709:r=limited",
+        "format=yuv420p",
+    ]
+
+
+# --- rungs -------------------------------------------------------------------------------------
+
+P1080, P720, P480, P360 = HD, Size(1280, 720), Size(854, 480), Size(640, 360)
+ONCE = "flags=bicubic"
+TWICE = "flags=bicubic:param0=0:param1=0.62"
+
+
+def test_one_rung_is_scaled_and_nothing_split() -> None:
+    (made,) = graph(plan_of(PICTURE), 0, P720)
+    assert made.endswith("scale=1280:720:flags=bicubic:out_range=tv,setsar=1,format=yuv420p[v0]")
+    assert "split" not in made
+
+
+def test_two_head_rungs_are_each_scaled_from_the_source() -> None:
+    parts = graph(plan_of(PICTURE), 0, P480, P360)
+    tail = "flags=bicubic:out_range=tv,setsar=1,format=yuv420p"
+    assert parts[0].endswith("setpts=PTS-0,split=2[s0][s1]")
+    assert parts[1:] == [f"[s0]scale=854:480:{tail}[v0]", f"[s1]scale=640:360:{tail}[v1]"]
+
+
+def test_below_the_sources_own_size_one_rung_is_the_base_of_all() -> None:
+    parts = graph(plan_of(PICTURE), 0, P1080, P720, P480, P360)
+    assert parts[0].endswith("format=yuv420p,split=2[v0][c]")
+    assert parts[1:] == [
+        f"[c]scale=1280:720:{ONCE},setsar=1,split=3[v1][b2][b3]",
+        f"[b2]scale=854:480:{TWICE},setsar=1[v2]",
+        f"[b3]scale=640:360:{TWICE},setsar=1[v3]",
+    ]
+
+
+def test_the_own_size_and_one_more() -> None:
+    parts = graph(plan_of(PICTURE), 0, P1080, P480)
+    assert parts[1:] == [f"[c]scale=854:480:{ONCE},setsar=1[v1]"]
+
+
+def test_a_top_rung_below_the_source_is_itself_the_base() -> None:
+    parts = graph(plan_of(PICTURE), 0, P720, P480, P360)
+    assert parts[0].endswith("setsar=1,format=yuv420p,split=3[v0][b1][b2]")
+    assert parts[1:] == [
+        f"[b1]scale=854:480:{TWICE},setsar=1[v1]",
+        f"[b2]scale=640:360:{TWICE},setsar=1[v2]",
+    ]
+
+
+@given(
+    case=st.sampled_from(sorted(goldens.CASES)),
+    count=st.integers(min_value=1, max_value=7),
+)
+def test_any_graph_joins_every_label_once(case: str, count: int) -> None:
+    plan = make_plan(*goldens.CASES[case])
+    sizes = [rendition.size for rendition in plan.renditions][:count]
+    if not sizes:
+        return
+    made = filters.chunk_graph(plan, plan.chunks[0], sizes, origin_ticks=0, stream_index=0)
+    labels = re.findall(r"\[([a-z]+\d*)\]", made)
+    outputs = {f"v{n}" for n in range(len(sizes))}
+    assert {label for label in labels if labels.count(label) == 1} == outputs
+    assert all(labels.count(label) == 2 for label in labels if label not in outputs)
+    # A deep cascade gets soft: no output lies behind more than two scalings.
+    for part in made.split(";"):
+        assert part.count("scale=") - part.count("zscale=") <= 1
+
+
+# --- sound -------------------------------------------------------------------------------------
+
+START = "asetpts=PTS-0,aresample=48000:async=1:min_hard_comp=0.01:first_pts=0,"
+STEREO = "aformat=sample_fmts=fltp:channel_layouts=stereo"
+
+
+def test_sound_is_as_long_as_the_picture() -> None:
+    late = filters.stream_audio(make_plan(LATE_SOUND, ENCODED), origin_samples=0)
+    # The source's own sound ends at 30.016 s: that is no excess.
+    assert late == f"{START}{STEREO},apad=whole_dur=30.000000,atrim=end=30.016000"
+    short = filters.stream_audio(make_plan(SHORT_SOUND, ENCODED), origin_samples=0)
+    assert short == f"{START}{STEREO},apad=whole_dur=30.000000,atrim=end=30.000000"
+    long = filters.stream_audio(make_plan(LONG_SOUND, ENCODED), origin_samples=0)
+    assert long == f"{START}{STEREO},apad=whole_dur=36.000000,atrim=end=36.000000"
+
+
+def test_sound_counts_from_presentation_0() -> None:
+    # The broadcast starts at 1.4 s; its sound is held to the picture's 40 s from there.
+    made = filters.stream_audio(make_plan(BROADCAST, ENCODED), origin_samples=67_200)
+    assert made.startswith("asetpts=PTS-67200,")
+    assert made.endswith("apad=whole_dur=40.000000,atrim=end=40.000000")
+
+
+def test_sound_whose_end_nobody_knows_is_held_to_the_picture() -> None:
+    source = media(replace(PICTURE, index_table=None), replace(SOUND, end_s=None))
+    made = filters.stream_audio(make_plan(source, ENCODED), origin_samples=0)
+    assert made.endswith("apad=whole_dur=30.000000,atrim=end=30.000000")
+
+
+def test_sound_alone_is_neither_padded_nor_cut() -> None:
+    made = filters.stream_audio(make_plan(SURROUND_ONLY, make_profile()), origin_samples=0)
+    assert made == START + STEREO
+
+
+# --- the poster --------------------------------------------------------------------------------
+
+
+def test_a_poster_is_a_typical_picture_in_full_range() -> None:
+    assert filters.poster(make_plan(COMPLIANT, make_profile()), HD) == (
+        "thumbnail=n=24,scale=1920:1080:flags=bicubic:out_range=tv,setsar=1,"
+        "scale=in_range=tv:out_range=pc,format=yuvj420p"
+    )
+
+
+def test_a_poster_of_fields_is_one_picture_a_frame() -> None:
+    made = filters.poster(make_plan(BROADCAST, make_profile()), HD)
+    assert made.startswith("bwdif=mode=send_frame:parity=auto:deint=interlaced,thumbnail=n=24,")

@@ -1,0 +1,88 @@
+"""How far a job is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
+
+from telecine.engine.plan import Plan, make_plan
+from telecine.engine.profile import make_profile, parse_output
+from telecine.engine.progress import Progress
+
+
+def everything() -> Plan:
+    words = ("hls", "mp4:720p", "poster")
+    return make_plan(
+        lasting(54), replace(make_profile(tuple(parse_output(word) for word in words)))
+    )
+
+
+def test_it_goes_from_nothing_to_all_and_never_back() -> None:
+    plan = everything()
+    progress = Progress(plan)
+    seen = [progress.fraction()]
+    for step in plan.steps:
+        for seconds in (1.0, 3.0, 2.0):
+            progress.advance(step, seconds)
+            seen.append(progress.fraction())
+        progress.finish(step)
+        seen.append(progress.fraction())
+    assert seen == sorted(seen)
+    assert seen[0] == 0
+    assert seen[-1] == pytest.approx(1)
+
+
+def test_a_step_counts_no_further_than_its_span() -> None:
+    plan = everything()
+    progress = Progress(plan)
+    # The head is the first segment, 6 s; the sound 54 s.
+    progress.advance(plan.step("encode-0000-head"), 1e9)
+    progress.advance(plan.step("audio"), 27.0)
+    assert progress.done_s == {"encode-0000-head": 6.0, "audio": 27.0}
+
+
+def test_rungs_count_what_was_made_of_each_and_not_the_joining() -> None:
+    plan = everything()
+    progress = Progress(plan)
+    assert set(progress.rungs()) == {"1080p", "720p", "480p", "360p", "240p", "aac"}
+    progress.finish(plan.step("encode-0000-head"))
+    progress.finish(plan.step("encode-0001"))
+    progress.finish(plan.step("mp4-720p"))
+    done = progress.rungs()
+    # Segment 0 is 6 s, chunk 1 is 24 s of 54.
+    assert done["480p"] == pytest.approx(30 / 54)
+    assert done["1080p"] == pytest.approx(24 / 54)
+    assert done["aac"] == 0
+
+
+def test_encoding_weighs_by_its_pixels() -> None:
+    plan = make_plan(lasting(54), make_profile())
+    head, rest = Progress(plan), Progress(plan)
+    head.finish(plan.step("encode-0000-head"))
+    rest.finish(plan.step("encode-0000"))
+    # 480p and 360p beside 1080p, 720p and 240p of the same six seconds.
+    assert 0 < head.fraction() < rest.fraction()
+    sound = Progress(plan)
+    sound.finish(plan.step("audio"))
+    whole = Progress(plan)
+    whole.finish(plan.step("encode-0001"))
+    assert sound.fraction() < whole.fraction() / 2
+
+
+def test_a_plan_of_sound_alone_and_one_without_steps() -> None:
+    plan = make_plan(SURROUND_ONLY, make_profile())
+    progress = Progress(plan)
+    progress.advance(plan.step("audio"), 5.0)
+    assert progress.fraction() == pytest.approx(5 / 20)
+    assert Progress(replace(plan, steps=())).fraction() == 1
+
+
+def test_a_copied_rung_and_its_company_end_together() -> None:
+    plan = make_plan(COMPLIANT, make_profile())
+    progress = Progress(plan)
+    for step in plan.steps:
+        progress.finish(step)
+    assert set(progress.rungs().values()) == {1.0}
+    assert progress.fraction() == pytest.approx(1)
