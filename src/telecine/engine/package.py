@@ -31,7 +31,7 @@ IFRAMES = "iframes.m3u8"
 AUDIO_GROUP = "audio"
 GROWING_EVERY_S = 0.25
 # Players join a growing playlist near its end unless told where: the film starts at 0. A hair
-# above, since Shaka Player takes a plain 0 for "nothing said"; the first picture is shown either way.
+# above, since Shaka Player takes a plain 0 for "nothing said"; either way the first picture shows.
 GROWING_START_S = Fraction(1, 1000)
 MIN_BUFFER_S = Fraction(2)
 
