@@ -7,6 +7,7 @@ so that a test can say what a player asked for.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,6 +76,11 @@ class MediaServer(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser hangs up when it pleases; anything else is a bug of this server."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            raise
 
     def resolve(self, path: str) -> Path | None:
         """The file behind a request path, or None where there is none."""

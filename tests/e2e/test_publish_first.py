@@ -41,7 +41,7 @@ class Session:
 
     start_s: float  # from the start of the command to the first frame on the screen
     playing: Report  # when the command ended, or when the test had seen enough
-    ended: Report  # at the very end of the film
+    ended: Report | None  # at the very end of the film, if it was watched until there
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def publish(
     browser: Browser,
     *,
     players: Sequence[PlayerName],
+    finishing: Sequence[PlayerName],
     duration_s: float,
     play_s: float,
     speed: float = 1.0,
@@ -71,9 +72,9 @@ def publish(
 ) -> Published:
     """Transcodes *source* and visits the folder with each of *players* as soon as it plays.
 
-    Each visitor plays from the start for *play_s* seconds, then, when the command has ended, the
-    last seconds up to the end. The first of *players* is the one whose start is not slowed by the
-    others' loading.
+    Each visitor plays from the start for *play_s* seconds; those who are *finishing* then watch,
+    when the command has ended, the last seconds up to the end. The first of *players* is the one
+    whose start counts: the others open the page after it.
     """
     with ExitStack() as stack:
         server = stack.enter_context(MediaServer(out))
@@ -103,18 +104,21 @@ def publish(
         near_end_s = duration_s - 6
         playing: dict[PlayerName, Report] = {}
         for name, visitor in visitors.items():
-            playing[name] = visitor.wait(lambda r: r.time >= min(play_s, near_end_s), 2 * play_s)
+            playing[name] = visitor.wait(lambda r: r.time >= min(play_s, near_end_s), 4 * play_s)
         for visitor in visitors.values():
             visitor.pause()
 
         returncode = command.wait(3600 if LONG else 240)
-        sessions: dict[PlayerName, Session] = {}
-        for name, visitor in visitors.items():
+        ended: dict[PlayerName, Report] = {}
+        for name in finishing:
+            visitor = visitors[name]
             if playing[name].time < near_end_s:
+                # The player learns of the end when it next reloads its playlist.
+                visitor.wait(lambda r: r.seekable[-1][1] > near_end_s, 20)
                 visitor.seek(near_end_s)
             visitor.resume()
-            ended = visitor.wait(lambda r: r.ended, 20)
-            sessions[name] = Session(starts[name], playing[name], ended)
+            ended[name] = visitor.wait(lambda r: r.ended, 20)
+        sessions = {n: Session(starts[n], playing[n], ended.get(n)) for n in players}
         newcomer = stack.enter_context(Player(browser, server))
         newcomer.open("hlsjs", MASTER, numbered=numbered)
         afterwards = newcomer.wait(lambda r: r.time > 2, 20)
@@ -150,18 +154,35 @@ def compliant(
     return film
 
 
-def judge(run: Published, *, start_s: float, rungs: tuple[int, ...]) -> None:
-    """What holds for every run, whatever the source."""
+def judge(
+    run: Published,
+    *,
+    start_s: float,
+    rungs: tuple[int, ...],
+    loop: int = LOOP_FRAMES,
+    may_wait: bool = False,
+) -> None:
+    """What holds for every run, whatever the source.
+
+    With *may_wait* a session may catch up with an encoder that is slower than the film. hls.js
+    then reports that it waits, as an error that is not fatal.
+    """
     assert run.returncode == 0, run.log[-3000:]
     assert run.watcher.problems == []
     assert run.missing == ()
     first = next(iter(run.sessions.values()))
     assert first.start_s <= start_s
     for name, session in run.sessions.items():
-        assert session.ended.errors == (), name
-        assert session.ended.ended, name
-        assert abs(session.ended.time - session.ended.duration) <= 1 / RATE, name
-        assert session.playing.stalls() == [], name
+        assert session.playing.frames[0].time < 2 / RATE, f"{name} did not start at the beginning"
+        if not may_wait:
+            assert session.playing.stalls() == [], name
+        for report in filter(None, (session.playing, session.ended)):
+            errors = [e for e in report.errors if not (may_wait and "bufferStalledError" in e)]
+            assert errors == [], name
+            assert report.misplaced(RATE, loop) == [], name
+        if session.ended is not None:
+            assert session.ended.ended, name
+            assert abs(session.ended.time - session.ended.duration) <= 1 / RATE, name
     master = run.watcher.versions[MASTER]
     begun = {uri for uri in listed(master[0].playlist) if uri.endswith(GROWING)}
     assert begun, "the first multivariant playlist was already the finished one"
@@ -184,12 +205,12 @@ def test_ten_minutes_of_a_compliant_source(tmp_path: Path, browser: Browser, ffm
         ("--rung", "360", "--rung", "240", "--top", "copy"),
         browser,
         players=("hlsjs", "shaka"),
+        # Shaka Player keeps the duration that it saw first, so a page cannot seek past it.
+        finishing=("hlsjs",),
         duration_s=25 * LOOP_S,
         play_s=20,
     )
     judge(run, start_s=COMPLIANT_START_S, rungs=(360, 240))
-    for name, session in run.sessions.items():
-        assert session.ended.misplaced(RATE, LOOP_FRAMES) == [], name
 
 
 def test_a_source_that_must_be_encoded(tmp_path: Path, browser: Browser, ffmpeg: str) -> None:
@@ -198,7 +219,7 @@ def test_a_source_that_must_be_encoded(tmp_path: Path, browser: Browser, ffmpeg:
         film,
         ffmpeg=ffmpeg,
         rate=RATE,
-        seconds=30,
+        seconds=LOOP_S,
         size=(1920, 1080),
         # Ten bits a sample: H.264, yet nothing that a browser plays, so it cannot be copied.
         video=("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le"),
@@ -208,12 +229,12 @@ def test_a_source_that_must_be_encoded(tmp_path: Path, browser: Browser, ffmpeg:
         tmp_path / "out",
         (),
         browser,
-        players=("hlsjs",),
-        duration_s=30,
-        play_s=24,
+        players=("hlsjs", "shaka"),
+        finishing=("hlsjs", "shaka"),
+        duration_s=LOOP_S,
+        play_s=LOOP_S,
     )
-    judge(run, start_s=ENCODED_START_S, rungs=(1080, 720, 480, 360, 240))
-    assert run.sessions["hlsjs"].ended.misplaced(RATE) == []
+    judge(run, start_s=ENCODED_START_S, rungs=(1080, 720, 480, 360, 240), may_wait=True)
 
 
 @pytest.mark.skipif(not LONG, reason="not run: the long form, `make test-publish`")
@@ -241,6 +262,7 @@ def test_four_gigabytes_to_the_end(
         ("--rung", "1080", "--rung", "240", "--top", "copy"),
         browser,
         players=(player,),
+        finishing=(player,),
         duration_s=duration_s,
         play_s=duration_s,
         speed=4,
