@@ -95,10 +95,11 @@ def describe(info: MediaInfo) -> tuple[str, ...]:
 
 
 def _duration(seconds: Fraction) -> str:
-    whole = float(seconds)
-    if whole < 60:
-        return f"{whole:.2f} s"
-    return f"{int(whole // 3600)}:{int(whole // 60) % 60:02d}:{whole % 60:05.2f}"
+    hundredths = round(seconds * 100)  # before it is split: 119.999 s is 0:02:00.00
+    if hundredths < 6000:
+        return f"{hundredths / 100:.2f} s"
+    minutes, rest = divmod(hundredths, 6000)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest / 100:05.2f}"
 
 
 def _size(info: MediaInfo) -> str:
