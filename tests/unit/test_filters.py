@@ -222,7 +222,7 @@ def test_sound_alone_is_neither_padded_nor_cut() -> None:
 def test_a_poster_is_a_typical_picture_in_full_range() -> None:
     assert filters.poster(make_plan(COMPLIANT, make_profile()), HD) == (
         "thumbnail=n=24,scale=1920:1080:flags=bicubic:out_range=tv,setsar=1,"
-        "scale=in_range=tv:out_range=pc,format=yuvj420p"
+        "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
     )
 
 

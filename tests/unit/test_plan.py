@@ -209,6 +209,10 @@ REFUSALS: dict[str, tuple[MediaInfo, tuple[str, ...]]] = {
         media(replace(PICTURE, pix_fmt="yuv422p")),
         ("pixels are yuv422p, not 8-bit 4:2:0",),
     ),
+    "clock": (
+        media(replace(PICTURE, time_base=Fraction(2, 24577))),
+        ("the container's clock has no whole number of ticks in a second",),
+    ),
     "interlaced": (
         media(replace(PICTURE, field_order="tff")),
         ("field order is tff, not progressive",),

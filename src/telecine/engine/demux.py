@@ -13,6 +13,7 @@ import json
 import operator
 import os
 import sys
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -28,7 +29,8 @@ from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
 from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
 
 INDEX_ABOVE_BYTES = 32 << 20  # reading all packets of less costs under a tenth of a second
-SCAN_BELOW_BYTES = 512 << 20  # other containers: about a second of reading
+SCAN_BELOW_BYTES = 512 << 20  # other containers: about a second of reading …
+SCAN_S = 3.0  # … and never more than this, of the ten seconds that a refusal may take
 TAIL_S = 20
 MAX_TOP_BOXES = 100_000  # an hour of fragmented MP4 with two boxes a fragment has 3,600
 KEYFRAME_HEAD_BYTES = 4096  # enough for the SEI before the first slice of a keyframe
@@ -59,13 +61,8 @@ def main(path: str) -> Json:
         facts["missing_bytes"] = _missing_bytes(path, size) if "mp4" in facts["container"] else 0
         tracks = _mp4_tables(path, size)
         if tracks:
-            facts["read"] = "index"
             _from_tables(facts, streams, tracks, path, size)
-        elif size <= SCAN_BELOW_BYTES:
-            facts["read"] = "packets"
-            _from_packets(facts, container)
-        else:
-            facts["read"] = "ends"
+        elif size > SCAN_BELOW_BYTES or not _from_packets(facts, container):
             _from_ends(facts, container)
     return facts
 
@@ -309,7 +306,10 @@ def _packets(container: Any) -> Iterator[Any]:
         return
 
 
-def _from_packets(facts: Json, container: Any) -> None:
+def _from_packets(facts: Json, container: Any) -> bool:
+    """Read every packet; False if that takes too long (many hours of sound, a slow disk), with
+    nothing told."""
+    deadline = time.monotonic() + SCAN_S
     videos = {stream.index: _Video(stream) for stream in container.streams.video}
     audios = {stream.index: _Audio() for stream in container.streams.audio}
     bases = {stream.index: stream.time_base for stream in container.streams}
@@ -319,6 +319,8 @@ def _from_packets(facts: Json, container: Any) -> None:
             videos[number].take(packet)
         elif number in audios:
             audios[number].take(packet)
+        if time.monotonic() > deadline:
+            return False
     for number, video in videos.items():
         stream = facts["streams"][number]
         hidden = stream["codec"] in ("vp8", "vp9")
@@ -334,6 +336,7 @@ def _from_packets(facts: Json, container: Any) -> None:
         stream = facts["streams"][number]
         rate, samples = stream["sample_rate"], stream["frame_samples"]
         stream |= audio.facts(bases[number], Fraction(samples, rate) if rate else Fraction(0))
+    return True
 
 
 # --- the ends of a large file ------------------------------------------------------------------

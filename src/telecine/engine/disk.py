@@ -5,12 +5,15 @@ A reader, a restart and a `kill -9` at any moment see the old file, the new one 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from telecine.engine.errors import StepFailed
 
@@ -48,6 +51,24 @@ def _temporary_name(name: str) -> str:
 
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
+
+
+def open_lock(path: Path) -> TextIO:
+    """A file to lock, made if it is not there; never through a link. Raises `OSError`."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "r+")
+
+
+def read_small(path: Path) -> str:
+    """The text of a regular file of ours; nothing else (a pipe, a link, a disk) is waited for.
+
+    Raises `OSError`, and `ValueError` where it is no regular file or no text.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        return file.read().decode()
 
 
 @contextmanager

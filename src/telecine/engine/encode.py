@@ -7,8 +7,10 @@ the step's share of the output tree and, written last, `.telecine/steps/<step id
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -20,9 +22,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.disk import disk_failure, working_folder, write_whole
+from telecine.engine.disk import (
+    disk_failure,
+    open_lock,
+    read_small,
+    working_folder,
+    write_whole,
+)
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
-from telecine.engine.errors import StepFailed
+from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.plan import WORK, Chunk, FileOutput, Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
 from telecine.engine.segments import (
@@ -60,19 +68,21 @@ class StepResult:
     wall_s: float
     peak_rss_bytes: int
     warnings: tuple[str, ...]
+    made_with: str = ""  # FFmpeg's version
 
 
 def result_path(folder: Path, step_id: str) -> Path:
     return folder / WORK / "steps" / f"{step_id}.json"
 
 
-def finished_step(plan: Plan, step_id: str, folder: Path) -> StepResult | None:
-    """The result of a step that this plan finished in `folder` before, with all its files there."""
+def finished_step(plan: Plan, step_id: str, folder: Path, tools: Tools) -> StepResult | None:
+    """The result of a step that this plan and this FFmpeg finished in `folder` before, with all
+    its files there: another encoder's chunks may not join."""
     try:
-        result = from_plain(StepResult, json.loads(result_path(folder, step_id).read_text()))
-    except (OSError, ValueError, TypeError):
+        result = from_plain(StepResult, json.loads(read_small(result_path(folder, step_id))))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    if result.plan_id != plan.id:
+    if result.plan_id != plan.id or result.made_with != tools.version:
         return None
     return result if _all_there(plan, result, folder) else None
 
@@ -134,6 +144,7 @@ def run_step(
             wall_s=round(time.monotonic() - started, 3),
             peak_rss_bytes=work.peak_rss_bytes,
             warnings=tuple(work.warnings),
+            made_with=tools.version,
         )
         write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
     except OSError as error:
@@ -178,6 +189,11 @@ class _Work:
         self.warnings: list[str] = []
         self._cancel = cancel
         self._on_progress = on_progress
+
+    def go_on(self) -> None:
+        """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""
+        if self._cancel is not None and self._cancel.is_set():
+            raise Interrupted
 
     def _where(self) -> str:
         """The part of the source that this step reads, for a warning."""
@@ -225,6 +241,8 @@ class _Work:
                 retryable=finished.limit in ("wall", "stall"),
             )
         if finished.returncode != 0:
+            if any("No space left on device" in line for line in finished.log_tail):
+                raise disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
             raise StepFailed(
                 f"step {self.step.id}: FFmpeg ended with {finished.returncode}",
                 code=code,
@@ -372,7 +390,7 @@ def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
 def _locked(path: Path) -> Iterator[None]:
     """One process at a time; the lock goes with its process, however that ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -500,6 +518,7 @@ def _whole_track(work: _Work, rendition: str, path: Path) -> Path:
     home = work.folder / rendition_folder(work.plan, rendition)
     with path.open("wb") as whole:
         for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
+            work.go_on()
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
     return path

@@ -85,14 +85,20 @@ def _scale(size: Size, color: Color, pix_fmt: str | None) -> str:
     return f"{scale}:out_range=tv"
 
 
+_HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+_PRIMARIES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020", "smpte431", "smpte432")
+_MATRICES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c")
+
+
 def tone_map(color: Color) -> list[str]:
     """PQ or HLG → BT.709 SDR: to linear light, gamut, Hable's curve, back (DESIGN section 5).
 
     Input properties are stated, since zscale refuses to guess and streams often omit them.
     """
-    transfer = color.transfer or "smpte2084"
-    primaries = color.primaries or "bt2020"
-    matrix = color.matrix or "bt2020nc"
+    # Known words only: what a file says of itself is no text for a graph.
+    transfer = color.transfer if color.transfer in _HDR_TRANSFERS else "smpte2084"
+    primaries = color.primaries if color.primaries in _PRIMARIES else "bt2020"
+    matrix = color.matrix if color.matrix in _MATRICES else "bt2020nc"
     source_range = "full" if color.range == "pc" else "limited"
     return [
         f"zscale=tin={transfer}:pin={primaries}:min={matrix}:rin={source_range}:t=linear:npl=100",
@@ -184,5 +190,6 @@ def poster(plan: Plan, size: Size) -> str:
     if plan.deinterlace:
         chain.insert(0, "bwdif=mode=send_frame:parity=auto:deint=interlaced")
     # JPEG is full range by its standard (JFIF); the picture chain made video range.
-    chain[-1] = "scale=in_range=tv:out_range=pc,format=yuvj420p"
+    # And its matrix is BT.601's, whatever the film's is.
+    chain[-1] = "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
     return ",".join(chain)

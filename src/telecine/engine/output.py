@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from telecine.engine.disk import remove, sweep
+from telecine.engine.disk import open_lock, read_small, remove, sweep
 from telecine.engine.errors import UsageError
 from telecine.engine.package import MANIFEST, MASTER
 from telecine.engine.plan import WORK, Plan, plan_from_json
@@ -15,6 +16,7 @@ from telecine.engine.plan import WORK, Plan, plan_from_json
 REPORT = "report.json"
 PLAN = f"{WORK}/plan.json"
 LOCK = f"{WORK}/lock"
+STEPS = f"{WORK}/steps"
 
 
 @contextmanager
@@ -26,10 +28,12 @@ def claimed(folder: Path, plan: Plan, source: Path, *, force: bool) -> Iterator[
     not its own (with `force` that, and only that, is removed first); `output_is_source` when it
     would be the source itself.
     """
+    if (folder / WORK).is_symlink():
+        raise UsageError(f"{folder / WORK} is a link: not followed", code="output_unwritable")
     made = [home for home in (folder, folder / WORK) if not home.exists()]
     try:
         (folder / WORK).mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        lock = open_lock(folder / LOCK)
     except OSError as error:
         raise UsageError(
             f"cannot write to {folder}: {error.strerror}", code="output_unwritable"
@@ -67,11 +71,11 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
             code="output_is_source",
         )
     earlier = _earlier_plan(folder)
-    if earlier == plan.id:
+    if earlier == plan.id and not force:
         for home in _homes(folder, plan):
             sweep(home)
         return
-    taken = [name for name in (*_targets(plan), PLAN) if (folder / name).exists()]
+    taken = [name for name in (*_targets(plan), PLAN) if os.path.lexists(folder / name)]
     if taken and not force:
         what = "another plan's output" if earlier is not None else f"{taken[0]} of someone else"
         raise UsageError(
@@ -89,10 +93,10 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
 def _earlier_plan(folder: Path) -> str | None:
     """The id of the plan whose output lies here; "" for one that cannot be read."""
     try:
-        return plan_from_json((folder / PLAN).read_text()).id
+        return plan_from_json(read_small(folder / PLAN)).id
     except FileNotFoundError:
         return None
-    except (UsageError, OSError):
+    except (UsageError, OSError, ValueError):
         return ""
 
 
@@ -109,8 +113,8 @@ def _old_targets(folder: Path) -> tuple[str, ...]:
     """What the other plan put here, as far as it can be read; never the folder itself, nor a path
     out of it: the plan is a file that anyone may have written."""
     try:
-        names = _targets(plan_from_json((folder / PLAN).read_text()))
-    except (UsageError, OSError):
+        names = _targets(plan_from_json(read_small(folder / PLAN)))
+    except (UsageError, OSError, ValueError):
         return ()
     return tuple(name for name in names if Path(name).name == name and name not in ("", ".."))
 

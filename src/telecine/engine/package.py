@@ -17,7 +17,7 @@ from pathlib import Path
 
 from telecine.engine import mpd, playlist
 from telecine.engine.cmaf import Track, read_init
-from telecine.engine.disk import write_whole
+from telecine.engine.disk import read_small, write_whole
 from telecine.engine.errors import MediaError
 from telecine.engine.plan import AudioRendition, Plan, copied_load
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
@@ -68,7 +68,7 @@ class Publisher:
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
         self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
-        self._listed_before = self._uris_before()
+        self._listed_before = self._folders_before()
 
     def add(self, rendition: str, segment: Segment) -> None:
         """A segment is whole on disk. Renditions that no playlist lists are passed over."""
@@ -126,7 +126,7 @@ class Publisher:
             first = self._master is None
             self._master = listed
             master = self._growing_master(listed)
-            if not self._listed_before > {variant.uri for variant in master.variants}:
+            if not self._listed_before >= _folders(master):
                 write_whole(self._folder / MASTER, playlist.write_multivariant(master))
             if first:
                 self._on_playable()
@@ -157,19 +157,18 @@ class Publisher:
         """What an interrupted run published: a growing playlist never gets shorter. Its segments
         are on disk, and doing their step again makes the same bytes."""
         try:
-            text = (self._home(name) / GROWING).read_text()
+            text = read_small(self._home(name) / GROWING)
             return len(playlist.parse_media(text).segments)
-        except (OSError, MediaError):
+        except (OSError, ValueError, MediaError):
             return 0
 
-    def _uris_before(self) -> set[str]:
+    def _folders_before(self) -> set[str]:
         """What an interrupted run's `master.m3u8` lists: it is not replaced by one that lists less,
         since all of it is on disk."""
         try:
-            master = playlist.parse_multivariant((self._folder / MASTER).read_text())
-        except (OSError, MediaError):
+            return _folders(playlist.parse_multivariant(read_small(self._folder / MASTER)))
+        except (OSError, ValueError, MediaError):
             return set()
-        return {variant.uri for variant in master.variants}
 
     # --- files
 
@@ -385,6 +384,10 @@ class Publisher:
             frame_rate=self._plan.timeline.rate,
             sar=Fraction(1),
         )
+
+
+def _folders(master: playlist.MultivariantPlaylist) -> set[str]:
+    return {variant.uri.rpartition("/")[0] for variant in master.variants}
 
 
 def _names(plan: Plan) -> tuple[str, ...]:

@@ -48,10 +48,9 @@ PLAN_VERSION = 1
 
 SEGMENT_GOPS = 3  # 3 GOPs of 2 s: Apple's 6 s target (7.5)
 SEGMENT_S = Fraction(6)
-CHUNK_S = Fraction(24)  # 3–5 segments: small enough to lose, large enough for a seek to be cheap
+MAX_CHUNK_S = Fraction(30)  # 3–5 segments: small enough to lose, large enough to seek for
 MAX_COPY_GAP_S = Fraction(21, 2)  # x264's default keyint of 250 at 24 fps is 10.42 s
 MAX_DURATION_S = Fraction(48 * 3600)
-MAX_CFR_TIMESCALE = 1_000_000
 
 # How far sound may outlast or precede the picture before the picture is held for it (DESIGN 5: the
 # offset is kept within 40 ms; a longer tail of sound is content that nobody may lose).
@@ -232,7 +231,7 @@ def plan_from_json(text: str) -> Plan:
         if plain.get("version") != PLAN_VERSION:
             raise ValueError(f"version {plain.get('version')}, this program reads {PLAN_VERSION}")
         return from_plain(Plan, plain)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"not a plan of this program: {error}", code="plan_unreadable") from error
 
 
@@ -597,6 +596,8 @@ def _copy_refusals(
             reasons.append(f"the sound outlasts the picture by {float(overhang):.1f} s")
     if video.start_s != origin_s:
         reasons.append("the sound starts before the picture")
+    if (1 / video.time_base).denominator != 1:
+        reasons.append("the container's clock has no whole number of ticks in a second")
     index = video.index_table
     if index is None:
         reasons.append("the container has no index, and the file is too large to read twice")
@@ -734,12 +735,12 @@ def _target_duration(longest_s: Fraction) -> int:
 
 
 def make_chunks(timeline: Timeline, *, head: bool) -> tuple[Chunk, ...]:
-    """Segments grouped into spans of about 24 s. With `head` the first segment is a chunk of its
-    own: the first, short step that makes a source playable."""
+    """Segments grouped into spans of 30 s at the most. With `head` the first segment is a chunk of
+    its own: the first, short step that makes a source playable."""
     opening = 1 if head and timeline.segments > 1 else 0
     rest = timeline.segments - opening
     rest_s = timeline.duration_s - timeline.time_s(opening)
-    count = min(rest, max(1, round(rest_s / CHUNK_S)))
+    count = min(rest, max(1, math.ceil(rest_s / MAX_CHUNK_S)))
     edges = [opening + round(Fraction(rest * n, count)) for n in range(count + 1)]
     if opening:
         edges.insert(0, 0)

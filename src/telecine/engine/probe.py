@@ -210,19 +210,26 @@ def _refuse_still(facts: dict[str, Any], video: tuple[VideoStream, ...]) -> None
 
 # --- the decoder's word --------------------------------------------------------------------------
 
+# Only lines that a filter itself says: FFmpeg indents a file's tags, which may say anything.
+_FILTER = r"^\[Parsed_{}_0 @ 0x[0-9a-f]+\] "
 _FRAME = re.compile(
-    r"Parsed_showinfo.* n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) .*?duration: *(?P<duration>\d+).*? "
+    _FILTER.format("showinfo")
+    + r"n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) .*?duration: *(?P<duration>\d+).*? "
     r"fmt:(?P<fmt>\S+) .*?sar:(?P<sar>\d+/\d+) s:(?P<w>\d+)x(?P<h>\d+) i:(?P<field>[PTB])"
 )
-_BASE = re.compile(r"Parsed_showinfo.* config in time_base: (\d+/\d+)")
-_COLOR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
-_MATRIX = re.compile(r"Display Matrix: rotation of (-?[\d.]+|nan) degrees")
-_STREAM = re.compile(r"^ *Stream #0:(\d+)")
-_PIXELS = re.compile(r"(?i)picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel")
-_IDET = re.compile(
-    r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+) Undetermined: *(\d+)"
+_BASE = re.compile(_FILTER.format("showinfo") + r"config in time_base: (\d+/\d+)")
+_COLOR = re.compile(
+    _FILTER.format("showinfo")
+    + r"color_range:([\w-]+) color_space:([\w-]+) color_primaries:([\w-]+) color_trc:([\w-]+)$"
 )
-_HEARD = re.compile(r"Parsed_ashowinfo.* n:(\d+) ")
+_MATRIX = re.compile(r"^ {4,}Display Matrix: rotation of (-?[\d.]+|nan) degrees$")
+_STREAM = re.compile(r"^  Stream #0:(\d+)")
+_PIXELS = re.compile(r"(?i)^\[.*(picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel)")
+_IDET = re.compile(
+    _FILTER.format("idet")
+    + r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+) Undetermined: *(\d+)"
+)
+_HEARD = re.compile(_FILTER.format("ashowinfo") + r"n:(\d+) ")
 
 
 @dataclass(slots=True)
@@ -246,17 +253,17 @@ class _Seen:
     def line(self, text: str, index: int) -> None:
         if stream := _STREAM.match(text):
             self.stream = int(stream[1])
-        elif (matrix := _MATRIX.search(text)) and self.stream == index and not self.pts:
+        elif (matrix := _MATRIX.match(text)) and self.stream == index and not self.pts:
             self.turned = True
             self.rotation = 0 if matrix[1] == "nan" else round(-float(matrix[1]) / 90) * 90 % 360
-        elif base := _BASE.search(text):
+        elif base := _BASE.match(text):
             self.base = Fraction(base[1])
-        elif frame := _FRAME.search(text):
+        elif frame := _FRAME.match(text):
             self._frame(frame)
-        elif (color := _COLOR.search(text)) and self.color is None:
+        elif (color := _COLOR.match(text)) and self.color is None:
             known = [None if word in ("unknown", "reserved") else word for word in color.groups()]
             self.color = Color(known[0], known[2], known[3], known[1])
-        elif _PIXELS.search(text):
+        elif _PIXELS.match(text):
             self.too_large = True
 
     def _frame(self, frame: re.Match[str]) -> None:
@@ -323,7 +330,7 @@ def _field_order(
     counts = [0, 0, 0, 0]
 
     def listen(line: str) -> None:
-        if found := _IDET.search(line):
+        if found := _IDET.match(line):
             counts[:] = map(int, found.groups())
 
     _ask(
@@ -454,7 +461,7 @@ def _check_audio(
     heard: list[str] = []
 
     def listen(line: str) -> None:
-        if found := _HEARD.search(line):
+        if found := _HEARD.match(line):
             heard.append(found[1])
 
     _ask(

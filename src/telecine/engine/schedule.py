@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from telecine.engine.encode import StepResult
 from telecine.engine.errors import Interrupted, MediaError
@@ -48,12 +48,17 @@ def run_steps(
                 (chunks if step.kind == "encode" else light).submit(attempt, step) for step in steps
             ]
 
-        opening = opening_steps(plan)
-        running = start(opening)
-        _wait_for_play(running, playable)
-        running += start([s for s in plan.steps if s not in opening and not s.needs])
-        _join(running)
-        _join(start([s for s in plan.steps if s.needs]))
+        try:
+            opening = opening_steps(plan) if plan.hls else ()
+            running = start(opening)
+            if opening:
+                _wait_for_play(running, playable)
+            running += start([s for s in plan.steps if s not in opening and not s.needs])
+            _join(running)
+            _join(start([s for s in plan.steps if s.needs]))
+        except BaseException:  # KeyboardInterrupt too: the pools' ends wait for what still runs
+            cancel.set()
+            raise
     return results
 
 
@@ -89,8 +94,7 @@ def _wait_for_play(running: Sequence[Future[None]], playable: threading.Event) -
 
 
 def _join(running: Sequence[Future[None]]) -> None:
-    """Wait for all; raise the failure that came first in time, not the interruptions it caused."""
-    wait(running, return_when=FIRST_EXCEPTION)
+    """Wait for all; raise a failure rather than the interruptions that it caused."""
     wait(running)
     errors = [error for future in running if (error := future.exception()) is not None]
     if errors:

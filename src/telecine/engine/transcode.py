@@ -15,11 +15,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from telecine.engine.disk import disk_failure, write_whole
+from telecine.engine.disk import disk_failure, read_small, remove, write_whole
 from telecine.engine.encode import StepResult, finished_step, run_step
 from telecine.engine.errors import Interrupted, MediaError, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
-from telecine.engine.output import PLAN, REPORT, claimed, tidy
+from telecine.engine.output import PLAN, REPORT, STEPS, claimed, tidy
 from telecine.engine.package import MASTER, Measured, Publisher
 from telecine.engine.plan import Plan, Step, make_plan
 from telecine.engine.probe import probe
@@ -147,8 +147,8 @@ class _Run:
     def finished_before(self) -> Report | None:
         """The report of an earlier run that succeeded with this very plan and still verifies."""
         try:
-            report = from_plain(Report, json.loads((self._folder / REPORT).read_text()))
-        except (OSError, ValueError, TypeError):
+            report = from_plain(Report, json.loads(read_small(self._folder / REPORT)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         if report.state != "succeeded" or report.plan_id != self.plan.id:
             return None
@@ -178,8 +178,8 @@ class _Run:
             rules = self._verified()
             tidy(self._folder, self.plan)
             state = "succeeded"
-        except Interrupted as raised:
-            state, error = "interrupted", raised.message
+        except (Interrupted, KeyboardInterrupt) as raised:
+            state, error = "interrupted", str(raised) or "interrupted"
             raise
         except MediaError as raised:
             error = f"{raised.code}: {raised.message}"
@@ -191,12 +191,16 @@ class _Run:
         finally:
             report = self._report(state, measured, rules, error)
             text = json.dumps(to_plain(report), indent=1, ensure_ascii=False)
-            write_whole(self._folder / REPORT, text + "\n")
+            try:
+                write_whole(self._folder / REPORT, text + "\n")
+            except OSError as raised:
+                if error is None:  # else what went wrong first is what the user must hear
+                    raise disk_failure(raised) from raised
         return report
 
     def _one(self, step: Step, source: Path) -> StepResult:
         """A step, or what an earlier run left of it."""
-        result = finished_step(self.plan, step.id, self._folder)
+        result = finished_step(self.plan, step.id, self._folder, self._tools)
         if result is None:
             self.tell("step", id=step.id, state="started")
             result = run_step(
@@ -236,14 +240,20 @@ class _Run:
         self.tell("playable", playlist=str(self._folder / MASTER), after_s=self._first_play_s)
 
     def _broken_rules(self) -> tuple[str, ...]:
-        return tuple(rule.name for rule in verify(self._folder).rules if not rule.passed)
+        return tuple(
+            rule.name for rule in verify(self._folder, cancel=self.cancel).rules if not rule.passed
+        )
 
     def _verified(self) -> int:
-        found = verify(self._folder)
+        found = verify(self._folder, cancel=self.cancel)
+        if self.cancel.is_set():
+            raise Interrupted
         broken = [rule for rule in found.rules if not rule.passed]
         names: list[JSON] = [rule.name for rule in broken]
         self.tell("verified", rules=len(found.rules), broken=names)
         if broken:
+            # Whatever was reused may be what is broken: the next run makes everything again.
+            remove(self._folder / STEPS)
             said = "; ".join(f"{rule.name}: {rule.figure}" for rule in broken)
             raise VerifyFailed(
                 f"the output breaks {said}", broken=tuple(rule.name for rule in broken)
