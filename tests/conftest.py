@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,13 @@ CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media")
 # How long one example takes on a busy machine says nothing about the code.
 settings.register_profile("telecine", deadline=None)
 settings.load_profile("telecine")
+
+# Who starts the tests in the background may have these ignored, and children inherit that; the
+# tests that interrupt the command need it to start as a user's shell starts it.
+for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        handler = signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_signal, handler)
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 _reachable: tuple[str, ...] = _LOOPBACK

@@ -47,15 +47,23 @@ def flac_duration_s(head: bytes, tail: bytes) -> Fraction:
     at = tail.find(b"\xff\xf8")
     while at >= 0:
         frame = _flac_frame(tail[at : at + 16])
-        if frame is not None and frame[0] * block + (frame[1] or block) == samples:
+        if frame is not None and frame[0] * block + frame[1] == samples:
             return Fraction(samples, rate)
         at = tail.find(b"\xff\xf8", at + 1)
     raise malformed("the FLAC file is cut off")
 
 
+# Samples in a block by its code (RFC 9639, 9.1.1); codes 6 and 7 are followed by the number itself.
+_FLAC_BLOCKS = {
+    1: 192,
+    **{code: 144 << code for code in range(2, 6)},
+    **{code: 1 << code for code in range(8, 16)},
+}
+
+
 def _flac_frame(data: bytes) -> tuple[int, int] | None:
-    """Number and own block size (0: the usual one) of a frame in a stream of equal blocks, by its
-    header (RFC 9639, 9.1); None where these bytes are no header."""
+    """Number and size in samples of a frame in a stream of equal blocks but the last, by its header
+    (RFC 9639, 9.1); None where these bytes are no header."""
     if len(data) < 16:
         return None
     size_code, rate_code = data[2] >> 4, data[2] & 0xF
@@ -66,13 +74,10 @@ def _flac_frame(data: bytes) -> tuple[int, int] | None:
     number = data[4] & 0x7F >> length
     for byte in data[5:at]:
         number = number << 6 | byte & 0x3F
-    own = 0
-    if size_code in (6, 7):
-        width = size_code - 5
-        own = int.from_bytes(data[at : at + width], "big") + 1
-        at += width
-    at += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    return (number, own) if at < 16 and _crc8(data[:at]) == data[at] else None
+    width = {6: 1, 7: 2}.get(size_code, 0)
+    size = _FLAC_BLOCKS.get(size_code) or int.from_bytes(data[at : at + width], "big") + 1
+    at += width + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    return (number, size) if at < 16 and _crc8(data[:at]) == data[at] else None
 
 
 def _crc8(data: bytes) -> int:
