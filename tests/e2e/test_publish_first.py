@@ -247,7 +247,7 @@ def test_four_gigabytes_to_the_end(
     film = compliant(
         tmp_path,
         ffmpeg,
-        loops=142,
+        loops=150,
         size=(1920, 1080),
         video=(
             *("-c:v", "libx264", "-preset", "ultrafast", "-g", "48", "-x264-params", "nal-hrd=cbr"),
@@ -255,7 +255,7 @@ def test_four_gigabytes_to_the_end(
         ),
     )
     assert film.stat().st_size >= 4 << 30
-    duration_s = 142 * LOOP_S
+    duration_s = 150 * LOOP_S
     run = publish(
         film,
         tmp_path / "out",

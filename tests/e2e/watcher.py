@@ -140,9 +140,13 @@ class Watcher:
             if playlist.start is None or not 0 < playlist.start.time_offset < 0.01:
                 self._blame(path, "does not ask players to start at its beginning")
         if playlist.is_endlist and not playlist.is_i_frames_only:
-            whole_s = sum(row.duration_s for row in rows(playlist))
-            if abs(whole_s - self.duration_s) > 0.1:
-                self._blame(path, f"ends after {whole_s:.3f} s of {self.duration_s:.3f}")
+            if abs(length_s(playlist) - self.duration_s) > 0.1:
+                self._blame(path, f"ends after {length_s(playlist)} s of {self.duration_s}")
+            # Shaka Player takes the whole presentation for finished when any part of it says so.
+            others = self.folder.glob(f"*/*/{GROWING}") if growing else ()
+            for other in others:
+                if length_s(m3u8.M3U8(other.read_text())) < self.duration_s - 0.1:
+                    self._blame(path, f"ends while {other.relative_to(self.folder)} still grows")
         known: list[Row] = []
         if before:
             last = before[-1]
@@ -186,6 +190,11 @@ class Watcher:
 def rows(playlist: m3u8.M3U8) -> list[Row]:
     """What a media playlist says of its segments."""
     return [Row(s.uri or "", s.duration or 0.0, s.byterange) for s in playlist.segments]
+
+
+def length_s(playlist: m3u8.M3U8) -> float:
+    """How long the listed segments play, in seconds."""
+    return sum(row.duration_s for row in rows(playlist))
 
 
 def listed(playlist: m3u8.M3U8) -> list[str]:
