@@ -147,10 +147,7 @@ def compliant(
     make_sound = [*quiet, "-f", "lavfi", "-i", tone, "-ac", "2", "-c:a", "aac", str(sound)]
     subprocess.run(make_sound, check=True)
     looped = [*quiet, "-stream_loop", str(loops - 1), "-i", str(clip), "-i", str(sound)]
-    fast = ["-movflags", "+faststart"]
-    subprocess.run(
-        [*looped, "-map", "0:v", "-map", "1:a", "-c", "copy", *fast, str(film)], check=True
-    )
+    subprocess.run([*looped, "-map", "0:v", "-map", "1:a", "-c", "copy", str(film)], check=True)
     return film
 
 
