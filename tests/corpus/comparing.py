@@ -9,6 +9,8 @@ from tests.corpus.reading import SOUND_HZ, THUMB, Frames, Picture, Sound
 
 COMPARED_S = 20.0
 LAG_LIMIT_S = 1.2
+PLAIN = 4.0  # grey levels of spread: less is noise on one grey
+ALIKE = 0.85
 
 
 def turn(picture: Picture, rotation: int, mirrored: bool) -> Picture:
@@ -57,9 +59,11 @@ def picture_lag(source: Frames, output: Frames, step_s: float) -> float | None:
     ceiling = np.median(costs[np.isfinite(costs)])
     if not ceiling > 1.6 * floor:
         return None
-    best = lags[costs <= floor + 0.1 * (ceiling - floor)]
-    width = best[-1] - best[0]
-    if width > 2.5 * step_s + 0.05:
+    lowest = lags[costs <= floor * 1.01]
+    middle = (lowest[0] + lowest[-1]) / 2
+    beside = np.interp([middle - step_s, middle + step_s], lags, costs).min()
+    best = lags[costs <= floor + 0.3 * (beside - floor)]
+    if best[-1] - best[0] > 2 * step_s + 0.05:
         return None
     return float(best[0] + best[-1]) / 2
 
@@ -69,6 +73,27 @@ def _normal(pictures: Picture) -> Picture:
     level: Picture = pictures.mean(axis=(1, 2), keepdims=True)
     spread: Picture = pictures.std(axis=(1, 2), keepdims=True)
     return (pictures - level) / np.maximum(spread, 2.0)
+
+
+def strange_pictures(
+    source: Frames, output: Frames, lag_s: float, step_s: float
+) -> tuple[int, int]:
+    """How many of the output's pictures are not the source's of that time, and of how many.
+
+    A picture of one grey says nothing and is not counted. Neighbours in time count as right: how a
+    rate is changed decides which of two is shown.
+    """
+    at = output.times_s + step_s / 2 - lag_s
+    keep = (at >= source.times_s[0]) & (at < min(COMPARED_S, source.times_s[-1] + step_s))
+    strange = compared = 0
+    for time_s, picture in zip(at[keep], output.pictures[keep], strict=True):
+        middle = int(np.searchsorted(source.times_s, time_s, side="right")) - 1
+        near = source.pictures[max(0, middle - 1) : middle + 2]
+        if picture.std() < PLAIN or max(one.std() for one in near) < PLAIN:
+            continue
+        compared += 1
+        strange += max(likeness(picture, one) for one in near) < ALIKE
+    return strange, compared
 
 
 def sound_lag(source: Sound, output: Sound) -> float | None:

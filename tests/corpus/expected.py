@@ -15,6 +15,7 @@ class Expected:
     outcomes: tuple[str, ...]  # of "ok", "ok-damaged", "refused": each is right
     cause: str  # pattern that the one line of a refusal must match
     kind: str  # "video" | "audio" | "" (refused)
+    stream: str  # the picture that must be taken, as FFmpeg's filter graphs name it
     width: int
     height: int
     rotation: int  # degrees clockwise that made the picture upright, as seen
@@ -50,6 +51,7 @@ def _expected(row: dict[str, str]) -> Expected:
         outcomes=tuple(cell["outcome"].split("|")),
         cause=cell["cause"],
         kind=cell["kind"],
+        stream=cell["stream"] or "v:0",
         width=int(cell["width"] or 0),
         height=int(cell["height"] or 0),
         rotation=int(cell["rotation"] or 0),

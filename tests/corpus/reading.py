@@ -50,7 +50,7 @@ class Timing:
     """Presentation times of every sample in seconds, sorted, the edit list applied."""
 
     times_s: tuple[float, ...]
-    end_s: float  # latest time plus its sample's duration
+    end_s: float  # the latest time plus its sample's duration, or all durations after the first
 
     @property
     def start_s(self) -> float:
@@ -91,10 +91,10 @@ def read_timing(data: bytes) -> Timing:
     if not stamps or not timescale:
         raise ValueError("no sample")
     stamps.sort()
-    return Timing(
-        tuple(stamp / timescale for stamp, _ in stamps),
-        max(stamp + step for stamp, step in stamps) / timescale,
-    )
+    # Durations follow decoding order: with B-frames the one that fills the track's end may belong
+    # to another picture than the last one shown.
+    end = max(max(stamp + step for stamp, step in stamps), stamps[0][0] + sum(s for _, s in stamps))
+    return Timing(tuple(stamp / timescale for stamp, _ in stamps), end / timescale)
 
 
 def _samples(body: bytes, duration: int) -> Iterator[tuple[int, int]]:
