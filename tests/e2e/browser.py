@@ -17,6 +17,7 @@ from tests.e2e.server import MediaServer
 
 PlayerName = Literal["hlsjs", "shaka", "dashjs"]
 Seen = TypeVar("Seen")
+IN_STORE_S = 0.2  # players wait for more when they have less than a few frames
 
 FLAGS = (
     "--no-sandbox",  # Chromium refuses to start its own sandbox as root; the media is ours
@@ -105,10 +106,13 @@ class Report:
                 stalls.append(event)
         return stalls
 
+    def dry(self) -> list[Event]:
+        """The stalls for want of media: there was none in store to play."""
+        return [event for event in self.stalls() if event.ahead < IN_STORE_S]
+
     def starved(self) -> bool:
         """Did the machine fail to decode in time what was there? Then it was busy elsewhere."""
-        late = any(event.ahead > 0.2 for event in self.stalls())
-        return late or self.dropped * 100 > self.total
+        return len(self.stalls()) > len(self.dry()) or self.dropped * 100 > self.total
 
     def misplaced(self, rate: Fraction, loop: int = 1 << 16) -> list[Frame]:
         """The shown frames whose number is not ``time · rate`` (modulo *loop* frames).

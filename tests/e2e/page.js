@@ -23,11 +23,14 @@ let numbered = false; // do frames carry their number? see readNumber
 let player = null;
 let selectRung = () => { throw new Error("no player is open"); };
 
-for (const type of ["playing", "waiting", "stalled", "seeking", "seeked", "ended", "pause", "resize"]) {
-  video.addEventListener(type, () => log.events.push({
+function note(type) {
+  log.events.push({
     type, at_ms: now(), time: video.currentTime, seeking: video.seeking, ahead: ahead(),
     height: video.videoHeight,
-  }));
+  });
+}
+for (const type of ["playing", "waiting", "stalled", "seeking", "seeked", "ended", "pause", "resize"]) {
+  video.addEventListener(type, () => note(type));
 }
 video.addEventListener("error", () => fail("element", video.error && video.error.message, true));
 addEventListener("error", (e) => fail("page", e.message, true));
@@ -111,8 +114,11 @@ const sources = {
 const openers = {
   async hlsjs(url, options) {
     player = new Hls(options.config);
-    player.on(Hls.Events.ERROR, (_e, d) =>
-      fail("hlsjs", `${d.type} ${d.details} ${(d.error && d.error.message) || d.reason || ""}`, d.fatal));
+    player.on(Hls.Events.ERROR, (_e, d) => {
+      // hls.js calls each wait an error; it is judged with the element's own, by what was in store.
+      if (d.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !d.fatal) note("waiting");
+      else fail("hlsjs", `${d.type} ${d.details} ${(d.error && d.error.message) || d.reason || ""}`, d.fatal);
+    });
     player.on(Hls.Events.LEVEL_SWITCHED, (_e, d) => switched(player.levels[d.level].height));
     const ready = new Promise((resolve) => player.once(Hls.Events.MANIFEST_PARSED, resolve));
     player.loadSource(url);

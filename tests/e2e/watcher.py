@@ -92,6 +92,7 @@ class Watcher:
                 continue
             self._stamps[path] = stamp
             self._judge(path, text)
+        self._judge_together()
         if (self.folder / MASTER) in self._stamps:
             self.playable.set()
 
@@ -116,6 +117,24 @@ class Watcher:
             self._judge_media(path, playlist, [v.playlist for v in seen])
         seen.append(Version(time.time(), text, playlist))
 
+    def _judge_together(self) -> None:
+        """No growing playlist ends before all that a viewer may be given are complete.
+
+        Shaka Player takes the whole presentation for finished when any part of it says so.
+        """
+        master = self.versions.get(MASTER)
+        growing = [u for u in listed(master[0].playlist) if u.endswith(GROWING)] if master else []
+        ended = [
+            u for u in growing if u in self.versions and self.versions[u][-1].playlist.is_endlist
+        ]
+        for uri in growing if ended else ():
+            # Read again: it may have been written since this look passed it.
+            now = m3u8.M3U8((self.folder / uri).read_text())
+            if length_s(now) < self.duration_s - 0.1:
+                problem = f"{ended[0]} ends while {uri} still grows"
+                if problem not in self.problems:
+                    self.problems.append(problem)
+
     def _judge_multivariant(self, path: Path, playlist: m3u8.M3U8) -> None:
         if not playlist.playlists:
             self._blame(path, "lists no variant")
@@ -139,14 +158,9 @@ class Watcher:
             # Not exactly 0, which Shaka Player takes for "not said"; but within the first frame.
             if playlist.start is None or not 0 < playlist.start.time_offset < 0.01:
                 self._blame(path, "does not ask players to start at its beginning")
-        if playlist.is_endlist and not playlist.is_i_frames_only:
-            if abs(length_s(playlist) - self.duration_s) > 0.1:
-                self._blame(path, f"ends after {length_s(playlist)} s of {self.duration_s}")
-            # Shaka Player takes the whole presentation for finished when any part of it says so.
-            others = self.folder.glob(f"*/*/{GROWING}") if growing else ()
-            for other in others:
-                if length_s(m3u8.M3U8(other.read_text())) < self.duration_s - 0.1:
-                    self._blame(path, f"ends while {other.relative_to(self.folder)} still grows")
+        short_s = self.duration_s - length_s(playlist)
+        if playlist.is_endlist and not playlist.is_i_frames_only and abs(short_s) > 0.1:
+            self._blame(path, f"ends {short_s:.3f} s before the film does")
         known: list[Row] = []
         if before:
             last = before[-1]
