@@ -7,7 +7,9 @@ damage is aimed at fails the suite: it might not be able to fail.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -138,6 +140,23 @@ def test_sound_alone_streams(tmp_path: Path, ffmpeg: str, tools: Tools) -> None:
     found = verify(folder)
     assert broken(found) == set()
     assert "idr-at-segment-start" not in {rule.name for rule in found.rules}
+
+
+def test_sound_that_an_edit_list_hides_is_not_missed(
+    tmp_path: Path, ffmpeg: str, tools: Tools
+) -> None:
+    clip = make(tmp_path / "s.mp4", ffmpeg=ffmpeg, rate=Fraction(24), seconds=4, size=(64, 48))
+    source = _made(tmp_path / "only", clip.path, tools, "auto", ("aac",)) / "audio.m4a"
+    data = source.read_bytes()
+    (edit_list,), (movie,) = damage.boxes(data, b"elst"), damage.boxes(data, b"mvhd")
+    (timescale,) = struct.unpack_from(">I", data, movie + 12)
+    damage.put(source, edit_list + 8, "II", 3 * timescale, 1024 + 48_000)  # the last 3 s of 4
+    folder = _made(tmp_path / "out", source, tools, "auto", ("hls", "mp3", "aac", "opus", "flac"))
+    found = verify(folder, decode=True, tools=tools)
+    assert broken(found) == set()
+    lasting = re.findall(r"([\d.]+) s", figure(found, "audio-files"))
+    assert len(lasting) == 4
+    assert all(abs(float(seconds) - 3) < 0.1 for seconds in lasting)
 
 
 # --- what is damaged does not --------------------------------------------------------------------

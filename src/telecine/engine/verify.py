@@ -367,7 +367,7 @@ class _Reader:
             raise StepFailed("not one track of sound on one edit", code="malformed_media")
         if track.handler != "soun" or track.data_end > file.size_bytes:
             raise StepFailed("no sound, or cut off", code="malformed_media")
-        return track.end_s - track.start_s
+        return track.end_s - max(track.start_s, Fraction(0))  # what an edit hides is not heard
 
     def _poster(self, path: str) -> Size:
         return containers.jpeg_size(self._bytes(path, MAX_SEGMENT_BYTES))

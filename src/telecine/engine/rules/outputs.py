@@ -91,13 +91,14 @@ def _planned_file(found: Found, path: str) -> FileOutput | None:
     "audio-files", "plan", lambda f: bool(f.sounds) or _has_file(["mp3", "aac", "opus", "flac"])(f)
 )
 def _audio_files(found: Found) -> tuple[Problems, str]:
-    """A file of sound is of its format and as long as the source's sound within 0.25 s."""
+    """A file of sound is of its format and as long as the source's sound within 0.25 s, without
+    what an edit list hides before 0."""
     problems = []
     audio = found.plan.audio if found.plan is not None else None
     for file in found.sounds:
         if audio is None or audio.start_s is None or audio.end_s is None:
             continue
-        wanted = audio.end_s - audio.start_s
+        wanted = audio.end_s - max(audio.start_s, Fraction(0))
         if abs(file.duration_s - wanted) > SOUND_FILE_TOLERANCE_S:
             problems.append(f"{file.path} lasts {sec(file.duration_s)}, the source {sec(wanted)}")
     return problems, ", ".join(f"{file.path} {sec(file.duration_s)}" for file in found.sounds)
