@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from playwright.sync_api import Browser, sync_playwright
@@ -108,12 +107,8 @@ class Report:
         return stalls
 
     def dry(self) -> list[Event]:
-        """The stalls for want of media: there was next to none in store, and more to come."""
-        return [
-            event
-            for event in self.stalls()
-            if event.ahead < IN_STORE_S and event.time + event.ahead < self.duration - IN_STORE_S
-        ]
+        """The stalls for want of media: there was none in store to play."""
+        return [event for event in self.stalls() if event.ahead < IN_STORE_S]
 
     def starved(self) -> bool:
         """Did the machine fail to decode in time what was there? Then it was busy elsewhere."""
@@ -138,19 +133,17 @@ class Report:
 
 
 def unstarved(watch: Callable[[], Seen], report_of: Callable[[Seen], Report]) -> Seen:
-    """Watches, and once more if the machine has not kept pace with what was in store.
+    """Watches up to three times, until the machine has kept pace with what was in store.
 
     A machine busy with other work drops frames of any file. A defect of the output shows each
     time, so it still fails.
     """
     seen = watch()
-    return watch() if report_of(seen).starved() else seen
-
-
-def spent_and_idle_s() -> tuple[float, float]:
-    """Processor time of the whole machine since it started: all of it, and what nobody used."""
-    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
-    return sum(fields[:8]) / 100, (fields[3] + fields[4]) / 100
+    for _attempt in range(2):
+        if not report_of(seen).starved():
+            break
+        seen = watch()
+    return seen
 
 
 class Player:

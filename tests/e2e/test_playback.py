@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from tests.e2e.browser import Frame, Player, PlayerName, Report, spent_and_idle_s, unstarved
+from tests.e2e.browser import Frame, Player, PlayerName, Report, unstarved
 from tests.e2e.command import Transcode
 from tests.e2e.server import MediaServer
 from tests.media import framecode
@@ -102,7 +102,6 @@ class Watched:
     report: Report
     sought: tuple[tuple[float, Frame], ...]
     missing: tuple[str, ...]
-    spare: float  # the share of the machine's processor time that nobody used meanwhile
 
 
 def rung_options(clip: Clip) -> Sequence[str]:
@@ -138,18 +137,15 @@ def watched(
 def watch(clip: Clip, folder: Path, way: tuple[PlayerName, str], browser: Browser) -> Watched:
     name, manifest = way
     with MediaServer(folder) as server, Player(browser, server) as player:
-        before_s, idle_before_s = spent_and_idle_s()
         player.open(name, manifest, rate=clip.speed, listen=clip.sound and clip.speed == 1)
         report = player.wait(lambda r: r.ended, clip.duration_s / clip.speed + 15)
-        after_s, idle_after_s = spent_and_idle_s()
-        spare = (idle_after_s - idle_before_s) / (after_s - before_s)
         player.pause()
         # The middle of a frame's time, so that one frame is right and no other: in the first
         # segment, across the first join, near the end, and back.
         chosen = [clip.frames * 2 // 5, clip.frames - 2, 1, clip.frames // 2]
         times = [float((n + Fraction(1, 2)) / clip.rate) for n in chosen]
         sought = tuple((time, player.seek(time)) for time in times)
-        return Watched(clip, tuple(player.rungs), report, sought, tuple(server.missing()), spare)
+        return Watched(clip, tuple(player.rungs), report, sought, tuple(server.missing()))
 
 
 class TestWatchedToTheEnd:
@@ -167,15 +163,13 @@ class TestWatchedToTheEnd:
         assert report.duration == pytest.approx(watched.clip.duration_s, abs=frame_s)
 
     def test_no_stall(self, watched: Watched) -> None:
-        assert watched.report.dry() == []
+        assert watched.report.stalls() == []
         [(start, end)] = watched.report.buffered
         assert (start, end) == pytest.approx((0, watched.report.duration), abs=0.001)
 
     def test_drops_at_most_one_frame_in_a_hundred(self, watched: Watched) -> None:
         assert watched.report.height <= 720
         assert watched.report.total >= watched.clip.frames
-        if watched.report.starved() and watched.spare < 0.1:
-            pytest.skip("not judged: other work left the browser no processor time to spare")
         assert watched.report.dropped <= watched.report.total / 100
 
     def test_each_frame_at_its_time(self, watched: Watched) -> None:
@@ -244,7 +238,7 @@ def test_forced_switch_up_and_down(
 
     report = unstarved(watch_switching, lambda report: report)
     assert report.errors == ()
-    assert report.dry() == []
+    assert report.stalls() == []
     assert report.heights()[-3:] == [low, high, low]
     assert report.misplaced(clip.rate) == []
 
@@ -275,7 +269,7 @@ def test_sound_only(way: tuple[PlayerName, str], browser: Browser, sound_only: M
     assert report.errors == ()
     assert sound_only.missing() == []
     assert report.ended
-    assert report.dry() == []
+    assert report.stalls() == []
     assert report.duration == pytest.approx(5, abs=0.05)
     assert abs(report.time - report.duration) <= 0.05
     assert abs(median(time - round(time) for time in report.clicks)) <= SYNC_S
