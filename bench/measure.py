@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -54,12 +55,17 @@ def run(request: Request) -> Measurement:
     """Run in this process; only right when it had no child before.
 
     Raises `ContestantFailed` when a command does not exit with 0; its output is in `request.log`.
+    Interrupted, it kills what it started.
     """
     watch = _Watch(Path(request.master))
     with Path(request.log).open("wb") as log:
         for command in request.commands:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that all of it can be killed at once
             )
             watch.until_exit(child)
             if child.returncode != 0:
@@ -97,6 +103,9 @@ class _Watch:
                     self._next_memory_s = time.monotonic() + MEMORY_POLL_S
                     tree_bytes = sum(map(_resident_bytes, tree(child.pid)))
                     self.peak_tree_bytes = max(self.peak_tree_bytes, tree_bytes)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
         finally:
             os.close(pidfd)
             child.wait()
@@ -126,20 +135,33 @@ def _resident_bytes(pid: int) -> int:
 
 def measure(request: Request) -> Measurement:
     """Run `request` in a fresh measuring process. Raises `ContestantFailed`."""
-    finished = subprocess.run(
+    fresh = subprocess.Popen(
         [sys.executable, "-m", "bench.measure"],
-        input=json.dumps(asdict(request)),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
     )
-    if finished.returncode != 0:
-        lines = finished.stderr.strip().splitlines()
-        raise ContestantFailed(lines[-1] if lines else f"exit {finished.returncode}")
-    return Measurement(**json.loads(finished.stdout))
+    try:
+        out, err = fresh.communicate(json.dumps(asdict(request)))
+    except BaseException:
+        fresh.terminate()  # it kills the contestant first
+        fresh.communicate()
+        raise
+    if fresh.returncode != 0:
+        lines = err.strip().splitlines()
+        raise ContestantFailed(lines[-1] if lines else f"exit {fresh.returncode}")
+    return Measurement(**json.loads(out))
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind the stack, so that children are killed on the way out."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def main() -> int:
+    end_on_sigterm()
     try:
         measurement = run(Request(**json.load(sys.stdin)))
     except ContestantFailed as failed:

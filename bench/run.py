@@ -23,7 +23,7 @@ from pathlib import Path
 from bench import contestants, figures, outputs
 from bench.contestants import CONTESTANTS, PER_RUNG, RUNGS, SHAKA, Contestant, Setting
 from bench.figures import Result, Rung
-from bench.measure import ContestantFailed, Request, measure
+from bench.measure import ContestantFailed, Request, end_on_sigterm, measure
 from bench.playlists import read_variants
 from telecine import find_tools, make_profile, probe
 from telecine import plan as make_plan
@@ -52,6 +52,7 @@ def corpus() -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    end_on_sigterm()
     if options.markdown:
         print(markdown(json.loads(RESULTS.read_text())))
         return 0

@@ -143,6 +143,29 @@ def test_a_contestant_that_fails_is_a_failure(tmp_path: Path) -> None:
         measure(request(tmp_path, "raise SystemExit(3)"))
 
 
+def test_a_stopped_measurement_leaves_no_process(tmp_path: Path) -> None:
+    """SIGTERM to the outer process: neither the measuring one nor the contestant lives on."""
+    pid_file = tmp_path / "pid"
+    sleeper = (
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()) + ' ')\ntime.sleep(60)\n"
+    )
+    wanted = request(tmp_path, sleeper)
+    outer = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from bench import measure as m\nm.end_on_sigterm()\n"
+         f"m.measure(m.Request({wanted.commands!r}, {{}}, {wanted.master!r}, {wanted.log!r}))"]
+    )  # fmt: skip
+    deadline = time.monotonic() + 10
+    while not (pid_file.exists() and pid_file.read_text().endswith(" ")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    below = [pid for pid in tree(outer.pid) if pid != outer.pid]
+    assert int(pid_file.read_text()) in below
+    outer.terminate()
+    assert outer.wait(timeout=10) == 143
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+
+
 def test_tree_follows_children_into_other_sessions() -> None:
     child = subprocess.Popen([sys.executable, "-c", GRANDCHILD], start_new_session=True)
     try:
