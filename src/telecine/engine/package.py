@@ -82,8 +82,10 @@ class Publisher:
         with self._lock:
             if rendition in self._segments:
                 self._complete.add(rendition)
-                if rendition in self._growing_names():
-                    self._write_growing(rendition)
+                # Together: a player that sees sound end while the picture grows ends there (Shaka).
+                for name in self._growing_names():
+                    if name == rendition or self._all_complete():
+                        self._write_growing(name)
 
     def finish(self) -> tuple[Measured, ...]:
         """Everything is there: final playlists, the MPD, `master.m3u8` last."""
@@ -113,6 +115,9 @@ class Publisher:
 
     def _sound_names(self) -> tuple[str, ...]:
         return () if self._plan.sound is None else (self._plan.sound.name,)
+
+    def _all_complete(self) -> bool:
+        return self._complete.issuperset(self._growing_names())
 
     def _grow(self) -> None:
         now = time.monotonic()
@@ -200,7 +205,7 @@ class Publisher:
             target_duration=self._plan.timeline.target_duration_s,
             map=playlist.Map(INIT_NAME),
             playlist_type="EVENT",
-            ended=name in self._complete,
+            ended=self._all_complete(),
             start_offset_s=GROWING_START_S,
         )
         write_whole(self._home(name) / GROWING, playlist.write_media(media))
