@@ -68,29 +68,32 @@ class Watched:
 
 
 def watch(argv: Sequence[str], limit_s: float) -> Watched:
+    """Run a command to its end, or kill it and all it started after `limit_s`. Nothing of it is
+    left running when this ends, whichever way."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
         )
-        peak, family, status, hung = 0, {child.pid: ""}, None, False
-        while status is None:
-            members = _tree(child.pid)
-            family.update(members)
-            peak = max(peak, sum(_resident_bytes(pid) for pid in members))
-            ended, code, usage = os.wait4(child.pid, os.WNOHANG)
-            if ended:
-                status = os.waitstatus_to_exitcode(code)
-                peak = max(peak, usage.ru_maxrss * 1024)
-                child.returncode = status
-            elif time.monotonic() - started > limit_s and not hung:
-                hung = True
-                _kill(family)
-            time.sleep(0.02)
-        wall_s = time.monotonic() - started
-        del family[child.pid]
-        left = _outliving(family)
-        _kill(left)
+        peak, family, status, hung = 0, _tree(child.pid), None, False
+        try:
+            while status is None:
+                members = _tree(child.pid)
+                family.update(members)
+                peak = max(peak, sum(_resident_bytes(pid) for pid in members))
+                ended, code, usage = os.wait4(child.pid, os.WNOHANG)
+                if ended:
+                    status = os.waitstatus_to_exitcode(code)
+                    peak = max(peak, usage.ru_maxrss * 1024)
+                    child.returncode = status
+                elif time.monotonic() - started > limit_s:
+                    hung = True
+                    _kill(family)
+                time.sleep(0.02)
+            wall_s = time.monotonic() - started
+            left = _outliving(family)
+        finally:
+            _kill(family)
         said, told = _text(stdout), _text(stderr)
     return Watched(None if hung else status, said, told, wall_s, peak, tuple(left.values()))
 
@@ -101,7 +104,7 @@ def _text(stream: IO[bytes]) -> str:
 
 
 def _tree(root: int) -> dict[int, str]:
-    """The process and its descendants: pid and command line, the start time in front of it."""
+    """The process and its descendants: each pid with what tells it from a later one."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -119,12 +122,13 @@ def _tree(root: int) -> dict[int, str]:
 
 
 def _identity(pid: int) -> str:
-    """Start time and state-free name of a process, so that a pid used again is not taken for it."""
+    """Name and start time of a living process; empty when it has ended."""
     try:
         name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
     except OSError:
         return ""
-    return f"{name} started {rest.split()[19]}"
+    fields = rest.split()
+    return "" if fields[0] == "Z" else f"{name} started {fields[19]}"
 
 
 def _resident_bytes(pid: int) -> int:
@@ -135,7 +139,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _outliving(family: dict[int, str]) -> dict[int, str]:
-    """Who is still there a moment after the command ended: the kernel may take some ms to reap."""
+    """Who is still there a moment after the command ended: killed processes take some ms to go."""
     for _ in range(25):
         left = {pid: name for pid, name in family.items() if name and _identity(pid) == name}
         if not left:
@@ -145,11 +149,13 @@ def _outliving(family: dict[int, str]) -> dict[int, str]:
 
 
 def _kill(family: dict[int, str]) -> None:
-    for pid in family:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
+    """Those of the family that still live: a pid that was used again is another process."""
+    for pid, name in family.items():
+        if name and _identity(pid) == name:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
 
 
 # --- judging ------------------------------------------------------------------------------------
@@ -355,4 +361,5 @@ def _write(rows: Sequence[Row], table: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     sys.exit(main())
