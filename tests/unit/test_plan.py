@@ -38,12 +38,12 @@ from tests.unit.sources import (
     table,
 )
 
+from telecine.engine.copying import audio_copy_refusals
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.media import AudioStream, Color, FrameIndex, Keyframe, MediaInfo, VideoStream
 from telecine.engine.plan import (
     Plan,
     Step,
-    audio_copy_refusals,
     copied_load,
     display_of,
     make_plan,

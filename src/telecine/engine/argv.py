@@ -15,8 +15,9 @@ from telecine.engine import filters
 from telecine.engine.encoders import AUDIO_ENCODERS, X264, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.media import AudioStream, VideoStream
-from telecine.engine.plan import Chunk, FileOutput, Plan, VideoRendition, display_of
+from telecine.engine.plan import FileOutput, Plan, VideoRendition, display_of
 from telecine.engine.sandbox import global_flags, input_flags
+from telecine.engine.timeline import Chunk
 
 PROGRESS_FD = 10
 FIRST_OUTPUT_FD = 11

@@ -31,7 +31,7 @@ from telecine.engine.disk import (
 )
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import Interrupted, StepFailed
-from telecine.engine.plan import WORK, Chunk, FileOutput, Plan, Step
+from telecine.engine.plan import WORK, FileOutput, Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
 from telecine.engine.segments import (
     INIT_NAME,
@@ -42,6 +42,7 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.timeline import Chunk
 from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended

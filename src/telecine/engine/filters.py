@@ -11,7 +11,8 @@ from fractions import Fraction
 
 from telecine.engine.ladder import Size, source_size
 from telecine.engine.media import Color
-from telecine.engine.plan import Chunk, Plan, display_of
+from telecine.engine.plan import Plan, display_of
+from telecine.engine.timeline import Chunk
 
 # The chunk's own frames are trimmed on the global grid, so what is decoded before them only has to
 # be enough: a frame to hold in variable-rate sources, fields for bwdif, leading pictures of open

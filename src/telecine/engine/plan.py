@@ -11,7 +11,6 @@ Time: presentation 0 is `timeline.origin_s` on the source's clock. Segment bound
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from telecine.engine.copying import (
+    MAX_B_FRAME_OFFSET_S,
+    SOUND_OVERHANG_S,
+    audio_copy_refusals,
+    copy_refusals,
+    segment_loads,
+    source_timeline,
+)
 from telecine.engine.encoders import AAC_BITRATE_BPS, AAC_FRAME_SAMPLES, X264
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.ladder import (
@@ -28,12 +35,11 @@ from telecine.engine.ladder import (
     Size,
     ceiling_bps,
     fit_short_side,
-    gop_frames,
     make_ladder,
     output_rate,
     source_size,
 )
-from telecine.engine.media import AudioStream, FrameIndex, MediaInfo, VideoStream
+from telecine.engine.media import AudioStream, MediaInfo, VideoStream
 from telecine.engine.profile import (
     AUDIO_DEFAULT_BPS,
     AUDIO_KINDS,
@@ -43,66 +49,22 @@ from telecine.engine.profile import (
     file_name,
 )
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.timeline import SEGMENT_S, Chunk, Timeline, constant_timeline, make_chunks
 
 PLAN_VERSION = 1
 
-SEGMENT_GOPS = 3  # 3 GOPs of 2 s: Apple's 6 s target (7.5)
-SEGMENT_S = Fraction(6)
-MAX_CHUNK_S = Fraction(30)  # 3–5 segments: small enough to lose, large enough to seek for
-MAX_COPY_GAP_S = Fraction(21, 2)  # x264's default keyint of 250 at 24 fps is 10.42 s
 MAX_DURATION_S = Fraction(48 * 3600)
-
-# How far sound may outlast or precede the picture before the picture is held for it (DESIGN 5: the
-# offset is kept within 40 ms; a longer tail of sound is content that nobody may lose).
-SOUND_OVERHANG_S = Fraction(1, 10)
-COPY_OVERHANG_S = Fraction(1, 2)
-# Copied sound is laid frame behind frame: what is left out between two packets comes early.
-COPY_AUDIO_GAP_S = Fraction(1, 100)
 
 # x264's row-level VBV reads the sizes of frames still in flight: with frame threads eight runs gave
 # eight outputs, with one thread one. Rungs and chunks fill the processors instead.
 ENCODER_THREADS = 1
 HEAD_RUNGS = 2
 HEAD_SMALLEST_SHORT_SIDE = 360  # below it the first picture would not look like the film
-MAX_B_FRAME_OFFSET_S = Fraction(1, 2)
 
 WORK = ".telecine"  # inside DIR: the plan, the results of steps, working files
 
 RenditionMode = Literal["copy", "encode"]
 StepKind = Literal["video-copy", "encode", "audio", "poster", "mp4"]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    origin_s: Fraction
-    rate: Fraction  # frames a second: exact when constant, the mean under a copied top rung
-    constant: bool
-    timescale: int
-    frame_ticks: int  # 0 where the source's own frame times are kept
-    boundaries: tuple[int, ...]  # of segments, in ticks: the first is 0, the last the end
-    frames: tuple[int, ...]  # pictures in each segment
-    gop_frames: int | None
-    target_duration_s: int  # every segment of every rendition is at most this, rounded
-
-    @property
-    def segments(self) -> int:
-        return len(self.boundaries) - 1
-
-    @property
-    def duration_s(self) -> Fraction:
-        return Fraction(self.boundaries[-1], self.timescale)
-
-    def time_s(self, segment: int) -> Fraction:
-        return Fraction(self.boundaries[segment], self.timescale)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Segments [first, end): what one process decodes once and encodes for every rung."""
-
-    index: int
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,32 +310,6 @@ def _plan_audio_only(
     )
 
 
-def audio_copy_refusals(
-    audio: AudioStream, origin_s: Fraction, end_s: Fraction | None
-) -> tuple[str, ...]:
-    """Why this audio cannot be copied into the stream; empty where it can (DESIGN section 5)."""
-    reasons = []
-    if audio.codec != "aac" or audio.codec_profile != "LC":
-        reasons.append(f"{audio.codec} {audio.codec_profile or ''}".strip() + " is not AAC-LC")
-    elif not audio.configured:
-        reasons.append("ADTS frames, whose configuration is in no header")
-    if audio.channels != 2:
-        reasons.append(f"{audio.channels} channel(s), not stereo")
-    if audio.sample_rate not in (44_100, 48_000):
-        reasons.append(f"{audio.sample_rate} Hz")
-    if audio.frame_samples != AAC_FRAME_SAMPLES:
-        reasons.append("frames of unknown or odd length")
-    if audio.gap_s > COPY_AUDIO_GAP_S:
-        reasons.append(f"a hole of {float(audio.gap_s):.2f} s")
-    if audio.start_s is None or audio.start_s - origin_s > SOUND_OVERHANG_S:
-        reasons.append("starts later than the picture")
-    elif origin_s - audio.start_s > SOUND_OVERHANG_S:
-        reasons.append("starts before the timeline")
-    if end_s is not None and (audio.end_s is None or end_s - audio.end_s > SOUND_OVERHANG_S):
-        reasons.append("ends before the picture")
-    return tuple(reasons)
-
-
 def _audio_rendition(
     audio: AudioStream, copy_reasons: tuple[str, ...], *, listed: bool
 ) -> AudioRendition:
@@ -445,7 +381,7 @@ def _plan_video(
     warnings.extend(ladder.warnings)
 
     origin_s, end_s = _span(source, video, audio)
-    refusals = _copy_refusals(source, video, audio, ladder, own, origin_s)
+    refusals = copy_refusals(source, video, audio, ladder, own, origin_s)
     if profile.top == "copy" and refusals:
         raise UsageError(
             "the top rung cannot be copied: " + "; ".join(refusals), code="top_not_copyable"
@@ -453,11 +389,11 @@ def _plan_video(
     copied = not refusals and profile.top != "encode"
     if copied:
         assert video.index_table is not None
-        timeline = _source_timeline(video, video.index_table, rate, origin_s, end_s)
+        timeline = source_timeline(video, video.index_table, rate, origin_s, end_s)
         if audio is not None and audio.end_s is not None:
             end_s = origin_s + timeline.duration_s
     else:
-        timeline = _constant_timeline(rate, origin_s, end_s)
+        timeline = constant_timeline(rate, origin_s, end_s)
     renditions = _renditions(ladder, profile, video, timeline, copied=copied)
     rendition = None
     if audio is not None and (profile.has("hls") or profile.has("mp4")):
@@ -549,203 +485,12 @@ def _rung_for(
     return Rung(f"{size.short_side}p", size, ceiling_bps(size, rate), "asked as a file")
 
 
-# --- the copied top rung ---------------------------------------------------------------------
-
-
-def _copy_refusals(
-    source: MediaInfo,
-    video: VideoStream,
-    audio: AudioStream | None,
-    ladder: Ladder,
-    own: Size,
-    origin_s: Fraction,
-) -> tuple[str, ...]:
-    """Every rule of DESIGN section 5 that forbids copying the picture; empty where none does."""
-    if not ladder.rungs:
-        return ("no video output",)
-    reasons = []
-    if ladder.rungs[0].size != own:
-        reasons.append(f"the top rung is {ladder.rungs[0].size}, the source {own}")
-    if (own.width, own.height) != (video.width, video.height):
-        reasons.append("the picture needs cropping, rotating or even sizes")
-    if video.codec != "h264":
-        reasons.append(f"{video.codec} is not H.264")
-    elif video.codec_profile not in ("Constrained Baseline", "Baseline", "Main", "High"):
-        reasons.append(f"H.264 profile {video.codec_profile} is not Baseline, Main or High")
-    if video.pix_fmt not in ("yuv420p", "yuvj420p"):
-        reasons.append(f"pixels are {video.pix_fmt}, not 8-bit 4:2:0")
-    if video.field_order != "progressive":
-        reasons.append(f"field order is {video.field_order}, not progressive")
-    if video.sar != 1:
-        reasons.append(f"pixels are {video.sar}, not square")
-    if video.rotation or video.mirrored:
-        reasons.append("the picture must be turned")
-    if video.color.hdr:
-        reasons.append("HDR must be tone-mapped")
-    if video.open_edits:
-        reasons.append("an edit list starts inside a GOP or has several edits")
-    if video.codec == "h264" and (video.parameter_sets != 2 or video.in_band_parameter_sets):
-        reasons.append("not exactly one SPS and one PPS")
-    if video.rate is not None and video.rate > Fraction(6006, 100):
-        reasons.append(f"{float(video.rate):.2f} frames a second, more than 60")
-    if not source.seekable:
-        reasons.append(f"the container {source.container.split(',')[0]} does not seek exactly")
-    if audio is not None and audio.end_s is not None and video.end_s is not None:
-        overhang = audio.end_s - video.end_s
-        if overhang > COPY_OVERHANG_S:
-            reasons.append(f"the sound outlasts the picture by {float(overhang):.1f} s")
-    if video.start_s != origin_s:
-        reasons.append("the sound starts before the picture")
-    if (1 / video.time_base).denominator != 1:
-        reasons.append("the container's clock has no whole number of ticks in a second")
-    index = video.index_table
-    if index is None:
-        reasons.append("the container has no index, and the file is too large to read twice")
-    else:
-        reasons.extend(_index_refusals(video, index, ladder.rungs[0].ceiling_bps))
-    return tuple(reasons)
-
-
-def _index_refusals(video: VideoStream, index: FrameIndex, top_ceiling_bps: int) -> list[str]:
-    reasons = []
-    if index.damaged_bytes:
-        reasons.append("the file is cut off")
-    if not index.keyframes or not index.keyframes[0].idr or index.keyframes[0].frame:
-        reasons.append("does not start with an IDR picture")
-        return reasons
-    cuts = [key for key in index.keyframes if key.idr]
-    ends = [key.ticks for key in cuts[1:]] + [index.end_ticks]
-    gap_s = max(e - key.ticks for key, e in zip(cuts, ends, strict=True)) * video.time_base
-    if gap_s > MAX_COPY_GAP_S:
-        reasons.append(
-            f"IDR pictures are up to {float(gap_s):.1f} s apart, "
-            f"more than {float(MAX_COPY_GAP_S):g} s"
-        )
-        return reasons
-    peak = max(
-        (size * 8 / float(duration) for size, duration in _segment_loads(video, index)), default=0
-    )
-    if peak > 2 * top_ceiling_bps:
-        reasons.append(
-            f"peaks at {peak / 1e6:.1f} Mb/s, more than twice the rung's "
-            f"{top_ceiling_bps / 1e6:.1f} Mb/s"
-        )
-    if index.reorder_ticks * video.time_base > MAX_B_FRAME_OFFSET_S:
-        reasons.append("pictures are sent more than half a second before they are shown")
-    return reasons
-
-
-def _segment_cuts(video: VideoStream, index: FrameIndex) -> list[int]:
-    """Positions in the list of IDR pictures where segments start: as near to 6 s as they allow."""
-    ticks = [key.ticks for key in index.keyframes if key.idr]
-    cuts = [0]
-    for position in range(1, len(ticks)):
-        start = ticks[cuts[-1]]
-        following = ticks[position + 1] if position + 1 < len(ticks) else index.end_ticks
-        here_s = (ticks[position] - start) * video.time_base
-        next_s = (following - start) * video.time_base
-        if abs(here_s - SEGMENT_S) <= abs(next_s - SEGMENT_S):
-            cuts.append(position)
-    return cuts
-
-
 def copied_load(plan: Plan) -> list[tuple[Fraction, int]]:
     """(seconds, bytes) of each segment of the copied rung: known before it is made."""
     assert plan.video is not None
     assert plan.video.index_table is not None
-    loads = _segment_loads(plan.video, plan.video.index_table)
+    loads = segment_loads(plan.video, plan.video.index_table)
     return [(seconds, size) for size, seconds in loads]
-
-
-def _segment_loads(video: VideoStream, index: FrameIndex) -> list[tuple[int, Fraction]]:
-    """(bytes, seconds) of each segment of a copied rung: exact, from the sample table."""
-    return [(size, (end - start) * video.time_base) for start, end, _, size in _spans(video, index)]
-
-
-def _spans(video: VideoStream, index: FrameIndex) -> list[tuple[int, int, int, int]]:
-    """(start ticks, end ticks, frames, bytes) of each segment on the source's keyframes."""
-    idrs = [n for n, key in enumerate(index.keyframes) if key.idr]
-    starts = [idrs[cut] for cut in _segment_cuts(video, index)]
-    spans = []
-    for start, end in zip(starts, [*starts[1:], len(index.keyframes)], strict=True):
-        last = end == len(index.keyframes)
-        end_ticks = index.end_ticks if last else index.keyframes[end].ticks
-        end_frame = index.frame_count if last else index.keyframes[end].frame
-        size = sum(key.size_bytes for key in index.keyframes[start:end])
-        first = index.keyframes[start]
-        spans.append((first.ticks, end_ticks, end_frame - first.frame, size))
-    return spans
-
-
-# --- timeline and chunks ---------------------------------------------------------------------
-
-
-def _source_timeline(
-    video: VideoStream, index: FrameIndex, rate: Fraction, origin_s: Fraction, end_s: Fraction
-) -> Timeline:
-    """Segments on the source's own keyframes. Sound that outlasts the picture (by half a second at
-    the most, else it is not copied) has the last picture held for it."""
-    spans = _spans(video, index)
-    base = index.first_ticks
-    last = max(spans[-1][1], math.floor(end_s / video.time_base)) - base
-    boundaries = (*(start - base for start, *_ in spans), last)
-    longest_s = max(b - a for a, b in itertools.pairwise(boundaries)) * video.time_base
-    timescale = 1 / video.time_base
-    assert timescale.denominator == 1
-    return Timeline(
-        origin_s=origin_s,
-        # A steady rate with frames missing is that rate; one that varies is told by its mean.
-        rate=rate if index.regular else video.rate or rate,
-        constant=False,
-        timescale=int(timescale),
-        frame_ticks=0,
-        boundaries=boundaries,
-        frames=tuple(frames for _, _, frames, _ in spans),
-        gop_frames=None,
-        target_duration_s=_target_duration(longest_s),
-    )
-
-
-def _constant_timeline(rate: Fraction, origin_s: Fraction, end_s: Fraction) -> Timeline:
-    total = max(1, round((end_s - origin_s) * rate))
-    gop = gop_frames(rate)
-    step = SEGMENT_GOPS * gop
-    starts = list(range(0, total, step))
-    # 30000/1001 → timescale 30000, 1001 ticks a frame: exact. Small rates get finer ticks, since
-    # players round badly below a millisecond.
-    scale = 1 if rate.numerator >= 1000 else 1000
-    ticks = rate.denominator * scale
-    return Timeline(
-        origin_s=origin_s,
-        rate=rate,
-        constant=True,
-        timescale=rate.numerator * scale,
-        frame_ticks=ticks,
-        boundaries=tuple(start * ticks for start in (*starts, total)),
-        frames=tuple(min(step, total - start) for start in starts),
-        gop_frames=gop,
-        target_duration_s=_target_duration(step / rate),
-    )
-
-
-def _target_duration(longest_s: Fraction) -> int:
-    """EXT-X-TARGETDURATION, fixed before any segment exists and the same for all (Apple 8.2).
-    Sound ends up to a frame after the picture's boundary: 32 ms at 32 kHz."""
-    return max(1, math.floor(longest_s + Fraction(1, 2) + Fraction(32, 1000)))
-
-
-def make_chunks(timeline: Timeline, *, head: bool) -> tuple[Chunk, ...]:
-    """Segments grouped into spans of 30 s at the most. With `head` the first segment is a chunk of
-    its own: the first, short step that makes a source playable."""
-    opening = 1 if head and timeline.segments > 1 else 0
-    rest = timeline.segments - opening
-    rest_s = timeline.duration_s - timeline.time_s(opening)
-    count = min(rest, max(1, math.ceil(rest_s / MAX_CHUNK_S)))
-    edges = [opening + round(Fraction(rest * n, count)) for n in range(count + 1)]
-    if opening:
-        edges.insert(0, 0)
-    spans = itertools.pairwise(edges)
-    return tuple(Chunk(n, first, end) for n, (first, end) in enumerate(spans))
 
 
 # --- renditions and steps --------------------------------------------------------------------

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-from telecine.engine.plan import (
-    SOUND_OVERHANG_S,
-    FileOutput,
-)
+from telecine.engine.copying import SOUND_OVERHANG_S
+from telecine.engine.plan import FileOutput
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, Mp4File, Mp4Track
 from telecine.engine.rules.measures import display_size, fits, only_rounded

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 
-from telecine.engine.plan import (
-    MAX_COPY_GAP_S,
-)
+from telecine.engine.copying import MAX_COPY_GAP_S
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, Stream, frame_ticks, uneven
 from telecine.engine.rules.measures import gops

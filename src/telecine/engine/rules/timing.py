@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from telecine.engine.copying import COPY_OVERHANG_S, SOUND_OVERHANG_S
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
-from telecine.engine.plan import (
-    COPY_OVERHANG_S,
-    SOUND_OVERHANG_S,
-)
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, SegmentFile, Stream, frame_ticks
 from telecine.engine.rules.measures import placed

@@ -1,0 +1,93 @@
+"""Pure: the frozen timeline: where segments begin and end, and which of them are made together.
+
+Presentation 0 is `origin_s` on the source's clock. Segment boundaries are ticks of `timescale`; on
+a constant-rate timeline frame k stands at exactly `k * frame_ticks`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from telecine.engine.ladder import gop_frames
+
+SEGMENT_GOPS = 3  # 3 GOPs of 2 s: Apple's 6 s target (7.5)
+SEGMENT_S = Fraction(6)
+MAX_CHUNK_S = Fraction(30)  # 3–5 segments: small enough to lose, large enough to seek for
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    origin_s: Fraction
+    rate: Fraction  # frames a second: exact when constant, the mean under a copied top rung
+    constant: bool
+    timescale: int
+    frame_ticks: int  # 0 where the source's own frame times are kept
+    boundaries: tuple[int, ...]  # of segments, in ticks: the first is 0, the last the end
+    frames: tuple[int, ...]  # pictures in each segment
+    gop_frames: int | None
+    target_duration_s: int  # every segment of every rendition is at most this, rounded
+
+    @property
+    def segments(self) -> int:
+        return len(self.boundaries) - 1
+
+    @property
+    def duration_s(self) -> Fraction:
+        return Fraction(self.boundaries[-1], self.timescale)
+
+    def time_s(self, segment: int) -> Fraction:
+        return Fraction(self.boundaries[segment], self.timescale)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Segments [first, end): what one process decodes once and encodes for every rung."""
+
+    index: int
+    first: int
+    end: int
+
+
+def constant_timeline(rate: Fraction, origin_s: Fraction, end_s: Fraction) -> Timeline:
+    total = max(1, round((end_s - origin_s) * rate))
+    gop = gop_frames(rate)
+    step = SEGMENT_GOPS * gop
+    starts = list(range(0, total, step))
+    # 30000/1001 → timescale 30000, 1001 ticks a frame: exact. Small rates get finer ticks, since
+    # players round badly below a millisecond.
+    scale = 1 if rate.numerator >= 1000 else 1000
+    ticks = rate.denominator * scale
+    return Timeline(
+        origin_s=origin_s,
+        rate=rate,
+        constant=True,
+        timescale=rate.numerator * scale,
+        frame_ticks=ticks,
+        boundaries=tuple(start * ticks for start in (*starts, total)),
+        frames=tuple(min(step, total - start) for start in starts),
+        gop_frames=gop,
+        target_duration_s=target_duration_s(step / rate),
+    )
+
+
+def target_duration_s(longest_s: Fraction) -> int:
+    """EXT-X-TARGETDURATION, fixed before any segment exists and the same for all (Apple 8.2).
+    Sound ends up to a frame after the picture's boundary: 32 ms at 32 kHz."""
+    return max(1, math.floor(longest_s + Fraction(1, 2) + Fraction(32, 1000)))
+
+
+def make_chunks(timeline: Timeline, *, head: bool) -> tuple[Chunk, ...]:
+    """Segments grouped into spans of 30 s at the most. With `head` the first segment is a chunk of
+    its own: the first, short step that makes a source playable."""
+    opening = 1 if head and timeline.segments > 1 else 0
+    rest = timeline.segments - opening
+    rest_s = timeline.duration_s - timeline.time_s(opening)
+    count = min(rest, max(1, math.ceil(rest_s / MAX_CHUNK_S)))
+    edges = [opening + round(Fraction(rest * n, count)) for n in range(count + 1)]
+    if opening:
+        edges.insert(0, 0)
+    spans = itertools.pairwise(edges)
+    return tuple(Chunk(n, first, end) for n, (first, end) in enumerate(spans))
