@@ -84,9 +84,29 @@ def even(value: Fraction | int) -> int:
 
 
 def source_size(display: tuple[Fraction, Fraction]) -> Size:
-    """The source's own size as a rung: square pixels, upright, even (0 where under 2 pixels)."""
+    """The source's own size as a rung: square pixels, upright, even (0 where under 2 pixels).
+
+    The nearest even size; where its sides are rounded apart so that the aspect is off by 0.5 %, the
+    even neighbour that keeps the aspect best.
+    """
     width, height = display
-    return Size(even(width), even(height))
+    nearest = Size(even(width), even(height))
+    if min(nearest.width, nearest.height) == 0:
+        return nearest
+
+    def error(size: Size) -> Fraction:
+        return abs(Fraction(size.width, size.height) / (width / height) - 1)
+
+    if error(nearest) < ASPECT_TOLERANCE:
+        return nearest
+    around = [Size(w, h) for w in _even_around(width) for h in _even_around(height)]
+    return min((nearest, *around), key=error)
+
+
+def _even_around(side: Fraction) -> list[int]:
+    """The even number below, and the one above where it adds less than a pixel."""
+    below = max(2, 2 * math.floor(side / 2))
+    return [below, below + 2] if below + 2 < side + 1 else [below]
 
 
 def fit_short_side(short_side: int, display: tuple[Fraction, Fraction]) -> Size:
