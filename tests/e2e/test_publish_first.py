@@ -20,8 +20,8 @@ from playwright.sync_api import Browser
 from tests.e2e.browser import Player, PlayerName, Report
 from tests.e2e.command import TELECINE
 from tests.e2e.server import MediaServer
-from tests.e2e.watcher import GROWING, MASTER, Watcher, listed
 from tests.media import framecode
+from tests.media.watcher import GROWING, MASTER, Watcher, listed
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -30,6 +30,7 @@ IFRAMES = "iframes.m3u8"
 
 AUDIO_GROUP = "audio"
 GROWING_EVERY_S = 0.25
+OPENING_SEGMENTS = 3
 # Players join a growing playlist near its end unless told where: the film starts at 0. A hair
 # above, since Shaka Player takes a plain 0 for "nothing said"; either way the first picture shows.
 GROWING_START_S = Fraction(1, 1000)
@@ -82,6 +83,7 @@ class Publisher:
         with self._lock:
             if rendition in self._segments:
                 self._complete.add(rendition)
+                self._grow()
                 # Together: a player that sees sound end while the picture grows ends there (Shaka).
                 for name in self._growing_names():
                     if name == rendition or self._all_complete():
@@ -123,7 +125,8 @@ class Publisher:
         now = time.monotonic()
         for name in self._growing_names():
             # A copied film yields hundreds of segments a second; players ask every few seconds.
-            due = self._published[name] == 0 or now - self._written[name] >= GROWING_EVERY_S
+            few = self._published[name] < OPENING_SEGMENTS
+            due = few or now - self._written[name] >= GROWING_EVERY_S
             if due and self._run(name) > self._published[name]:
                 self._write_growing(name)
         listed = self._listed_now()
@@ -138,18 +141,24 @@ class Publisher:
 
     def _listed_now(self) -> tuple[str, ...]:
         """The video renditions that `master.m3u8` lists, highest first: the head rungs, and once
-        the first chunk holds every rung, all of them, since they grow in step from there on."""
+        the others have caught up with them, all, since they grow in step from there on."""
         plan = self._plan
         if plan.copied is not None:
             return (plan.copied.name,)
-        opening = plan.chunks[0].end if plan.chunks else 0
         everyone = tuple(r.name for r in plan.listed)
-        if all(self._run(name) >= opening for name in everyone):
+        if all(self._run(name) >= max(1, plan.head_segments) for name in everyone):
             return everyone
         return tuple(r.name for r in plan.listed if r.head)
 
     def _started(self, listed: Sequence[str]) -> bool:
-        return all(self._published[name] > 0 for name in (*listed, *self._sound_names()))
+        """Whether these playlists list enough to open with. What is copied or sound alone comes by
+        the dozen, and a player that finds more than one segment need not ask again just in time."""
+        encoded = self._plan.copied is None and bool(self._plan.listed)
+        enough = 1 if encoded else OPENING_SEGMENTS
+        return all(
+            self._published[name] >= enough or (name in self._complete and self._published[name])
+            for name in (*listed, *self._sound_names())
+        )
 
     def _run(self, name: str) -> int:
         """How many segments, from the first, stand without a hole."""
