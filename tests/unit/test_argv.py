@@ -41,17 +41,9 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         made["working copy"] = argv.working_copy(FFMPEG, plan, source, FOLDER / "working.mkv")
     for step in plan.steps:
         if step.kind == "encode":
-            assert step.chunk is not None
-            renditions = [plan.rendition(name) for name in step.renditions]
-            copy = plan.working_copy and step.chunk > 0
-            made[step.id] = argv.encode_chunk(
-                FFMPEG,
-                plan,
-                plan.chunks[step.chunk],
-                renditions,
-                FOLDER / "working.mkv" if copy else source,
-                working_copy=copy,
-            )
+            copy = plan.working_copy and step.first > 0
+            film = FOLDER / "working.mkv" if copy else source
+            made[step.id] = argv.encode_chunk(FFMPEG, plan, step, film, working_copy=copy)
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
         elif step.kind == "audio":
@@ -101,17 +93,17 @@ def option(command: list[str], name: str) -> list[str]:
 def test_a_chunk_decodes_from_two_seconds_before_it_on_the_sources_clock() -> None:
     plan = make_plan(lasting(54, replace(PICTURE, start_s=Fraction(3, 2))), make_profile())
     starts = [option(line, "-ss") for name, line in lines(plan).items() if "encode" in name]
-    # Chunks begin at 0, 6 and 30 s less the 1.5 s that the picture lacks: sound rules from 0 on.
+    # Head and first chunk begin at 0, the second at 24 s; sound rules from 0 on.
     assert plan.timeline.origin_s == 0
-    assert starts == [[], [], ["4.000000"], ["28.000000"]]
+    assert starts == [[], [], ["22.000000"]]
 
 
 def test_a_working_copy_starts_at_ten_seconds() -> None:
     made = lines(make_plan(BROADCAST, make_profile()))
     # The source starts at 1.4 s.
     assert option(made["working copy"], "-output_ts_offset") == ["8.600000"]
-    # The chunk starts at 6 s: 10 + 6 − 2, and presentation 0 is at 10000 ms.
-    assert option(made["encode-0001"], "-ss") == ["14.000000"]
+    # The chunk starts at 24 s: 10 + 24 − 2, and presentation 0 is at 10000 ms.
+    assert option(made["encode-0001"], "-ss") == ["32.000000"]
     (graph,) = option(made["encode-0001"], "-filter_complex")
     assert graph.startswith("[0:0]setpts=PTS-10000,")
     # The first chunk reads the source itself: 1.4 × 90000.
@@ -146,7 +138,7 @@ def test_rungs_under_a_copy_have_idrs_on_its_borders_and_every_two_seconds_betwe
 
 
 def test_an_encoded_grid_forces_nothing() -> None:
-    command = lines(make_plan(COMPLIANT, make_profile(top="encode")))["encode-0001"]
+    command = lines(make_plan(COMPLIANT, make_profile(top="encode")))["encode-0000"]
     assert "-force_key_frames" not in command
     assert option(command, "-g") == ["48"] * 5
     assert option(command, "-keyint_min") == ["48"] * 5

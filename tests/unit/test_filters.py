@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -37,15 +38,20 @@ def plan_of(video: VideoStream) -> Plan:
 
 
 def graph(plan: Plan, chunk: int, *sizes: Size) -> list[str]:
-    made = filters.chunk_graph(plan, plan.chunks[chunk], sizes, origin_ticks=7, stream_index=3)
-    return made.split(";")
+    span = plan.chunks[chunk]
+    return parts(plan, [(size, span.first) for size in sizes], span.end)
+
+
+def parts(plan: Plan, rungs: Sequence[tuple[Size, int]], end: int) -> list[str]:
+    """Sizes, each with its first segment, to segment `end`."""
+    return filters.chunk_graph(plan, rungs, end, origin_ticks=7, stream_index=3).split(";")
 
 
 def test_frames_of_a_chunk_are_cut_on_the_global_grid() -> None:
     plan = make_plan(lasting(54), ENCODED)
-    # 24 frames/s: segment 0 is frames 0–143, segments 1–4 are 144–719, 5–8 are 720–1295.
-    assert [chunk.first for chunk in plan.chunks] == [0, 1, 5]
-    for chunk, span in enumerate([(0, 144), (144, 720), (720, 1296)]):
+    # 24 frames/s, 144 to a segment: segments 0–3 are frames 0–575, 4–8 are 576–1295.
+    assert [chunk.first for chunk in plan.chunks] == [0, 4]
+    for chunk, span in enumerate([(0, 576), (576, 1296)]):
         (made,) = graph(plan, chunk, HD)
         assert f"trim=start_pts={span[0]}:end_pts={span[1]},setpts=PTS-{span[0]}," in made
         assert made.startswith("[0:3]setpts=PTS-7,fps=24/1")
@@ -163,16 +169,49 @@ def test_a_top_rung_below_the_source_is_itself_the_base() -> None:
     ]
 
 
+def test_a_rung_that_was_begun_elsewhere_leaves_those_frames_out() -> None:
+    plan = plan_of(PICTURE)  # 144 frames a segment
+    made = parts(plan, [(P1080, 0), (P720, 0), (P480, 2), (P360, 2)], 5)
+    assert "trim=start_pts=0:end_pts=720" in made[0]
+    late = "trim=start_pts=288,setpts=PTS-288"
+    assert made[1:] == [
+        f"[c]scale=1280:720:{ONCE},setsar=1,split=3[v1][b2][b3]",
+        f"[b2]{late},scale=854:480:{TWICE},setsar=1[v2]",
+        f"[b3]{late},scale=640:360:{TWICE},setsar=1[v3]",
+    ]
+
+
+def test_rungs_begun_elsewhere_may_be_those_that_others_are_made_from() -> None:
+    late = "trim=start_pts=144,setpts=PTS-144"
+    own = parts(plan_of(PICTURE), [(P1080, 1), (P720, 1), (P480, 0)], 5)
+    assert own[0].endswith("split=2[k0][c]")
+    assert own[1:] == [
+        f"[k0]{late}[v0]",
+        f"[c]scale=1280:720:{ONCE},setsar=1,split=2[k1][b2]",
+        f"[k1]{late}[v1]",
+        f"[b2]scale=854:480:{TWICE},setsar=1[v2]",
+    ]
+    base = parts(plan_of(PICTURE), [(P720, 1), (P480, 1), (P360, 0)], 5)
+    assert base[0].endswith("split=3[k0][b1][b2]")
+    assert base[1:3] == [f"[k0]{late}[v0]", f"[b1]{late},scale=854:480:{TWICE},setsar=1[v1]"]
+    two = parts(plan_of(PICTURE), [(P480, 1), (P360, 0)], 5)
+    assert two[1].startswith(f"[s0]{late},scale=854:480:")
+    assert two[2].startswith("[s1]scale=640:360:")
+
+
 @given(
     case=st.sampled_from(sorted(goldens.CASES)),
     count=st.integers(min_value=1, max_value=7),
+    late=st.lists(st.integers(min_value=0, max_value=2), min_size=7, max_size=7),
 )
-def test_any_graph_joins_every_label_once(case: str, count: int) -> None:
+def test_any_graph_joins_every_label_once(case: str, count: int, late: list[int]) -> None:
     plan = make_plan(*goldens.CASES[case])
     sizes = [rendition.size for rendition in plan.renditions][:count]
     if not sizes:
         return
-    made = filters.chunk_graph(plan, plan.chunks[0], sizes, origin_ticks=0, stream_index=0)
+    end = plan.chunks[0].end
+    rungs = [(size, min(n, end - 1)) for size, n in zip(sizes, late, strict=False)]
+    made = filters.chunk_graph(plan, rungs, end, origin_ticks=0, stream_index=0)
     labels = re.findall(r"\[([a-z]+\d*)\]", made)
     outputs = {f"v{n}" for n in range(len(sizes))}
     assert {label for label in labels if labels.count(label) == 1} == outputs
@@ -221,11 +260,11 @@ def test_sound_alone_is_neither_padded_nor_cut() -> None:
 
 def test_a_poster_is_a_typical_picture_in_full_range() -> None:
     assert filters.poster(make_plan(COMPLIANT, make_profile()), HD) == (
-        "thumbnail=n=24,scale=1920:1080:flags=bicubic:out_range=tv,setsar=1,"
+        "thumbnail=n=12,scale=1920:1080:flags=bicubic:out_range=tv,setsar=1,"
         "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
     )
 
 
 def test_a_poster_of_fields_is_one_picture_a_frame() -> None:
     made = filters.poster(make_plan(BROADCAST, make_profile()), HD)
-    assert made.startswith("bwdif=mode=send_frame:parity=auto:deint=interlaced,thumbnail=n=24,")
+    assert made.startswith("bwdif=mode=send_frame:parity=auto:deint=interlaced,thumbnail=n=12,")

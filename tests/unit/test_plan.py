@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -43,6 +43,7 @@ from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.media import AudioStream, Color, FrameIndex, Keyframe, MediaInfo, VideoStream
 from telecine.engine.plan import (
     Plan,
+    Span,
     Step,
     copied_load,
     display_of,
@@ -126,18 +127,94 @@ def test_the_target_duration_of_very_slow_sources(rate: str, target: int) -> Non
     ("seconds", "chunks"),
     [
         (6, [(0, 1)]),
-        (12, [(0, 1), (1, 2)]),
-        (30, [(0, 1), (1, 5)]),  # 6 + 24
-        (54, [(0, 1), (1, 5), (5, 9)]),  # 6 + 24 + 24
-        (60, [(0, 1), (1, 5), (5, 10)]),  # 54 s in two: nine segments as 4 and 5
+        (30, [(0, 5)]),
+        (31, [(0, 3), (3, 6)]),
+        (54, [(0, 4), (4, 9)]),
+        (60, [(0, 5), (5, 10)]),
+        (90, [(0, 5), (5, 10), (10, 15)]),
     ],
 )
-def test_the_first_segment_is_a_chunk_of_its_own(
+def test_chunks_are_even_and_of_half_a_minute_at_most(
     seconds: int, chunks: list[tuple[int, int]]
 ) -> None:
     plan = make_plan(lasting(seconds), Profile(top="encode"))
     assert [(chunk.first, chunk.end) for chunk in plan.chunks] == chunks
     assert [chunk.index for chunk in plan.chunks] == list(range(len(chunks)))
+
+
+def keyed(seconds: int, *keyframes_s: int) -> MediaInfo:
+    """A film of 24 frames/s with keyframes at just these seconds."""
+    gops = [24 * (end - start) for start, end in itertools.pairwise((*keyframes_s, seconds))]
+    film = lasting(seconds)
+    return replace(film, video=(replace(film.video[0], index_table=table(gops)),))
+
+
+@pytest.mark.parametrize(
+    ("keyframes_s", "edges"),
+    [
+        (range(0, 120, 10), [0, 30, 60, 90, 120]),
+        # 15 s of decoding for nothing are borne, more are not: 30 s less 15 is the latest keyframe.
+        ((0, 15, 45, 75), [0, 30, 60, 90, 120]),
+        # At 30 s nothing nearer than 0; at 60 the keyframe is there, but a frame before is needed.
+        ((0, 60), [0, 66, 120]),
+        ((0,), [0, 120]),
+    ],
+)
+def test_chunks_start_where_a_keyframe_is_near(
+    keyframes_s: Sequence[int], edges: list[int]
+) -> None:
+    plan = make_plan(keyed(120, *keyframes_s), Profile(top="encode"))
+    assert [6 * chunk.first for chunk in plan.chunks] == edges[:-1]
+    assert 6 * plan.chunks[-1].end == edges[-1]
+
+
+def test_a_film_that_cannot_be_cut_says_so() -> None:
+    plan = make_plan(keyed(600, 0), Profile(top="encode"))
+    assert "few keyframes: up to 600 s are encoded in one piece" in plan.warnings
+    short = make_plan(keyed(60, 0), Profile(top="encode"))
+    assert not any("keyframes" in warning for warning in short.warnings)
+
+
+def test_a_rendition_that_the_plan_lacks_is_named() -> None:
+    with pytest.raises(UsageError, match="no rendition '9p'") as raised:
+        make_plan(COMPLIANT, DEFAULT).rendition("9p")
+    assert raised.value.code == "rendition_unknown"
+
+
+def spans_of(plan: Plan) -> dict[str, list[tuple[str, int, int]]]:
+    return {
+        step.id: [(span.rendition, span.first, span.end) for span in step.spans]
+        for step in plan.steps
+        if step.kind == "encode"
+    }
+
+
+def test_the_head_rungs_are_made_ahead_and_go_on_with_the_others() -> None:
+    assert spans_of(make_plan(lasting(54), Profile(top="encode"))) == {
+        "encode-0000-head": [("480p", 0, 2), ("360p", 0, 2)],
+        "encode-0000": [
+            *(("1080p", 0, 4), ("720p", 0, 4)),
+            *(("480p", 2, 4), ("360p", 2, 4), ("240p", 0, 4)),
+        ],
+        "encode-0001": [(name, 4, 9) for name in ("1080p", "720p", "480p", "360p", "240p")],
+    }
+
+
+def test_of_a_short_film_one_segment_is_made_ahead() -> None:
+    two = ["480p", "360p"]
+    short = spans_of(make_plan(lasting(30), Profile(top="encode", rungs=(720, 480, 360))))
+    assert short["encode-0000-head"] == [(name, 0, 1) for name in two]
+    assert short["encode-0000"] == [("720p", 0, 5), ("480p", 1, 5), ("360p", 1, 5)]
+    # Of a single segment the others follow by themselves.
+    single = spans_of(make_plan(lasting(6), Profile(top="encode", rungs=(720, 480, 360))))
+    assert single["encode-0000-head"] == [(name, 0, 1) for name in two]
+    assert single["encode-0000"] == [("720p", 0, 1)]
+
+
+def test_where_every_rung_is_a_head_rung_none_goes_ahead() -> None:
+    plan = make_plan(lasting(54), Profile(top="encode", rungs=(480, 360)))
+    assert plan.head_segments == 0
+    assert list(spans_of(plan)) == ["encode-0000", "encode-0001"]
 
 
 # --- the copied top rung -----------------------------------------------------------------------
@@ -580,7 +657,7 @@ def test_what_makes_it_playable_comes_first() -> None:
         *("video-copy", "encode-0000", "audio", "poster"),
     ]
     assert step_ids(make_plan(lasting(54), make_profile(top="encode"))) == [
-        *("encode-0000-head", "audio", "poster", "encode-0000", "encode-0001", "encode-0002"),
+        *("encode-0000-head", "audio", "poster", "encode-0000", "encode-0001"),
     ]
 
 
@@ -588,8 +665,6 @@ def test_the_two_lowest_useful_rungs_are_the_head() -> None:
     plan = make_plan(NO_INDEX, DEFAULT)
     assert [r.name for r in plan.renditions if r.head] == ["480p", "360p"]
     assert plan.step("encode-0000-head").renditions == ("480p", "360p")
-    assert plan.step("encode-0000").renditions == ("1080p", "720p", "240p")
-    assert plan.step("encode-0001").renditions == ("1080p", "720p", "480p", "360p", "240p")
 
 
 @pytest.mark.parametrize(
@@ -609,7 +684,7 @@ def test_the_head_of_other_ladders(rungs: tuple[int, ...], head: list[str]) -> N
 
 def test_a_head_that_is_the_whole_ladder_needs_no_step_of_its_own() -> None:
     plan = make_plan(NO_INDEX, make_profile(rungs=(720, 480)))
-    assert step_ids(plan) == ["encode-0000", "audio", "poster", "encode-0001"]
+    assert step_ids(plan) == ["encode-0000", "audio", "poster"]
 
 
 def test_a_progressive_file_joins_the_ladders_own_rung() -> None:
@@ -624,7 +699,7 @@ def test_a_progressive_file_joins_the_ladders_own_rung() -> None:
     join = plan.step("mp4-720p")
     assert (join.renditions, join.output) == (("720p",), "720p.mp4")
     # The head has 480p and 360p alone: nothing of it is needed.
-    assert join.needs == ("audio", "encode-0000", "encode-0001")
+    assert join.needs == ("audio", "encode-0000")
 
 
 def test_a_progressive_file_of_a_size_that_the_ladder_lacks_is_made_unlisted() -> None:
@@ -649,7 +724,11 @@ def test_a_copied_source_as_a_file_takes_the_copy() -> None:
     assert plan.audio_rendition is not None
     assert step_ids(plan) == ["video-copy", "audio", "mp4-source"]
     assert plan.steps[-1] == Step(
-        "mp4-source", "mp4", ("1080p",), output="source.mp4", needs=("video-copy", "audio")
+        "mp4-source",
+        "mp4",
+        (Span("1080p", 0, 5),),
+        output="source.mp4",
+        needs=("video-copy", "audio"),
     )
 
 
@@ -992,10 +1071,17 @@ def test_any_plan_has_steps_for_all_it_promises(
     assert len(set(ids)) == len(ids)
     for n, step in enumerate(plan.steps):
         assert set(step.needs) <= set(ids[:n])
-    # Every chunk of every encoded rendition is made once; what is copied is not encoded.
-    made = [(name, s.chunk) for s in plan.steps if s.kind == "encode" for name in s.renditions]
+    # Every segment of every encoded rendition is made once; what is copied is not encoded.
+    made = [
+        (span.rendition, n)
+        for step in plan.steps
+        if step.kind == "encode"
+        for span in step.spans
+        for n in range(span.first, span.end)
+    ]
     encoded = [r.name for r in plan.renditions if r.mode == "encode"]
-    assert sorted(made) == sorted((name, chunk.index) for name in encoded for chunk in plan.chunks)
+    segments = range(plan.timeline.segments)
+    assert sorted(made) == sorted((name, n) for name in encoded for n in segments)
     joined = {step.output for step in plan.steps if step.kind == "mp4"}
     assert joined == {file.path for file in plan.files if file.kind == "mp4"}
     folders = [rendition.folder for rendition in plan.renditions]

@@ -37,10 +37,10 @@ def test_it_goes_from_nothing_to_all_and_never_back() -> None:
 def test_a_step_counts_no_further_than_its_span() -> None:
     plan = everything()
     progress = Progress(plan)
-    # The head is the first segment, 6 s; the sound 54 s.
+    # The head is two segments, 12 s; the sound 54 s.
     progress.advance(plan.step("encode-0000-head"), 1e9)
     progress.advance(plan.step("audio"), 27.0)
-    assert progress.done_s == {"encode-0000-head": 6.0, "audio": 27.0}
+    assert progress.done_s == {"encode-0000-head": 12.0, "audio": 27.0}
 
 
 def test_rungs_count_what_was_made_of_each_and_not_the_joining() -> None:
@@ -51,10 +51,21 @@ def test_rungs_count_what_was_made_of_each_and_not_the_joining() -> None:
     progress.finish(plan.step("encode-0001"))
     progress.finish(plan.step("mp4-720p"))
     done = progress.rungs()
-    # Segment 0 is 6 s, chunk 1 is 24 s of 54.
-    assert done["480p"] == pytest.approx(30 / 54)
-    assert done["1080p"] == pytest.approx(24 / 54)
+    # The head is 12 s, chunk 1 is 30 s of 54.
+    assert done["480p"] == pytest.approx(42 / 54)
+    assert done["1080p"] == pytest.approx(30 / 54)
     assert done["aac"] == 0
+
+
+def test_a_rung_that_begins_late_in_a_step_has_nothing_until_then() -> None:
+    plan = everything()
+    progress = Progress(plan)
+    first = plan.step("encode-0000")  # 24 s; 480p from 12 s on
+    progress.advance(first, 9.0)
+    assert progress.rungs()["480p"] == 0
+    assert progress.rungs()["1080p"] == pytest.approx(9 / 54)
+    progress.advance(first, 18.0)
+    assert progress.rungs()["480p"] == pytest.approx(6 / 54)
 
 
 def test_encoding_weighs_by_its_pixels() -> None:
@@ -62,7 +73,7 @@ def test_encoding_weighs_by_its_pixels() -> None:
     head, rest = Progress(plan), Progress(plan)
     head.finish(plan.step("encode-0000-head"))
     rest.finish(plan.step("encode-0000"))
-    # 480p and 360p beside 1080p, 720p and 240p of the same six seconds.
+    # 12 s of 480p and 360p beside the rest of the first 24 s.
     assert 0 < head.fraction() < rest.fraction()
     sound = Progress(plan)
     sound.finish(plan.step("audio"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.plan import WORK, Plan, Step
+from telecine.engine.plan import WORK, Plan
 from telecine.engine.tools import Tools
 
 SCRATCH = "scratch"  # stands for a step's own working folder, whose real name is drawn by lot
@@ -30,21 +30,12 @@ def _commands(
     copied = False
     for step in plan.steps:
         if step.kind == "encode":
-            needs_copy = plan.working_copy and _chunk(step) > 0
+            needs_copy = plan.working_copy and step.first > 0
             if needs_copy and not copied:
                 yield step.id, argv.working_copy(ffmpeg, plan, source, scratch / copy.name)
                 copied = True
-            yield (
-                step.id,
-                argv.encode_chunk(
-                    ffmpeg,
-                    plan,
-                    plan.chunks[_chunk(step)],
-                    [plan.rendition(name) for name in step.renditions],
-                    copy if needs_copy else source,
-                    working_copy=needs_copy,
-                ),
-            )
+            film = copy if needs_copy else source
+            yield step.id, argv.encode_chunk(ffmpeg, plan, step, film, working_copy=needs_copy)
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
         elif step.kind == "audio":
@@ -56,8 +47,3 @@ def _commands(
             assert step.output is not None
             video = scratch / "video.mp4"
             yield step.id, argv.join_mp4(ffmpeg, video, sound, scratch / step.output)
-
-
-def _chunk(step: Step) -> int:
-    assert step.chunk is not None
-    return step.chunk

@@ -42,7 +42,6 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.timeline import Chunk
 from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
@@ -198,13 +197,10 @@ class _Work:
 
     def _where(self) -> str:
         """The part of the source that this step reads, for a warning."""
-        if self.step.chunk is None:
+        if self.step.kind != "encode":
             return "sound" if self.step.kind == "audio" else "picture"
-        chunk = self.plan.chunks[self.step.chunk]
-        start_s, end_s = (
-            self.plan.timeline.time_s(chunk.first),
-            self.plan.timeline.time_s(chunk.end),
-        )
+        start_s = self.plan.timeline.time_s(self.step.first)
+        end_s = self.plan.timeline.time_s(self.step.end)
         return f"picture from {float(start_s):.1f} s to {float(end_s):.1f} s"
 
     def ffmpeg(
@@ -306,23 +302,23 @@ class _ProgressReader:
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def _writers(work: _Work, first: int, end: int, on_segment: OnSegment) -> list[VideoSegments]:
-    """A writer for each rendition of the step, highest first, as `argv` maps them."""
+def _writers(work: _Work, on_segment: OnSegment) -> list[VideoSegments]:
+    """A writer for each span of the step, highest rendition first, as `argv` maps them."""
     plan = work.plan
-    renditions = [plan.rendition(name) for name in work.step.renditions]
+    renditions = [(plan.rendition(span.rendition), span) for span in work.step.spans]
     return [
         VideoSegments(
             rendition.name,
             work.folder / rendition.folder,
             boundaries=plan.timeline.boundaries,
-            first=first,
-            end=end,
+            first=span.first,
+            end=span.end,
             edit_offset_ticks=rendition.edit_offset_ticks,
             # Under a copied rung the source's own frames count, and a damaged one may be lost.
             frames=plan.timeline.frames if plan.timeline.constant else None,
             on_segment=on_segment,
         )
-        for rendition in renditions
+        for rendition, span in renditions
     ]
 
 
@@ -338,19 +334,14 @@ def _picture_limits(plan: Plan, rungs: int, span_s: Fraction) -> Limits:
 
 
 def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
-    plan = work.plan
-    assert work.step.chunk is not None
-    chunk = plan.chunks[work.step.chunk]
-    writers = _writers(work, chunk.first, chunk.end, on_segment)
-    renditions = [plan.rendition(name) for name in work.step.renditions]
+    plan, step = work.plan, work.step
+    writers = _writers(work, on_segment)
     # The first chunk starts where the file starts and needs no seek: it reads the source itself,
     # so that the first picture does not wait for a copy of everything.
-    needs_copy = plan.working_copy and chunk.first > 0
+    needs_copy = plan.working_copy and step.first > 0
     source = _working_copy(work) if needs_copy else work.source
-    command = argv.encode_chunk(
-        work.tools.ffmpeg, plan, chunk, renditions, source, working_copy=needs_copy
-    )
-    span_s = plan.timeline.time_s(chunk.end) - plan.timeline.time_s(chunk.first)
+    command = argv.encode_chunk(work.tools.ffmpeg, plan, step, source, working_copy=needs_copy)
+    span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
     work.ffmpeg(
         command,
         _sinks(writers),
@@ -358,25 +349,26 @@ def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
         read=(source,),
     )
     made = tuple(writer.finish() for writer in writers)
-    _compare_counts(work, chunk, made)
+    _compare_counts(work, made)
     return made
 
 
-def _compare_counts(work: _Work, chunk: Chunk, made: tuple[Made, ...]) -> None:
-    planned = sum(work.plan.timeline.frames[chunk.first : chunk.end])
-    for rendition in made:
+def _compare_counts(work: _Work, made: tuple[Made, ...]) -> None:
+    timeline = work.plan.timeline
+    for span, rendition in zip(work.step.spans, made, strict=True):
+        planned = sum(timeline.frames[span.first : span.end])
         count = sum(segment.frames for segment in rendition.segments)
         if count != planned:
             work.warnings.append(
                 f"{rendition.rendition}: {planned - count} of {planned} pictures between "
-                f"{float(work.plan.timeline.time_s(chunk.first)):.1f} s and "
-                f"{float(work.plan.timeline.time_s(chunk.end)):.1f} s do not decode"
+                f"{float(timeline.time_s(span.first)):.1f} s and "
+                f"{float(timeline.time_s(span.end)):.1f} s do not decode"
             )
 
 
 def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan = work.plan
-    writers = _writers(work, 0, plan.timeline.segments, on_segment)
+    writers = _writers(work, on_segment)
     work.ffmpeg(
         argv.copy_video(work.tools.ffmpeg, plan, work.source),
         _sinks(writers),

@@ -12,33 +12,39 @@ from fractions import Fraction
 from telecine.engine.ladder import Size, source_size
 from telecine.engine.media import Color
 from telecine.engine.plan import Plan, display_of
-from telecine.engine.timeline import Chunk
-
-# The chunk's own frames are trimmed on the global grid, so what is decoded before them only has to
-# be enough: a frame to hold in variable-rate sources, fields for bwdif, leading pictures of open
-# GOPs. Decoding starts at the keyframe before this point.
-PREROLL_S = Fraction(2)
 
 
 def chunk_graph(
-    plan: Plan, chunk: Chunk, sizes: Sequence[Size], *, origin_ticks: int, stream_index: int
+    plan: Plan,
+    rungs: Sequence[tuple[Size, int]],
+    end: int,
+    *,
+    origin_ticks: int,
+    stream_index: int,
 ) -> str:
     """Decode → frames of this chunk → every rung.
 
-    Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … highest first. `origin_ticks` is presentation
+    `rungs` are the sizes, highest first, each with its first segment; all go on to segment `end`.
+    Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … in that order. `origin_ticks` is presentation
     0 in the input stream's own time base.
     """
-    start, end = plan.timeline.boundaries[chunk.first], plan.timeline.boundaries[chunk.end]
+    boundaries = plan.timeline.boundaries
+    first = min(start for _, start in rungs)
+    sizes = [size for size, _ in rungs]
+    skips = [0] * len(rungs)
     head = [f"setpts=PTS-{origin_ticks}"]
     if plan.timeline.constant:
         if plan.deinterlace:
             head.append(deinterlace())
-        head.extend(_constant_rate(plan, start, end))
+        head.extend(_constant_rate(plan, boundaries[first], boundaries[end]))
+        # A rung whose first segments another step makes leaves out their frames.
+        frame_ticks = plan.timeline.frame_ticks
+        skips = [(boundaries[start] - boundaries[first]) // frame_ticks for _, start in rungs]
     else:
         # The source's own frame times are kept: ticks are the same, only the span is cut out.
-        head.append(f"trim=start_pts={start}:end_pts={end}")
-        head.append(f"setpts=PTS-{start}")
-    return f"[0:{stream_index}]" + ",".join(head) + "," + _rungs(plan, sizes)
+        head.append(f"trim=start_pts={boundaries[first]}:end_pts={boundaries[end]}")
+        head.append(f"setpts=PTS-{boundaries[first]}")
+    return f"[0:{stream_index}]" + ",".join(head) + "," + _rungs(plan, sizes, skips)
 
 
 def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
@@ -116,38 +122,53 @@ def tone_map(color: Color) -> list[str]:
 _SECOND_STEP = "flags=bicubic:param0=0:param1=0.62"
 
 
-def _rungs(plan: Plan, sizes: Sequence[Size]) -> str:
+def _rungs(plan: Plan, sizes: Sequence[Size], skips: Sequence[int]) -> str:
     """Every rung from one picture, none scaled more than twice: the lower ones come from the first
     rung that is scaled, which saves most of the work of scaling each from the source (DESIGN
-    section 6). Two rungs alone are each scaled from the source."""
+    section 6). Two rungs alone are each scaled from the source. A rung leaves out the first `skips`
+    frames."""
     native = _own_size(plan) == sizes[0]
     if len(sizes) == 1:
         return ",".join(picture(plan, sizes[0])) + "[v0]"
     if len(sizes) == 2 and not native:
-        both = [f"[s{n}]{','.join(picture(plan, size))}[v{n}]" for n, size in enumerate(sizes)]
+        both = [
+            f"[s{n}]{','.join([*_skip(skip), *picture(plan, size)])}[v{n}]"
+            for n, (size, skip) in enumerate(zip(sizes, skips, strict=True))
+        ]
         return ";".join(["split=2[s0][s1]", *both])
     top = ",".join(picture(plan, sizes[0]))
-    if native:
-        return f"{top},split=2[v0][c];[c]" + _from_base(sizes[1:], first=1)
-    return top + "," + _split_base(sizes[1:], base=0)
+    if not native:
+        return top + "," + _from_base(sizes, skips, base=0)
+    label, late = _output(0, skips[0])
+    scaled = _step(sizes[1], "flags=bicubic")
+    if len(sizes) == 2:
+        below = ",".join([*_skip(skips[1]), scaled]) + "[v1]"
+    else:
+        below = f"{scaled}," + _from_base(sizes, skips, base=1)
+    return ";".join([f"{top},split=2[{label}][c]", *late, f"[c]{below}"])
 
 
-def _from_base(sizes: Sequence[Size], *, first: int) -> str:
-    """The base is scaled from the source's own size, and the rungs below come from it."""
-    scaled = _step(sizes[0], "flags=bicubic")
-    if len(sizes) == 1:
-        return f"{scaled}[v{first}]"
-    return f"{scaled}," + _split_base(sizes[1:], base=first)
-
-
-def _split_base(lower: Sequence[Size], *, base: int) -> str:
+def _from_base(sizes: Sequence[Size], skips: Sequence[int], *, base: int) -> str:
     """The base rung itself, and each lower one from it."""
-    numbers = range(base + 1, base + 1 + len(lower))
+    label, late = _output(base, skips[base])
+    numbers = range(base + 1, len(sizes))
     labels = "".join(f"[b{n}]" for n in numbers)
-    steps = [
-        f"[b{n}]{_step(size, _SECOND_STEP)}[v{n}]" for n, size in zip(numbers, lower, strict=True)
+    lower = [
+        f"[b{n}]{','.join([*_skip(skips[n]), _step(sizes[n], _SECOND_STEP)])}[v{n}]"
+        for n in numbers
     ]
-    return ";".join([f"split={len(lower) + 1}[v{base}]{labels}", *steps])
+    return ";".join([f"split={len(numbers) + 1}[{label}]{labels}", *late, *lower])
+
+
+def _output(number: int, skip: int) -> tuple[str, list[str]]:
+    """The label for output `number` of a split, and the chain from it to `v{number}` if any."""
+    if not skip:
+        return f"v{number}", []
+    return f"k{number}", [f"[k{number}]{','.join(_skip(skip))}[v{number}]"]
+
+
+def _skip(frames: int) -> list[str]:
+    return [f"trim=start_pts={frames}", f"setpts=PTS-{frames}"] if frames else []
 
 
 def _own_size(plan: Plan) -> Size:
@@ -187,7 +208,7 @@ def _seconds(time_s: Fraction) -> str:
 
 def poster(plan: Plan, size: Size) -> str:
     """The most typical of the first frames found, upright and in SDR."""
-    chain = ["thumbnail=n=24", *picture(plan, size)]
+    chain = ["thumbnail=n=12", *picture(plan, size)]
     if plan.deinterlace:
         chain.insert(0, "bwdif=mode=send_frame:parity=auto:deint=interlaced")
     # JPEG is full range by its standard (JFIF); the picture chain made video range.

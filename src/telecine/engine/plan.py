@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from telecine.engine.copying import (
@@ -49,7 +50,14 @@ from telecine.engine.profile import (
     file_name,
 )
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.timeline import SEGMENT_S, Chunk, Timeline, constant_timeline, make_chunks
+from telecine.engine.timeline import (
+    MAX_CHUNK_S,
+    SEGMENT_S,
+    Chunk,
+    Timeline,
+    constant_timeline,
+    make_chunks,
+)
 
 PLAN_VERSION = 1
 
@@ -59,6 +67,7 @@ MAX_DURATION_S = Fraction(48 * 3600)
 # eight outputs, with one thread one. Rungs and chunks fill the processors instead.
 ENCODER_THREADS = 1
 HEAD_RUNGS = 2
+HEAD_SEGMENTS = 2
 HEAD_SMALLEST_SHORT_SIDE = 360  # below it the first picture would not look like the film
 
 WORK = ".telecine"  # inside DIR: the plan, the results of steps, working files
@@ -110,19 +119,40 @@ class FileOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Segments [first, end) of one rendition: what a step makes of it."""
+
+    rendition: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One unit of work: a function of (plan, step id, source, folder). `needs` names the steps
     whose output lies in the folder before it can run."""
 
     id: str
     kind: StepKind
-    renditions: tuple[str, ...] = ()
-    chunk: int | None = None
+    spans: tuple[Span, ...] = ()  # highest rendition first
     output: str | None = None
     needs: tuple[str, ...] = ()
 
+    @property
+    def renditions(self) -> tuple[str, ...]:
+        return tuple(span.rendition for span in self.spans)
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def first(self) -> int:
+        """The segment with which it begins: 0 where it makes none."""
+        return min((span.first for span in self.spans), default=0)
+
+    @property
+    def end(self) -> int:
+        return max((span.end for span in self.spans), default=0)
+
+
+@dataclass(frozen=True)
 class Plan:
     version: int
     source: MediaInfo
@@ -134,6 +164,7 @@ class Plan:
     working_copy: bool  # the container seeks badly: chunks read a stream copy made once
     timeline: Timeline
     chunks: tuple[Chunk, ...]
+    head_segments: int  # how many the head rungs get before the others start; 0: none have to wait
     renditions: tuple[VideoRendition, ...]  # highest first
     audio_rendition: AudioRendition | None
     files: tuple[FileOutput, ...]
@@ -142,7 +173,7 @@ class Plan:
     copy_refusals: tuple[str, ...]  # why the top rung is not a copy; empty where it is
     warnings: tuple[str, ...]
 
-    @property
+    @cached_property  # asked for with each step, and a plan may name 100 000 keyframes
     def id(self) -> str:
         """Names this plan for this source: the same inputs give the same id, nothing else does."""
         text = json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"))
@@ -174,7 +205,10 @@ class Plan:
         return audio if audio is not None and audio.listed else None
 
     def rendition(self, name: str) -> VideoRendition:
-        return next(r for r in self.renditions if r.name == name)
+        found = next((r for r in self.renditions if r.name == name), None)
+        if found is None:
+            raise UsageError(f"the plan has no rendition {name!r}", code="rendition_unknown")
+        return found
 
     def step(self, step_id: str) -> Step:
         found = next((step for step in self.steps if step.id == step_id), None)
@@ -299,6 +333,7 @@ def _plan_audio_only(
             working_copy=False,
             timeline=timeline,
             chunks=(),
+            head_segments=0,
             renditions=(),
             audio_rendition=rendition if profile.has("hls") else None,
             files=_audio_files(profile, audio),
@@ -395,6 +430,8 @@ def _plan_video(
     else:
         timeline = constant_timeline(rate, origin_s, end_s)
     renditions = _renditions(ladder, profile, video, timeline, copied=copied)
+    chunks = make_chunks(timeline, _keyframes_s(video, origin_s))
+    warnings.extend(_long_chunk_warnings(timeline, chunks))
     rendition = None
     if audio is not None and (profile.has("hls") or profile.has("mp4")):
         reasons = audio_copy_refusals(audio, origin_s, end_s)
@@ -410,7 +447,8 @@ def _plan_video(
             tone_map=video.color.hdr,
             working_copy=not source.seekable and timeline.segments > 1,
             timeline=timeline,
-            chunks=make_chunks(timeline, head=not copied),
+            chunks=chunks,
+            head_segments=_head_segments(renditions, chunks),
             renditions=renditions,
             audio_rendition=rendition,
             files=_files(profile, audio, ladder, display, rate),
@@ -561,44 +599,72 @@ def _b_frames(video: VideoStream, timeline: Timeline) -> tuple[int, int]:
     return X264.b_frames, offset
 
 
+def _head_segments(renditions: Sequence[VideoRendition], chunks: Sequence[Chunk]) -> int:
+    """How far ahead the head rungs are made. What follows takes all rungs of that part with it, and
+    a viewer plays on meanwhile: 12 s last until then where a second of film takes 0.6 s. A film of
+    one chunk is soon done anyway and spares the second decode."""
+    encoded = [r for r in renditions if r.mode == "encode"]
+    if not any(r.head for r in encoded) or all(r.head for r in encoded):
+        return 0
+    return 1 if len(chunks) == 1 else min(HEAD_SEGMENTS, chunks[0].end)
+
+
+def _keyframes_s(video: VideoStream, origin_s: Fraction) -> tuple[Fraction, ...]:
+    table = video.index_table
+    if table is None:
+        return ()
+    return tuple(key.ticks * video.time_base - origin_s for key in table.keyframes)
+
+
+def _long_chunk_warnings(timeline: Timeline, chunks: Sequence[Chunk]) -> list[str]:
+    longest_s = max(timeline.time_s(chunk.end) - timeline.time_s(chunk.first) for chunk in chunks)
+    if longest_s <= 2 * MAX_CHUNK_S:
+        return []
+    return [f"few keyframes: up to {float(longest_s):.0f} s are encoded in one piece"]
+
+
 def _with_steps(plan: Plan) -> Plan:
     """Add the steps, in the order in which they are best started: what makes it playable first."""
     steps: list[Step] = []
+    whole = plan.timeline.segments
     audio_files = [file.path for file in plan.files if file.kind in AUDIO_KINDS]
     if plan.copied is not None:
-        steps.append(Step("video-copy", "video-copy", (plan.copied.name,)))
+        steps.append(Step("video-copy", "video-copy", (Span(plan.copied.name, 0, whole),)))
     encoded = [r for r in plan.renditions if r.mode == "encode"]
-    head = [r.name for r in encoded if r.head]
-    rest = [r.name for r in encoded if not r.head]
-    if head and rest:
-        steps.append(Step("encode-0000-head", "encode", tuple(head), 0))
-    elif encoded:
-        steps.append(Step("encode-0000", "encode", tuple(r.name for r in encoded), 0))
+    if plan.head_segments:
+        head = tuple(Span(r.name, 0, plan.head_segments) for r in encoded if r.head)
+        steps.append(Step("encode-0000-head", "encode", head))
+    chunks = [_chunk_step(plan, chunk, encoded) for chunk in plan.chunks] if encoded else []
+    if chunks and not plan.head_segments:
+        steps.append(chunks.pop(0))
     if plan.audio is not None and (plan.audio_rendition or audio_files):
-        steps.append(
-            Step("audio", "audio", (plan.audio_rendition.name,) if plan.audio_rendition else ())
-        )
+        sound = () if plan.audio_rendition is None else (plan.audio_rendition.name,)
+        steps.append(Step("audio", "audio", tuple(Span(name, 0, whole) for name in sound)))
     if any(file.kind == "poster" for file in plan.files):
         steps.append(Step("poster", "poster", output="poster.jpg"))
-    if head and rest:
-        steps.append(Step("encode-0000", "encode", tuple(rest), 0))
-    if encoded:
-        names = tuple(r.name for r in encoded)
-        steps.extend(
-            Step(f"encode-{chunk.index:04d}", "encode", names, chunk.index)
-            for chunk in plan.chunks[1:]
-        )
+    steps.extend(chunks)
     for file in plan.files:
         if file.kind == "mp4":
-            steps.append(_mp4_step(file, steps))
+            steps.append(_mp4_step(file, steps, whole))
     return replace(plan, steps=tuple(steps))
 
 
-def _mp4_step(file: FileOutput, before: Sequence[Step]) -> Step:
+def _chunk_step(plan: Plan, chunk: Chunk, encoded: Sequence[VideoRendition]) -> Step:
+    """All rungs of a chunk from one decode; in the first, head rungs go on where the head ended."""
+    spans = []
+    for rendition in encoded:
+        made = plan.head_segments if rendition.head else 0
+        if max(chunk.first, made) < chunk.end:
+            spans.append(Span(rendition.name, max(chunk.first, made), chunk.end))
+    return Step(f"encode-{chunk.index:04d}", "encode", tuple(spans))
+
+
+def _mp4_step(file: FileOutput, before: Sequence[Step], whole: int) -> Step:
     needs = tuple(
         step.id
         for step in before
         if step.kind == "audio" or (file.rendition in step.renditions and step.kind != "mp4")
     )
     assert file.rendition is not None
-    return Step(f"mp4-{file.path[:-4]}", "mp4", (file.rendition,), output=file.path, needs=needs)
+    spans = (Span(file.rendition, 0, whole),)
+    return Step(f"mp4-{file.path[:-4]}", "mp4", spans, output=file.path, needs=needs)

@@ -38,23 +38,33 @@ class Progress:
         whole = float(self.plan.timeline.duration_s)
         done: dict[str, float] = {}
         for step in self.plan.steps:
-            if step.kind != "mp4":
-                for name in step.renditions:
-                    done[name] = done.get(name, 0.0) + self.done_s.get(step.id, 0.0)
+            if step.kind == "mp4":
+                continue
+            for span in step.spans:
+                # A rung that begins later in the step than the others has nothing until then.
+                late_s = self._between_s(step.first, span.first)
+                made_s = max(0.0, self.done_s.get(step.id, 0.0) - late_s)
+                done[span.rendition] = done.get(span.rendition, 0.0) + made_s
         return {name: min(1.0, seconds / whole) for name, seconds in done.items()}
 
     def _span_s(self, step: Step) -> float:
-        timeline = self.plan.timeline
-        if step.chunk is None:
-            return float(timeline.duration_s)
-        chunk = self.plan.chunks[step.chunk]
-        return float(timeline.time_s(chunk.end) - timeline.time_s(chunk.first))
+        if step.kind != "encode":
+            return float(self.plan.timeline.duration_s)
+        return self._between_s(step.first, step.end)
+
+    def _between_s(self, first: int, end: int) -> float:
+        """Seconds from the start of one segment to that of another."""
+        return float(self.plan.timeline.time_s(end) - self.plan.timeline.time_s(first))
 
     def _weight(self, step: Step) -> float:
+        """Work in a second of the step."""
         if step.kind != "encode":
             return _LIGHT * (0.1 if step.kind in ("poster", "mp4") else 1.0)
         rate = float(self.plan.timeline.rate)
-        encoded = sum(self.plan.rendition(name).size.pixels for name in step.renditions)
+        encoded = sum(
+            self.plan.rendition(span.rendition).size.pixels * self._between_s(span.first, span.end)
+            for span in step.spans
+        ) / self._span_s(step)
         video = self.plan.video
         decoded = video.width * video.height * _DECODE_SHARE if video is not None else 0.0
         return (encoded + decoded) * rate / 1e6

@@ -6,8 +6,10 @@ a constant-rate timeline frame k stands at exactly `k * frame_ticks`.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,6 +18,13 @@ from telecine.engine.ladder import gop_frames
 SEGMENT_GOPS = 3  # 3 GOPs of 2 s: Apple's 6 s target (7.5)
 SEGMENT_S = Fraction(6)
 MAX_CHUNK_S = Fraction(30)  # 3–5 segments: small enough to lose, large enough to seek for
+
+# A chunk's own frames are trimmed on the global grid, so what is decoded before them only has to be
+# enough: a frame to hold in variable-rate sources, fields for bwdif, leading pictures of open GOPs.
+# Decoding starts at the keyframe before this point, and a chunk at a point where that is not far:
+# x264's default keyint of 250 at 24 fps is 10.42 s.
+PREROLL_S = Fraction(2)
+MAX_PREROLL_S = Fraction(15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +88,27 @@ def target_duration_s(longest_s: Fraction) -> int:
     return max(1, math.floor(longest_s + Fraction(1, 2) + Fraction(32, 1000)))
 
 
-def make_chunks(timeline: Timeline, *, head: bool) -> tuple[Chunk, ...]:
-    """Segments grouped into spans of 30 s at the most. With `head` the first segment is a chunk of
-    its own: the first, short step that makes a source playable."""
-    opening = 1 if head and timeline.segments > 1 else 0
-    rest = timeline.segments - opening
-    rest_s = timeline.duration_s - timeline.time_s(opening)
-    count = min(rest, max(1, math.ceil(rest_s / MAX_CHUNK_S)))
-    edges = [opening + round(Fraction(rest * n, count)) for n in range(count + 1)]
-    if opening:
-        edges.insert(0, 0)
-    spans = itertools.pairwise(edges)
+def make_chunks(timeline: Timeline, keyframes_s: Sequence[Fraction]) -> tuple[Chunk, ...]:
+    """Segments grouped evenly into spans of 30 s at the most.
+
+    A chunk decodes from the keyframe before its start, so one starts only where a keyframe is
+    near: where keyframes are few, chunks grow. `keyframes_s` are sorted times from presentation 0;
+    none means that nobody knows them.
+    """
+    count = min(timeline.segments, math.ceil(timeline.duration_s / MAX_CHUNK_S)) or 1
+    ideal = [round(Fraction(timeline.segments * n, count)) for n in range(1, count)]
+    edges = {0, timeline.segments}
+    for edge in ideal:
+        while edge < timeline.segments and not _enters(timeline.time_s(edge), keyframes_s):
+            edge += 1
+        edges.add(edge)
+    spans = itertools.pairwise(sorted(edges))
     return tuple(Chunk(n, first, end) for n, (first, end) in enumerate(spans))
+
+
+def _enters(time_s: Fraction, keyframes_s: Sequence[Fraction]) -> bool:
+    """Whether a chunk that starts here finds its keyframe soon."""
+    if not keyframes_s:
+        return True
+    before = bisect.bisect_right(keyframes_s, time_s - PREROLL_S)
+    return before > 0 and time_s - keyframes_s[before - 1] <= MAX_PREROLL_S
