@@ -66,7 +66,7 @@ class VideoStream:
     level: int | None
     pix_fmt: str | None
     bit_depth: int
-    width: int  # coded, before SAR, rotation and clean aperture
+    width: int  # as decoded and cropped, before SAR and rotation
     height: int
     sar: Fraction  # 1 where unknown
     rotation: int  # degrees clockwise that make the picture upright: 0, 90, 180, 270
@@ -80,7 +80,6 @@ class VideoStream:
     end_s: Fraction | None
     bitrate_bps: int | None
     color: Color = field(default_factory=Color)
-    crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # clean aperture: left, top, right, bottom px
     has_alpha: bool = False
     default: bool = False
     language: str | None = None
