@@ -52,7 +52,7 @@ from telecine.engine.plan import (
 from telecine.engine.profile import Output, Profile, make_profile, parse_output
 
 DEFAULT = make_profile()
-HLS = Profile()
+HLS = Profile((Output("hls"),))
 
 
 def asking(*words: str) -> Profile:
