@@ -42,7 +42,7 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.timeline import Chunk
+from telecine.engine.timeline import Chunk, Timeline
 from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
@@ -230,7 +230,8 @@ class _Work:
             on_line=lambda line: _note_damage(line, complaints),
         )
         if complaints:
-            self.warnings.append(f"{self._where()}: damaged, {_counted(complaints)}")
+            damage = f"{self._where()}: damaged, {_counted(complaints)}"
+            self.warnings.append(damage + made_good(self.plan, self.step))
         self.cpu_s += finished.cpu_s
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
         if finished.limit is not None:
@@ -275,6 +276,23 @@ def _counted(complaints: Sequence[str]) -> str:
     words, _ = Counter(complaints).most_common(1)[0]
     times = f"{len(complaints)} times" if len(complaints) > 1 else "once"
     return f"the decoder complained {times} ({words[:80]})"
+
+
+def made_good(plan: Plan, step: Step) -> str:
+    """What a viewer gets where the source that `step` reads is damaged: the end of a warning."""
+    match step.kind:
+        case "encode" if plan.timeline.constant:
+            return "; where pictures are missing the one before is held"
+        case "encode":  # under a copied rung, on the source's own frame times
+            return "; pictures that do not decode are left out, the one before is shown longer"
+        case "video-copy":
+            return "; copied as it is"
+        case "audio" if plan.audio_rendition is not None and plan.audio_rendition.mode == "copy":
+            return "; copied as it is"
+        case "audio":
+            return "; silence fills what is missing"
+        case _:
+            return ""
 
 
 class _ProgressReader:
@@ -358,20 +376,27 @@ def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
         read=(source,),
     )
     made = tuple(writer.finish() for writer in writers)
-    _compare_counts(work, chunk, made)
+    work.warnings.extend(missing_pictures(plan.timeline, chunk, made))
     return made
 
 
-def _compare_counts(work: _Work, chunk: Chunk, made: tuple[Made, ...]) -> None:
-    planned = sum(work.plan.timeline.frames[chunk.first : chunk.end])
-    for rendition in made:
-        count = sum(segment.frames for segment in rendition.segments)
-        if count != planned:
-            work.warnings.append(
-                f"{rendition.rendition}: {planned - count} of {planned} pictures between "
-                f"{float(work.plan.timeline.time_s(chunk.first)):.1f} s and "
-                f"{float(work.plan.timeline.time_s(chunk.end)):.1f} s do not decode"
-            )
+def missing_pictures(timeline: Timeline, chunk: Chunk, made: Sequence[Made]) -> list[str]:
+    """A warning for each rendition that has fewer pictures than the source's index: where the
+    source's own frame times are kept, nothing stands in for one that does not decode.
+
+    `verify` knows them by the rendition's name and a colon at their start.
+    """
+    planned = sum(timeline.frames[chunk.first : chunk.end])
+    span = (
+        f"{float(timeline.time_s(chunk.first)):.1f} s to {float(timeline.time_s(chunk.end)):.1f} s"
+    )
+    counts = [(one.rendition, sum(segment.frames for segment in one.segments)) for one in made]
+    return [
+        f"{name}: from {span} {planned - count} of {planned} pictures are missing, since they do "
+        "not decode; the one before each is shown longer"
+        for name, count in counts
+        if count < planned
+    ]
 
 
 def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:

@@ -55,7 +55,7 @@ class FrameIndex:
     max_gap_ticks: int
     reorder_ticks: int  # largest (display-order time of decode position) - (its own time), ≥ 0
     keyframes: tuple[Keyframe, ...]
-    damaged_bytes: int = 0  # bytes the table names that the file does not hold (cut-off file)
+    damaged_bytes: int = 0  # of frames that the file does not hold whole, or marks as broken
 
 
 @dataclass(frozen=True, slots=True)

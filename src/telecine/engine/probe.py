@@ -520,9 +520,11 @@ def _warnings(
         )
     for picture in video:
         if picture.index_table is not None and picture.index_table.damaged_bytes:
+            lost = f"{picture.index_table.damaged_bytes} bytes of the picture"
             said.append(
-                f"the file is cut off: {picture.index_table.damaged_bytes} bytes of the picture "
-                "are missing"
+                f"the file is cut off: {lost} are missing"
+                if facts.get("missing_bytes")
+                else f"the file is damaged: {lost} are missing or broken"
             )
     return said
 
