@@ -78,7 +78,7 @@ test-resume: setup ## kill -9 at 20 seeded moments
 
 # Not a part of CI: it holds seconds against the clock, which a busy machine fails for the output.
 test-publish: setup tests/e2e/node_modules/.package-lock.json ## publish first, at ten minutes and at 4 GB
-	LONG=1 $(PYTEST) tests/e2e/test_publish_first.py
+	TELECINE_LONG=1 $(PYTEST) tests/e2e/test_publish_first.py
 
 bench: setup ## our ladder beside three other ways to make it; five runs, medians
 	$(BIN)/python -m bench.run $(ARGS)

@@ -272,7 +272,8 @@ def prepare(
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", help="only files whose path contains one of these")
-    parser.add_argument("--long", action="store_true", default=bool(os.environ.get("LONG")))
+    long = os.environ.get("TELECINE_LONG") == "1"
+    parser.add_argument("--long", action="store_true", default=long, help="the long files whole")
     parser.add_argument("--keep", type=Path, help="keep the outputs in this folder")
     beside = Path(sys.executable).parent / "telecine"
     parser.add_argument("--telecine", type=Path, default=beside, help="the command to try")

@@ -25,7 +25,7 @@ from tests.media.watcher import GROWING, MASTER, Watcher, listed
 
 pytestmark = pytest.mark.needs("chromium")
 
-LONG = os.environ.get("LONG") == "1"
+LONG = os.environ.get("TELECINE_LONG") == "1"
 COMPLIANT_START_S = 2.0
 ENCODED_START_S = 5.0
 

@@ -1,6 +1,6 @@
 """Killed at any moment and started again, `transcode` ends with the bytes of an undisturbed run.
 
-`make test` kills at 4 moments, `make test-resume` at 20 (`TELECINE_LONG`), by turns in three
+`make test` kills at 4 moments, `make test-resume` at 20 (`TELECINE_LONG=1`), by turns in three
 ladders. A moment is drawn by a seed from its own slice of the undisturbed run's length, so that
 together they reach from the start of the program to its end.
 """
@@ -26,7 +26,7 @@ import pytest
 from tests.media.framecode import make
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
-MOMENTS = 20 if os.environ.get("TELECINE_LONG") else 4
+MOMENTS = 20 if os.environ.get("TELECINE_LONG") == "1" else 4
 SEED = 20_261_121
 FILES = ("--output", "hls", "--output", "mp4:240p", "--output", "mp3", "--output", "poster")
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "72")

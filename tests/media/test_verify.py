@@ -529,7 +529,11 @@ def test_a_picture_that_the_source_lost_is_no_fault_when_a_step_warned(
     folder = copy(copied, tmp_path)
     damage.rewrite(folder / LOW, "00001.m4s", 0, _drop_picture)
     step = next((folder / ".telecine/steps").glob("encode*.json"))
-    edit(step, '"warnings": \\[\\]', '"warnings": ["120p: 1 of 270 pictures do not decode"]')
+    edit(
+        step,
+        '"warnings": \\[\\]',
+        '"warnings": ["120p: from 0.0 s to 11.2 s 1 of 270 pictures are missing"]',
+    )
     found = verify(folder)
     assert broken(found) == set()
     assert "1 of them lost with the source's" in figure(found, "frame-count")

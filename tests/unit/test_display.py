@@ -103,11 +103,12 @@ def test_live_goes_through_the_stages() -> None:
 def test_live_shows_what_is_not_known_yet_as_such() -> None:
     assert "left ?" in drawn(State())
     early = Event(
-        "progress", {"stage": "audio", "fraction": 0.0, "speed": 0.0, "eta_s": None, "rungs": {}}
+        "progress", {"stage": "audio", "fraction": 0.0, "speed": None, "eta_s": None, "rungs": {}}
     )
     state = told(*STORY[:3], early)
     assert state.stage == "sound"
     assert state.eta_s is None
+    assert state.speed is None
     assert [rung.fraction for rung in state.rungs] == [0.0, 0.0]
 
 

@@ -1,7 +1,8 @@
-"""The files around the code: locks, README, the list of pure modules."""
+"""The files around the code: locks, README, the list of pure modules, the table of all modules."""
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -70,3 +71,35 @@ def test_the_readme_has_exactly_two_set_up_commands() -> None:
 def test_every_pure_module_that_is_measured_is_there() -> None:
     for module in PYPROJECT["tool"]["coverage"]["report"]["include"]:
         assert (ROOT / module).is_file(), module
+
+
+ENGINE = ROOT / "src" / "telecine" / "engine"
+
+
+def table_of_modules() -> list[tuple[int, str]]:
+    """(row, module) of docs/explain/architecture.md, the engine's only."""
+    text = (ROOT / "docs" / "explain" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `engine/")]
+    named = [(n, name) for n, row in enumerate(rows) for name in re.findall("`(.+?)`", row)]
+    return [(n, re.sub(r"^engine/|\.py$|/$", "", name)) for n, name in named]
+
+
+def imported(path: Path) -> set[str]:
+    """The engine's modules that a file imports."""
+    lines = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+    names = [f"{line.module}.{alias.name}" for line in lines for alias in line.names]
+    return {name.split(".")[2] for name in names if name.startswith("telecine.engine.")}
+
+
+def test_the_map_names_every_module_of_the_engine_once_and_downhill() -> None:
+    table = table_of_modules()
+    files = {path.stem: [path] for path in ENGINE.glob("*.py") if path.stem != "__init__"}
+    files |= {"rules": list((ENGINE / "rules").glob("*.py"))}
+    assert sorted(name for _, name in table) == sorted(files)
+    row = {name: n for n, name in table}
+    assert [
+        f"{name} imports {other}, which stands above it"
+        for name, paths in files.items()
+        for other in sorted(set().union(*map(imported, paths)))
+        if row[other] < row[name]
+    ] == []

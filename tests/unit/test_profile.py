@@ -77,6 +77,7 @@ def test_other_rungs_are_refused(text: str) -> None:
 
 def test_nothing_asked_is_a_stream_and_a_poster() -> None:
     assert make_profile() == Profile((Output("hls"), Output("poster")), (), "auto")
+    assert Profile() == make_profile()
 
 
 def test_doubles_count_once_and_rungs_fall() -> None:

@@ -9,7 +9,7 @@ from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
 
 from telecine.engine.plan import Plan, make_plan
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.progress import Progress
+from telecine.engine.progress import Progress, pace
 
 
 def everything() -> Plan:
@@ -97,3 +97,14 @@ def test_a_copied_rung_and_its_company_end_together() -> None:
         progress.finish(step)
     assert set(progress.rungs().values()) == {1.0}
     assert progress.fraction() == pytest.approx(1)
+
+
+def test_pace_counts_only_what_this_run_did() -> None:
+    # An hour, half of it done by an earlier run: a tenth of it, 6 min, in 60 s leaves 4 times that.
+    assert pace(0.1, 0.4, 60.0, 3600.0) == pytest.approx((6.0, 240.0))
+    assert pace(1.0, 0.0, 90.0, 180.0) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize(("done", "elapsed_s"), [(0.0, 5.0), (0.1, 0.0)])
+def test_pace_is_unknown_until_something_is_done(done: float, elapsed_s: float) -> None:
+    assert pace(done, 0.5, elapsed_s, 60.0) == (None, None)

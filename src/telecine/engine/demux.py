@@ -82,7 +82,6 @@ def _stream(stream: Any) -> Json:
         "time_base": str(stream.time_base) if stream.time_base else None,
         "start": _seconds(stream.start_time, stream.time_base),
         "duration": _seconds(stream.duration, stream.time_base),
-        "frames": stream.frames,
         "default": bool(stream.disposition & Disposition.default),
         "cover": bool(stream.disposition & Disposition.attached_pic),
         "language": stream.language if stream.language not in (None, "und") else None,
@@ -92,7 +91,6 @@ def _stream(stream: Any) -> Json:
         facts |= {
             "width": context.width,
             "height": context.height,
-            "pix_fmt": context.pix_fmt,
             "level": context.level,
             "sar": str(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
             "average_rate": str(stream.average_rate) if stream.average_rate else None,
@@ -407,9 +405,9 @@ def _from_tables(
                     facts["streams"][number] |= _video_track(track, stream, file, size)
                 elif stream.type == "audio" and track.handler == "soun":
                     facts["streams"][number] |= _audio_track(track, stream)
-            except MediaError as error:
+            except MediaError:
                 # A table that contradicts itself: the header's word stays, and nothing is copied.
-                facts["streams"][number]["table_error"] = error.message
+                continue
 
 
 def _video_track(track: TrackTable, stream: Any, file: BinaryIO, size: int) -> Json:

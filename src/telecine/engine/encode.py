@@ -31,7 +31,7 @@ from telecine.engine.disk import (
 )
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import Interrupted, StepFailed
-from telecine.engine.plan import WORK, FileOutput, Plan, Step
+from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
 from telecine.engine.segments import (
     INIT_NAME,
@@ -42,6 +42,7 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
@@ -226,7 +227,8 @@ class _Work:
             on_line=lambda line: _note_damage(line, complaints),
         )
         if complaints:
-            self.warnings.append(f"{self._where()}: damaged, {_counted(complaints)}")
+            damage = f"{self._where()}: damaged, {_counted(complaints)}"
+            self.warnings.append(damage + made_good(self.plan, self.step))
         self.cpu_s += finished.cpu_s
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
         if finished.limit is not None:
@@ -271,6 +273,23 @@ def _counted(complaints: Sequence[str]) -> str:
     words, _ = Counter(complaints).most_common(1)[0]
     times = f"{len(complaints)} times" if len(complaints) > 1 else "once"
     return f"the decoder complained {times} ({words[:80]})"
+
+
+def made_good(plan: Plan, step: Step) -> str:
+    """What a viewer gets where the source that `step` reads is damaged: the end of a warning."""
+    match step.kind:
+        case "encode" if plan.timeline.constant:
+            return "; where pictures are missing the one before is held"
+        case "encode":  # under a copied rung, on the source's own frame times
+            return "; pictures that do not decode are left out, the one before is shown longer"
+        case "video-copy":
+            return "; copied as it is"
+        case "audio" if plan.audio_rendition is not None and plan.audio_rendition.mode == "copy":
+            return "; copied as it is"
+        case "audio":
+            return "; silence fills what is missing"
+        case _:
+            return ""
 
 
 class _ProgressReader:
@@ -349,21 +368,28 @@ def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
         read=(source,),
     )
     made = tuple(writer.finish() for writer in writers)
-    _compare_counts(work, made)
+    work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))
     return made
 
 
-def _compare_counts(work: _Work, made: tuple[Made, ...]) -> None:
-    timeline = work.plan.timeline
-    for span, rendition in zip(work.step.spans, made, strict=True):
+def missing_pictures(timeline: Timeline, spans: Sequence[Span], made: Sequence[Made]) -> list[str]:
+    """A warning for each rendition that has fewer pictures than the source's index: where the
+    source's own frame times are kept, nothing stands in for one that does not decode.
+
+    `verify` knows them by the rendition's name and a colon at their start.
+    """
+    warnings = []
+    for span, one in zip(spans, made, strict=True):
         planned = sum(timeline.frames[span.first : span.end])
-        count = sum(segment.frames for segment in rendition.segments)
-        if count != planned:
-            work.warnings.append(
-                f"{rendition.rendition}: {planned - count} of {planned} pictures between "
-                f"{float(timeline.time_s(span.first)):.1f} s and "
-                f"{float(timeline.time_s(span.end)):.1f} s do not decode"
+        count = sum(segment.frames for segment in one.segments)
+        if count < planned:
+            start_s, end_s = timeline.time_s(span.first), timeline.time_s(span.end)
+            warnings.append(
+                f"{one.rendition}: from {float(start_s):.1f} s to {float(end_s):.1f} s "
+                f"{planned - count} of {planned} pictures are missing, since they do not decode; "
+                "the one before each is shown longer"
             )
+    return warnings
 
 
 def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:

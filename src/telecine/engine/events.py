@@ -13,7 +13,8 @@ planned   plan_id, duration_s, rungs (list of {name, width, height, mode, reason
 step      id, state ("started", "finished", or "reused" from an earlier run), wall_s when finished
 playable  playlist (path), after_s: the first moment a multivariant playlist can be played
 progress  stage, fraction (0 to 1 of the whole job, weighted by work), speed (media seconds a wall
-          second), eta_s, rungs ({name: fraction}); at most four a second
+          second) and eta_s, both from what this run itself did, rungs ({name: fraction}); at most
+          four a second
 warning   message
 verified  rules (how many were checked), broken (list of names)
 done      playlist, report (paths), wall_s, time_to_first_play_s

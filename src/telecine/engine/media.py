@@ -55,7 +55,7 @@ class FrameIndex:
     max_gap_ticks: int
     reorder_ticks: int  # largest (display-order time of decode position) - (its own time), ≥ 0
     keyframes: tuple[Keyframe, ...]
-    damaged_bytes: int = 0  # bytes the table names that the file does not hold (cut-off file)
+    damaged_bytes: int = 0  # of frames that the file does not hold whole, or marks as broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class VideoStream:
     level: int | None
     pix_fmt: str | None
     bit_depth: int
-    width: int  # coded, before SAR, rotation and clean aperture
+    width: int  # as decoded and cropped, before SAR and rotation
     height: int
     sar: Fraction  # 1 where unknown
     rotation: int  # degrees clockwise that make the picture upright: 0, 90, 180, 270
@@ -80,7 +80,6 @@ class VideoStream:
     end_s: Fraction | None
     bitrate_bps: int | None
     color: Color = field(default_factory=Color)
-    crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # clean aperture: left, top, right, bottom px
     has_alpha: bool = False
     default: bool = False
     language: str | None = None

@@ -381,10 +381,8 @@ def _audio_files(profile: Profile, audio: AudioStream | None) -> tuple[FileOutpu
 
 
 def display_of(video: VideoStream) -> tuple[Fraction, Fraction]:
-    """Display size before rounding: clean aperture, then square pixels, then upright."""
-    left, top, right, bottom = video.crop
-    width = Fraction(video.width - left - right) * video.sar
-    height = Fraction(video.height - top - bottom)
+    """Display size before rounding: square pixels, then upright."""
+    width, height = video.width * video.sar, Fraction(video.height)
     return (height, width) if video.rotation in (90, 270) else (width, height)
 
 

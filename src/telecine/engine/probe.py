@@ -213,8 +213,7 @@ def _refuse_still(facts: dict[str, Any], video: tuple[VideoStream, ...]) -> None
 # Only lines that a filter itself says: FFmpeg indents a file's tags, which may say anything.
 _FILTER = r"^\[Parsed_{}_0 @ 0x[0-9a-f]+\] "
 _FRAME = re.compile(
-    _FILTER.format("showinfo")
-    + r"n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) .*?duration: *(?P<duration>\d+).*? "
+    _FILTER.format("showinfo") + r"n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) .*? "
     r"fmt:(?P<fmt>\S+) .*?sar:(?P<sar>\d+/\d+) s:(?P<w>\d+)x(?P<h>\d+) i:(?P<field>[PTB])"
 )
 _BASE = re.compile(_FILTER.format("showinfo") + r"config in time_base: (\d+/\d+)")
@@ -238,7 +237,6 @@ class _Seen:
 
     pts: list[int]
     base: Fraction | None = None
-    duration: int = 0
     fmt: str = ""
     sar: Fraction = Fraction(0)
     width: int = 0
@@ -272,7 +270,6 @@ class _Seen:
             self.width, self.height = int(frame["w"]), int(frame["h"])
             numerator, denominator = map(int, frame["sar"].split("/"))
             self.sar = Fraction(numerator, denominator) if denominator else Fraction(0)
-        self.duration = int(frame["duration"])
         self.fields += frame["field"]
         self.pts.append(0 if frame["pts"] == "NOPTS" else int(frame["pts"]))
 
@@ -365,7 +362,7 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         height=height,
         sar=_sar(seen, facts),
         rotation=seen.rotation,
-        mirrored=bool(facts.get("mirrored")) or (seen.turned and seen.rotation == 0),
+        mirrored=seen.turned and seen.rotation == 0,
         field_order=field_order,
         rate=mean,
         nominal_rate=_optional(facts["base_rate"]),
@@ -523,9 +520,11 @@ def _warnings(
         )
     for picture in video:
         if picture.index_table is not None and picture.index_table.damaged_bytes:
+            lost = f"{picture.index_table.damaged_bytes} bytes of the picture"
             said.append(
-                f"the file is cut off: {picture.index_table.damaged_bytes} bytes of the picture "
-                "are missing"
+                f"the file is cut off: {lost} are missing"
+                if facts.get("missing_bytes")
+                else f"the file is damaged: {lost} are missing or broken"
             )
     return said
 

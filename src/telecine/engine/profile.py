@@ -43,6 +43,9 @@ class Output:
         return self.kind
 
 
+DEFAULT_OUTPUTS = (Output("hls"), Output("poster"))
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Everything a user can ask of one run.
@@ -50,7 +53,7 @@ class Profile:
     `rungs` are short sides in pixels, highest first; empty means the default ladder.
     """
 
-    outputs: tuple[Output, ...] = (Output("hls"),)
+    outputs: tuple[Output, ...] = DEFAULT_OUTPUTS
     rungs: tuple[int, ...] = ()
     top: TopPolicy = "auto"
 
@@ -114,8 +117,11 @@ def parse_rung(text: str) -> int:
 def make_profile(
     outputs: tuple[Output, ...] = (), rungs: tuple[int, ...] = (), top: TopPolicy = "auto"
 ) -> Profile:
-    """The profile for what was asked, without doubles; nothing asked means `hls` and `poster`."""
-    wanted = tuple(dict.fromkeys(outputs)) or (Output("hls"), Output("poster"))
+    """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
+
+    Raises `UsageError` (`output_twice`) where two outputs would write the same file.
+    """
+    wanted = tuple(dict.fromkeys(outputs)) or DEFAULT_OUTPUTS
     files = [file_name(output) for output in wanted if output.kind in (*AUDIO_KINDS, "mp4")]
     doubled = sorted({name for name in files if files.count(name) > 1})
     if doubled:

@@ -68,3 +68,16 @@ class Progress:
         video = self.plan.video
         decoded = video.width * video.height * _DECODE_SHARE if video is not None else 0.0
         return (encoded + decoded) * rate / 1e6
+
+
+def pace(
+    done: float, left: float, elapsed_s: float, duration_s: float
+) -> tuple[float | None, float | None]:
+    """(media seconds a wall second, wall seconds left) of a run that does its work evenly.
+
+    `done` is the fraction of the job that this run itself did in `elapsed_s`, `left` what is still
+    to do; what an earlier run left finished is in neither. Both are None until something is done.
+    """
+    if done <= 0 or elapsed_s <= 0:
+        return None, None
+    return done * duration_s / elapsed_s, left * elapsed_s / done

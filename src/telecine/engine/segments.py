@@ -225,9 +225,9 @@ class VideoSegments:
 class AudioSegments:
     """Takes the whole sound and writes segments near the picture's boundaries, on its own frames.
 
-    `skip` samples of the stream are priming and dropped; `start` is the time of the first sample
-    of the stream, before skipping, in ticks of the timeline (one tick a sample). `boundaries` are
-    times in seconds.
+    `start` is the time of the stream's first sample, in ticks of the timeline (one tick a sample);
+    a frame that lies by half or more before 0, such as an encoder's priming, is dropped.
+    `boundaries_s` are the timeline's, in seconds.
     """
 
     def __init__(

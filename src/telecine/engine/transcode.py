@@ -25,7 +25,7 @@ from telecine.engine.plan import Plan, Step, make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
-from telecine.engine.progress import Progress
+from telecine.engine.progress import Progress, pace
 from telecine.engine.report import Report, State, describe, make_report
 from telecine.engine.schedule import run_steps
 from telecine.engine.serial import from_plain, to_plain
@@ -124,23 +124,27 @@ class _Run:
             self.tell("warning", message=warning)
 
     def _tell_progress(self, step: Step) -> None:
+        """At most four times a second. The lock is held, so that what is told never goes back."""
         now = time.monotonic()
         if now - self._told < PROGRESS_EVERY_S:
             return
         self._told = now
-        with self._lock:
-            fraction = self._progress.fraction()
-            rungs: dict[str, JSON] = {n: round(f, 4) for n, f in self._progress.rungs().items()}
-        elapsed = now - self._started
-        speed = fraction * float(self.plan.timeline.duration_s) / elapsed
-        self.tell(
-            "progress",
-            stage=step.kind,
-            fraction=round(fraction, 4),
-            speed=round(speed, 2),
-            eta_s=round(elapsed * (1 - fraction) / fraction, 1) if fraction > 0 else None,
-            rungs=rungs,
+        fraction = self._progress.fraction()
+        rungs: dict[str, JSON] = {n: round(f, 4) for n, f in self._progress.rungs().items()}
+        speed, eta_s = pace(
+            self._own.fraction(),
+            1 - fraction,
+            now - self._making,
+            float(self.plan.timeline.duration_s),
         )
+        data: dict[str, JSON] = {
+            "stage": step.kind,
+            "fraction": round(fraction, 4),
+            "speed": None if speed is None else round(speed, 2),
+            "eta_s": None if eta_s is None else round(eta_s, 1),
+            "rungs": rungs,
+        }
+        self._on_event(Event("progress", data))
 
     # --- doing
 
@@ -160,7 +164,9 @@ class _Run:
 
     def make(self, source: Path) -> Report:
         """Run the steps, publish, verify, report. `report.json` is written whatever happens."""
+        self._making = time.monotonic()
         self._progress = Progress(self.plan)
+        self._own = Progress(self.plan)  # of it, what this run does and no earlier one did
         self._publisher = Publisher(self.plan, self._folder, self._now_playable)
         measured: tuple[Measured, ...] = ()
         state: State = "failed"
@@ -201,6 +207,7 @@ class _Run:
     def _one(self, step: Step, source: Path) -> StepResult:
         """A step, or what an earlier run left of it."""
         result = finished_step(self.plan, step.id, self._folder, self._tools)
+        reused = result is not None
         if result is None:
             self.tell("step", id=step.id, state="started")
             result = run_step(
@@ -227,12 +234,15 @@ class _Run:
         with self._lock:
             self._results[step.id] = result
             self._progress.finish(step)
+            if not reused:
+                self._own.finish(step)
         return result
 
     def _advance(self, step: Step, done_s: float) -> None:
         with self._lock:
             self._progress.advance(step, done_s)
-        self._tell_progress(step)
+            self._own.advance(step, done_s)
+            self._tell_progress(step)
 
     def _now_playable(self) -> None:
         self._first_play_s = self.age_s()
