@@ -30,6 +30,7 @@ from telecine.engine.profile import make_profile
 
 ENCODED = make_profile(top="encode")
 HD = Size(1920, 1080)
+P1080, P720, P480, P360 = HD, Size(1280, 720), Size(854, 480), Size(640, 360)
 
 
 def plan_of(video: VideoStream) -> Plan:
@@ -66,6 +67,42 @@ def test_fields_become_pictures_before_anything_is_scaled() -> None:
     filters_in_order = [part.split("=")[0] for part in made.split("]", 1)[1].split(",")]
     assert filters_in_order.index("bwdif") < filters_in_order.index("fps")
     assert filters_in_order.index("bwdif") < filters_in_order.index("scale")
+
+
+# FFmpeg's own filters for a display matrix (fftools/ffmpeg_filter.c); a flip comes after the turn.
+@pytest.mark.parametrize(
+    ("rotation", "mirrored", "turned"),
+    [
+        (90, False, ["transpose=clock"]),
+        (90, True, ["transpose=cclock_flip"]),
+        (180, False, ["hflip", "vflip"]),
+        (180, True, ["vflip"]),
+        (270, False, ["transpose=cclock"]),
+        (270, True, ["transpose=clock_flip"]),
+    ],
+)
+def test_fields_are_turned_after_they_became_pictures(
+    rotation: int, mirrored: bool, turned: list[str]
+) -> None:
+    (video,) = BROADCAST.video
+    lying = replace(video, rotation=rotation, mirrored=mirrored)
+    plan = make_plan(replace(BROADCAST, video=(lying,)), make_profile())
+    expected = ",".join([*turned, "sidedata=mode=delete:type=DISPLAYMATRIX", ""])
+    (made,) = graph(plan, 0, P720)
+    assert f",bwdif=mode=send_field:parity=auto:deint=interlaced,{expected}fps=" in made
+    poster = filters.poster(plan, P720)
+    assert poster.startswith(
+        f"bwdif=mode=send_frame:parity=auto:deint=interlaced,{expected}thumbnail="
+    )
+
+
+def test_what_leaves_fields_whole_is_done_by_ffmpeg() -> None:
+    (fields,) = BROADCAST.video
+    flipped = make_plan(replace(BROADCAST, video=(replace(fields, mirrored=True),)), ENCODED)
+    assert flipped.deinterlace
+    assert filters.turning(flipped) == []
+    assert filters.turning(plan_of(replace(PICTURE, rotation=90, mirrored=True))) == []
+    assert filters.turning(make_plan(SURROUND_ONLY, make_profile())) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +158,6 @@ def test_high_dynamic_range_goes_through_linear_light(color: Color, stated: str)
 
 # --- rungs -------------------------------------------------------------------------------------
 
-P1080, P720, P480, P360 = HD, Size(1280, 720), Size(854, 480), Size(640, 360)
 ONCE = "flags=bicubic"
 TWICE = "flags=bicubic:param0=0:param1=0.62"
 

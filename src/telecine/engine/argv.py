@@ -83,6 +83,11 @@ def _seek(time_s: Fraction) -> list[str]:
     ]
 
 
+def _as_coded(plan: Plan) -> list[str]:
+    """Fields are put together as they were coded; the graph turns the pictures after that."""
+    return ["-noautorotate"] if filters.turning(plan) else []
+
+
 def origin_ticks(plan: Plan, stream: VideoStream) -> int:
     return round(plan.timeline.origin_s / stream.time_base)
 
@@ -104,7 +109,7 @@ def encode_chunk(
     origin = 1000 * int(origin_s) if working_copy else origin_ticks(plan, plan.video)
     stream_index = 0 if working_copy else plan.video.index
     start_s = timeline.time_s(chunk.first)
-    before = ["-copyts", *("-reinit_filter", "0")]
+    before = ["-copyts", *("-reinit_filter", "0"), *_as_coded(plan)]
     if start_s > filters.PREROLL_S:
         before += _seek(origin_s + start_s - filters.PREROLL_S)
     sizes = [rendition.size for rendition in renditions]
@@ -268,7 +273,9 @@ def _audio_file(file: FileOutput, stream: AudioStream) -> list[str]:
 def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[str]:
     """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
     assert plan.video is not None
-    before = _seek(plan.timeline.origin_s + time_s) if time_s > 0 else []
+    before = _as_coded(plan)
+    if time_s > 0:
+        before += _seek(plan.timeline.origin_s + time_s)
     return [
         *(str(ffmpeg), *_QUIET),
         *_input(source, before=before),
