@@ -1,4 +1,4 @@
-"""Pictures come out as a player would show the source: its fields, its position."""
+"""Pictures come out as a player would show the source: its colours, its fields, its position."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.media.framecode import make
 from tests.media.running import telecine
 
-from telecine import find_tools, probe
+from telecine import find_tools, make_profile, probe
+from telecine.engine import filters
+from telecine.engine.plan import make_plan
 
 Grey = npt.NDArray[np.float64]
+
+# H.273: the codes of colour primaries, transfer and matrix.
+BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6
 
 
 def run(*argv: str | Path) -> bytes:
@@ -29,6 +35,111 @@ def rung(folder: Path, name: str) -> Path:
     film = folder / f"{name}-first.mp4"
     film.write_bytes((home / "init.mp4").read_bytes() + (home / "00000.m4s").read_bytes())
     return film
+
+
+# --- colours of untagged sources ---------------------------------------------------------------
+
+
+def flat(path: Path, ffmpeg: str, size: str, colour: tuple[int, int, int]) -> Path:
+    """Two seconds of one Y'CbCr colour, H.264, without a word on what it means. A keyframe a
+    second: fit to be copied."""
+    y, cb, cr = colour
+    picture = f"color=s={size}:r=24:d=2,format=yuv420p,geq=lum={y}:cb={cb}:cr={cr}"
+    made = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", picture, "-c:v", "libx264", "-g", "24"]
+    run(*made, "-preset", "ultrafast", "-qp", "1", path)
+    assert said(path) == (UNSPECIFIED, UNSPECIFIED, UNSPECIFIED)
+    return path
+
+
+def said(path: Path) -> tuple[int, int, int]:
+    """Primaries, transfer and matrix as PyAV's decoder finds them in the first picture."""
+    with av.open(str(path)) as media:
+        picture: Any = next(media.decode(media.streams.video[0]))
+        return picture.color_primaries, picture.color_trc, picture.colorspace
+
+
+@pytest.mark.parametrize(
+    ("size", "top", "rungs", "expected"),
+    [
+        # Chromium (ffmpeg_common.cc) and Firefox (DefaultColorSpace): BT.709 from 720 lines on.
+        ("1280x720", "encode", {"720p": (BT709,) * 3, "360p": (BT709,) * 3}, "bt709"),
+        ("1280x720", "copy", {"720p": (UNSPECIFIED,) * 3, "360p": (BT709,) * 3}, "bt709"),
+        ("640x480", "encode", {"480p": (SMPTE170M,) * 3, "240p": (SMPTE170M,) * 3}, "bt601"),
+        (
+            "640x480",
+            "copy",
+            {"480p": (UNSPECIFIED,) * 3, "240p": (UNSPECIFIED, UNSPECIFIED, SMPTE170M)},
+            "bt601",
+        ),
+    ],
+)
+def test_rungs_of_an_untagged_source_say_what_players_take_it_for(
+    tmp_path: Path,
+    ffmpeg: str,
+    size: str,
+    top: str,
+    rungs: dict[str, tuple[int, int, int]],
+    expected: str,
+) -> None:
+    colour = (120, 90, 170)
+    source = flat(tmp_path / "source.mp4", ffmpeg, size, colour)
+    words = [word for name in rungs for word in ("--rung", name[:-1])]
+    out = tmp_path / "out"
+    done = telecine(
+        *("transcode", source, "-o", out, "--top", top),
+        *("--output", "hls", "--output", "poster", *words),
+    )
+    assert done.code == 0, done.err
+    for name, codes in rungs.items():
+        film = rung(out, name)
+        assert said(film) == codes
+        planes = run(ffmpeg, "-v", "error", "-i", film, "-f", "rawvideo", "-frames:v", "1", "-")
+        luma = len(planes) * 2 // 3
+        for plane, value in zip(
+            (planes[:luma], planes[luma : luma * 5 // 4], planes[luma * 5 // 4 :]),
+            colour,
+            strict=True,
+        ):
+            assert np.abs(np.frombuffer(plane, np.uint8).astype(int) - value).max() <= 1
+    assert np.abs(jpeg_colour(out / "poster.jpg", ffmpeg) - shown(colour, expected)).max() <= 3
+
+
+# ITU-R BT.709-6 item 3.2 and BT.601-7 item 2.5: the shares of red and blue in luma.
+SHARES = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114)}
+
+
+def shown(colour: tuple[int, int, int], matrix: str) -> Grey:
+    """Y'CbCr of video range → R'G'B' 0–255."""
+    y, cb, cr = colour
+    return rgb((y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224, *SHARES[matrix])
+
+
+def rgb(y: float, cb: float, cr: float, red: float, blue: float) -> Grey:
+    r, b = y + 2 * (1 - red) * cr, y + 2 * (1 - blue) * cb
+    return 255 * np.array([r, (y - red * r - blue * b) / (1 - red - blue), b])
+
+
+def jpeg_colour(path: Path, ffmpeg: str) -> Grey:
+    """The colour in a JPEG's middle, by JFIF 1.02: BT.601 in full range."""
+    picture = ("-v", "error", "-i", path, "-vf", "crop=2:2", "-f", "rawvideo")
+    planes = run(ffmpeg, *picture, "-pix_fmt", "yuvj444p", "-")
+    y, cb, cr = (float(value) for value in (planes[0], planes[4], planes[8]))
+    return rgb(y / 255, (cb - 128) / 255, (cr - 128) / 255, *SHARES["bt601"])
+
+
+@pytest.mark.parametrize("size", ["1280x720", "640x480"])
+def test_saying_the_colour_changes_no_pixel(tmp_path: Path, ffmpeg: str, size: str) -> None:
+    source = tmp_path / "source.mkv"
+    run(ffmpeg, *("-v", "error", "-f", "lavfi", "-i", f"testsrc2=s={size}:d=0.4"), source)
+    plan = make_plan(probe(source, find_tools()), make_profile(top="encode"))
+    for rendition in plan.renditions:
+        said, *silent = filters.picture(plan, rendition.size)
+        assert said.startswith("setparams=")
+        sums = [
+            run(ffmpeg, "-v", "error", "-i", source, "-vf", ",".join(chain), "-f", "framemd5", "-")
+            for chain in ([said, *silent], silent)
+        ]
+        assert sums[0] == sums[1]
 
 
 # --- fields that lie on their side ---------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,6 +123,57 @@ def test_pictures_are_eight_bits_of_video_range_in_square_pixels(
 ) -> None:
     plan = plan_of(replace(PICTURE, pix_fmt=pix_fmt))
     assert filters.picture(plan, HD) == [scale, "setsar=1", "format=yuv420p"]
+
+
+UNSAID = Color("tv")
+
+
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [
+        # From 720 lines on BT.709, else BT.601: Chromium's ffmpeg_common.cc.
+        ({"height": 720}, "bt709"),
+        ({"height": 718}, "smpte170m"),
+        # Lines as they are coded: so a player of the source sees them, before it turns.
+        ({"width": 1280, "height": 720, "rotation": 90}, "bt709"),
+        ({"width": 1024, "height": 576, "rotation": 90}, "smpte170m"),
+        ({"width": 576, "height": 1024}, "bt709"),
+        ({"pix_fmt": None}, "bt709"),
+    ],
+)
+def test_untagged_pictures_are_said_to_be_what_players_take_them_for(
+    video: dict[str, Any], said: str
+) -> None:
+    plan = plan_of(replace(PICTURE, color=UNSAID, **video))
+    for size in (HD, P360):
+        first = f"setparams=colorspace={said}:color_primaries={said}:color_trc={said}"
+        assert filters.picture(plan, size)[0] == first
+        assert filters.poster(plan, size).startswith(f"thumbnail=n=24,{first},scale=")
+
+
+def test_what_a_source_says_of_its_colour_stays() -> None:
+    def first(color: Color, pix_fmt: str = "yuv420p") -> str:
+        return filters.picture(plan_of(replace(PICTURE, color=color, pix_fmt=pix_fmt)), HD)[0]
+
+    primaries = Color("tv", "smpte432", None, None)
+    assert first(primaries) == "setparams=colorspace=bt709:color_trc=bt709"
+    transfer = Color("tv", None, "smpte170m", None)
+    assert first(transfer) == "setparams=colorspace=bt709:color_primaries=bt709"
+    assert first(Color("tv", None, None, "bt470bg")).startswith("scale=")
+    assert first(Color(transfer="smpte2084")).startswith("scale=")
+    for rgb in ("rgb24", "0rgb", "x2rgb10le", "gbrp", "pal8"):
+        assert "out_color_matrix=bt709" in first(UNSAID, rgb)
+
+
+def test_below_hd_rungs_are_as_silent_as_the_copy_above_them() -> None:
+    """Chromium takes what is not said whole for BT.709 in a Media Source: copy and rungs alike."""
+    small = replace(PICTURE, width=854, height=480, color=UNSAID)
+    copied = make_plan(media(small), make_profile())
+    assert copied.copied is not None
+    assert filters.picture(copied, P360)[0] == "setparams=colorspace=smpte170m"
+    large = make_plan(media(replace(PICTURE, color=UNSAID)), make_profile())
+    assert large.copied is not None
+    assert filters.picture(large, P360)[0].endswith("color_primaries=bt709:color_trc=bt709")
 
 
 @pytest.mark.parametrize(

@@ -93,18 +93,56 @@ def turning(plan: Plan) -> list[str]:
 def picture(plan: Plan, size: Size) -> list[str]:
     """Square pixels of `size`, 8-bit 4:2:0, SDR, video range."""
     assert plan.video is not None
-    chain = [_scale(size, plan.video.color, plan.video.pix_fmt), "setsar=1"]
+    chain = [
+        *_stated_color(plan),
+        _scale(size, plan.video.color, plan.video.pix_fmt),
+        "setsar=1",
+    ]
     if plan.tone_map:
         chain.extend(tone_map(plan.video.color))
     chain.append("format=yuv420p")
     return chain
 
 
+# Players take untagged pictures of this height for BT.709 and lower ones for BT.601 (Chromium's
+# media/ffmpeg/ffmpeg_common.cc, Firefox's DefaultColorSpace).
+_HD_LINES = 720
+
+
+def _stated_color(plan: Plan) -> list[str]:
+    """What an untagged source is taken for, said once, so that every rung is taken for the same.
+
+    It follows the source's coded height, which is what a player of the source itself, or of its
+    copy as the top rung, goes by. No pixel is changed. Chromium believes a matrix only where
+    primaries and transfer stand beside it (156, measured), so all three are said; but not below HD
+    under a copied top: Media Source Extensions have Chromium take whatever is untagged for BT.709,
+    and the rungs shall look like the copy there too.
+    """
+    video = plan.video
+    assert video is not None
+    color = video.color
+    if color.matrix is not None or color.hdr or _is_rgb(video.pix_fmt):
+        return []
+    name = "bt709" if video.height >= _HD_LINES else "smpte170m"
+    said = [f"colorspace={name}"]
+    if name == "bt709" or plan.copied is None:
+        said += [f"color_primaries={name}"] if color.primaries is None else []
+        said += [f"color_trc={name}"] if color.transfer is None else []
+    return ["setparams=" + ":".join(said)]
+
+
+_RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x2bgr", "pal8")
+
+
+def _is_rgb(pix_fmt: str | None) -> bool:
+    return pix_fmt is not None and pix_fmt.startswith(_RGB)
+
+
 def _scale(size: Size, color: Color, pix_fmt: str | None) -> str:
     scale = f"scale={size.width}:{size.height}:flags=bicubic"
     if color.hdr:
         return scale
-    if pix_fmt is not None and pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "pal8")):
+    if _is_rgb(pix_fmt):
         # swscale turns RGB into BT.601 unless told; HD players assume BT.709.
         return f"{scale}:out_color_matrix=bt709:out_range=tv"
     return f"{scale}:out_range=tv"
