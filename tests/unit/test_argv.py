@@ -119,6 +119,18 @@ def test_the_poster_of_the_very_start_is_not_sought() -> None:
     assert option(argv.poster(FFMPEG, plan, SOURCE, time_s=Fraction(3)), "-ss") == ["3.000000"]
 
 
+def test_ffmpeg_turns_no_fields() -> None:
+    """Its own turning comes before the graph, and so before the deinterlacer."""
+    (fields,) = BROADCAST.video
+    for video, coded in ((replace(fields, rotation=90), True), (fields, False)):
+        made = lines(make_plan(replace(BROADCAST, video=(video,)), make_profile()))
+        for name, command in made.items():
+            wanted = coded and name.startswith(("encode", "poster"))
+            assert ("-noautorotate" in command[: command.index("-i")]) == wanted, name
+    progressive = make_plan(media(replace(PICTURE, rotation=90)), make_profile())
+    assert not any("-noautorotate" in command for command in lines(progressive).values())
+
+
 # --- keyframes ---------------------------------------------------------------------------------
 
 

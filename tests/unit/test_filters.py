@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,7 @@ from telecine.engine.profile import make_profile
 
 ENCODED = make_profile(top="encode")
 HD = Size(1920, 1080)
+P1080, P720, P480, P360 = HD, Size(1280, 720), Size(854, 480), Size(640, 360)
 
 
 def plan_of(video: VideoStream) -> Plan:
@@ -74,6 +76,42 @@ def test_fields_become_pictures_before_anything_is_scaled() -> None:
     assert filters_in_order.index("bwdif") < filters_in_order.index("scale")
 
 
+# FFmpeg's own filters for a display matrix (fftools/ffmpeg_filter.c); a flip comes after the turn.
+@pytest.mark.parametrize(
+    ("rotation", "mirrored", "turned"),
+    [
+        (90, False, ["transpose=clock"]),
+        (90, True, ["transpose=cclock_flip"]),
+        (180, False, ["hflip", "vflip"]),
+        (180, True, ["vflip"]),
+        (270, False, ["transpose=cclock"]),
+        (270, True, ["transpose=clock_flip"]),
+    ],
+)
+def test_fields_are_turned_after_they_became_pictures(
+    rotation: int, mirrored: bool, turned: list[str]
+) -> None:
+    (video,) = BROADCAST.video
+    lying = replace(video, rotation=rotation, mirrored=mirrored)
+    plan = make_plan(replace(BROADCAST, video=(lying,)), make_profile())
+    expected = ",".join([*turned, "sidedata=mode=delete:type=DISPLAYMATRIX", ""])
+    (made,) = graph(plan, 0, P720)
+    assert f",bwdif=mode=send_field:parity=auto:deint=interlaced,{expected}fps=" in made
+    poster = filters.poster(plan, P720)
+    assert poster.startswith(
+        f"bwdif=mode=send_frame:parity=auto:deint=interlaced,{expected}thumbnail="
+    )
+
+
+def test_what_leaves_fields_whole_is_done_by_ffmpeg() -> None:
+    (fields,) = BROADCAST.video
+    flipped = make_plan(replace(BROADCAST, video=(replace(fields, mirrored=True),)), ENCODED)
+    assert flipped.deinterlace
+    assert filters.turning(flipped) == []
+    assert filters.turning(plan_of(replace(PICTURE, rotation=90, mirrored=True))) == []
+    assert filters.turning(make_plan(SURROUND_ONLY, make_profile())) == []
+
+
 @pytest.mark.parametrize(
     ("pix_fmt", "scale"),
     [
@@ -91,6 +129,57 @@ def test_pictures_are_eight_bits_of_video_range_in_square_pixels(
 ) -> None:
     plan = plan_of(replace(PICTURE, pix_fmt=pix_fmt))
     assert filters.picture(plan, HD) == [scale, "setsar=1", "format=yuv420p"]
+
+
+UNSAID = Color("tv")
+
+
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [
+        # From 720 lines on BT.709, else BT.601: Chromium's ffmpeg_common.cc.
+        ({"height": 720}, "bt709"),
+        ({"height": 718}, "smpte170m"),
+        # Lines as they are coded: so a player of the source sees them, before it turns.
+        ({"width": 1280, "height": 720, "rotation": 90}, "bt709"),
+        ({"width": 1024, "height": 576, "rotation": 90}, "smpte170m"),
+        ({"width": 576, "height": 1024}, "bt709"),
+        ({"pix_fmt": None}, "bt709"),
+    ],
+)
+def test_untagged_pictures_are_said_to_be_what_players_take_them_for(
+    video: dict[str, Any], said: str
+) -> None:
+    plan = plan_of(replace(PICTURE, color=UNSAID, **video))
+    for size in (HD, P360):
+        first = f"setparams=colorspace={said}:color_primaries={said}:color_trc={said}"
+        assert filters.picture(plan, size)[0] == first
+        assert filters.poster(plan, size).startswith(f"thumbnail=n=12,{first},scale=")
+
+
+def test_what_a_source_says_of_its_colour_stays() -> None:
+    def first(color: Color, pix_fmt: str = "yuv420p") -> str:
+        return filters.picture(plan_of(replace(PICTURE, color=color, pix_fmt=pix_fmt)), HD)[0]
+
+    primaries = Color("tv", "smpte432", None, None)
+    assert first(primaries) == "setparams=colorspace=bt709:color_trc=bt709"
+    transfer = Color("tv", None, "smpte170m", None)
+    assert first(transfer) == "setparams=colorspace=bt709:color_primaries=bt709"
+    assert first(Color("tv", None, None, "bt470bg")).startswith("scale=")
+    assert first(Color(transfer="smpte2084")).startswith("scale=")
+    for rgb in ("rgb24", "0rgb", "x2rgb10le", "gbrp", "pal8"):
+        assert "out_color_matrix=bt709" in first(UNSAID, rgb)
+
+
+def test_below_hd_rungs_are_as_silent_as_the_copy_above_them() -> None:
+    """Chromium takes what is not said whole for BT.709 in a Media Source: copy and rungs alike."""
+    small = replace(PICTURE, width=854, height=480, color=UNSAID)
+    copied = make_plan(media(small), make_profile())
+    assert copied.copied is not None
+    assert filters.picture(copied, P360)[0] == "setparams=colorspace=smpte170m"
+    large = make_plan(media(replace(PICTURE, color=UNSAID)), make_profile())
+    assert large.copied is not None
+    assert filters.picture(large, P360)[0].endswith("color_primaries=bt709:color_trc=bt709")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +216,6 @@ def test_high_dynamic_range_goes_through_linear_light(color: Color, stated: str)
 
 # --- rungs -------------------------------------------------------------------------------------
 
-P1080, P720, P480, P360 = HD, Size(1280, 720), Size(854, 480), Size(640, 360)
 ONCE = "flags=bicubic"
 TWICE = "flags=bicubic:param0=0:param1=0.62"
 

@@ -26,10 +26,10 @@ class Stage:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.told: list[Event] = []
-        # One rung of 54 s, a file of its own: the last chunk has 24 s, the join weighs little.
-        self.plan = make_plan(lasting(54, audio=None), Profile((Output("mp4", 240),)))
+        # One rung of 48 s, a file of its own: the last chunk has 24 s, the join weighs little.
+        self.plan = make_plan(lasting(48, audio=None), Profile((Output("mp4", 240),)))
         self.last = next(step for step in reversed(self.plan.steps) if step.kind == "encode")
-        assert self.plan.timeline.time_s(self.plan.chunks[-1].first) == 30
+        assert self.plan.timeline.time_s(self.plan.chunks[-1].first) == 24
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(module, "run_steps", self._in_turn)
         monkeypatch.setattr(module, "finished_step", self._finished)
@@ -68,8 +68,8 @@ def test_what_an_earlier_run_did_makes_this_one_no_faster(
     stage = Stage(tmp_path, monkeypatch)
     stage.now += 100  # for probing, and until the output was free
     (told,) = stage.work((10, 12.0))
-    # 42 of 54 s are done, 12 of them in these 10 s; 12 s and the join are left.
-    assert told["fraction"] == pytest.approx(42 / 54, rel=0.02)
+    # 36 of 48 s are done, 12 of them in these 10 s; 12 s and the join are left.
+    assert told["fraction"] == pytest.approx(36 / 48, rel=0.02)
     assert told["speed"] == pytest.approx(1.2, rel=0.02)
     assert told["eta_s"] == pytest.approx(10.0, rel=0.1)
 
@@ -78,7 +78,7 @@ def test_until_it_did_something_itself_a_run_knows_neither_speed_nor_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (told,) = Stage(tmp_path, monkeypatch).work((10, 0.0))
-    assert told["fraction"] == pytest.approx(30 / 54, rel=0.02)
+    assert told["fraction"] == pytest.approx(24 / 48, rel=0.02)
     assert told["speed"] is None
     assert told["eta_s"] is None
 
@@ -88,5 +88,5 @@ def test_progress_is_told_at_most_four_times_a_second(
 ) -> None:
     told = Stage(tmp_path, monkeypatch).work((0.1, 1.0), (0.2, 2.0), (0.1, 3.0), (0.3, 4.0))
     # At 0.1, not at 0.3 and told again at 0.4, 0.7.
-    done = [data["rungs"]["240p"] * 54 - 30 for data in told]
+    done = [data["rungs"]["240p"] * 48 - 24 for data in told]
     assert done == pytest.approx([1.0, 3.0, 4.0], abs=0.01)

@@ -99,7 +99,7 @@ def encode_chunk(
     origin = 1000 * int(origin_s) if working_copy else origin_ticks(plan, plan.video)
     stream_index = 0 if working_copy else plan.video.index
     start_s = timeline.time_s(step.first)
-    before = ["-copyts", *("-reinit_filter", "0"), *_decoder_threads(plan.video)]
+    before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
     if start_s > PREROLL_S:
         before += _seek(origin_s + start_s - PREROLL_S)
     rungs = [(plan.rendition(span.rendition).size, span.first) for span in step.spans]
@@ -117,11 +117,17 @@ def encode_chunk(
     return argv
 
 
-def _decoder_threads(video: VideoStream) -> list[str]:
-    """One thread decodes H.264 of 1080p several times faster than all its rungs are encoded; more
-    cost 1.5 % of the whole for handing frames about. Dearer decoders keep FFmpeg's own choice."""
-    cheap = video.codec == "h264" and video.width * video.height <= 1920 * 1088
-    return ["-threads", "1"] if cheap else []
+def _decoder(plan: Plan) -> list[str]:
+    """How the pictures are decoded.
+
+    One thread decodes H.264 of 1080p several times faster than all its rungs are encoded; more cost
+    1.5 % of the whole for handing frames about. Dearer decoders keep FFmpeg's own choice.
+    """
+    assert plan.video is not None
+    cheap = plan.video.codec == "h264" and plan.video.width * plan.video.height <= 1920 * 1088
+    flags = ["-threads", "1"] if cheap else []
+    # Fields are put together as they were coded; the graph turns the pictures after that.
+    return [*flags, "-noautorotate"] if filters.turning(plan) else flags
 
 
 def _video_output(plan: Plan, span: Span) -> list[str]:
@@ -273,7 +279,7 @@ def _audio_file(file: FileOutput, stream: AudioStream) -> list[str]:
 def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[str]:
     """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
     assert plan.video is not None
-    before = _decoder_threads(plan.video)
+    before = _decoder(plan)
     if time_s > 0:
         before += _seek(plan.timeline.origin_s + time_s)
     return [

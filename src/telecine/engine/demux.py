@@ -9,6 +9,7 @@ a film of many gigabytes costs what its index costs; other large containers are 
 
 from __future__ import annotations
 
+import io
 import json
 import operator
 import os
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 import av
 from av.stream import Disposition
 
-from telecine.engine.bmff import header
+from telecine.engine.bmff import boxes, header
 from telecine.engine.cmaf import reorder_ticks
 from telecine.engine.errors import MediaError
 from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
@@ -96,6 +97,7 @@ def _stream(stream: Any) -> Json:
             "average_rate": str(stream.average_rate) if stream.average_rate else None,
             "base_rate": str(stream.base_rate) if stream.base_rate else None,
             "bitrate": context.bit_rate,
+            "mirrored": _mirrored(stream),
             "parameter_sets": _parameter_sets(context.extradata) if facts["codec"] == "h264" else 0,
         }
     if stream.type == "audio" and context:
@@ -108,6 +110,26 @@ def _stream(stream: Any) -> Json:
             "bitrate": context.bit_rate,
         }
     return facts
+
+
+def _mirrored(stream: Any) -> bool:
+    """Whether the stream's display matrix mirrors; not told of codecs that MOV cannot hold.
+
+    FFmpeg tells the angle of a matrix and PyAV nothing of it, but the `tkhd` of a MOV header that
+    is written for the stream holds it whole (ISO/IEC 14496-12, 8.3.2), whatever it was read from.
+    """
+    written = io.BytesIO()
+    try:
+        with av.open(written, "w", format="mov", options={"movflags": "empty_moov"}) as header_only:
+            header_only.add_stream_from_template(stream)
+            header_only.start_encoding()
+        moov = next(box for box in boxes(memoryview(written.getvalue())) if box.kind == "moov")
+        tkhd = moov.child("trak").child("tkhd")
+        a, b, _, c, d = tkhd.numbers("5i", 52 if tkhd.full()[0] == 1 else 40)
+    except (av.error.FFmpegError, ValueError, StopIteration, MediaError):
+        return False
+    # FFmpeg tilts by other angles than right ones as they are, unmirrored.
+    return bool(a * d - b * c < 0 and (a == d == 0 or b == c == 0))
 
 
 # --- H.264: parameter sets and IDR pictures ---------------------------------------------------

@@ -342,7 +342,8 @@ def _field_order(
 def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -> VideoStream:
     base = Fraction(facts["time_base"])
     table = _frame_index(facts.get("index_table"))
-    upright = seen.rotation in (0, 180)
+    rotation, mirrored = _position(seen, bool(facts.get("mirrored")))
+    upright = rotation in (0, 180)
     width, height = (seen.width, seen.height) if upright else (seen.height, seen.width)
     mean, variable = _rate(facts, seen, table, base, interlaced=field_order != "progressive")
     start_s = _start(facts, seen, table, base)
@@ -361,8 +362,8 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         width=width,
         height=height,
         sar=_sar(seen, facts),
-        rotation=seen.rotation,
-        mirrored=seen.turned and seen.rotation == 0,
+        rotation=rotation,
+        mirrored=mirrored,
         field_order=field_order,
         rate=mean,
         nominal_rate=_optional(facts["base_rate"]),
@@ -380,6 +381,18 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         open_edits=bool(facts.get("open_edits")),
         index_table=table,
     )
+
+
+def _position(seen: _Seen, mirrored: bool) -> tuple[int, bool]:
+    """(degrees clockwise, flipped left to right after that), as FFmpeg turns the picture.
+
+    The angle that FFmpeg tells is that of the picture's upper edge, which a mirror turns round as
+    well: a matrix that flips left to right reads as 180°, one that flips top to bottom as 0°.
+    """
+    if mirrored and seen.rotation in (0, 180):
+        return 180 - seen.rotation, True
+    # A matrix that neither turns nor mirrors does something else: such a picture is no copy's.
+    return seen.rotation, mirrored or (seen.turned and seen.rotation == 0)
 
 
 def _sar(seen: _Seen, facts: dict[str, Any]) -> Fraction:
