@@ -65,7 +65,10 @@ class Publisher:
         names = _names(plan)
         self._segments: dict[str, dict[int, Segment]] = {name: {} for name in names}
         self._whole = dict.fromkeys(names, 0)  # segments, from the first, without a hole
-        self._published = {name: self._published_before(name) for name in names}
+        before = {name: self._growing_before(name) for name in names}
+        self._published = {name: len(p.segments) if p else 0 for name, p in before.items()}
+        growing = [before[name] for name in self._growing_names()]
+        self._ended = all(p is not None and p.ended for p in growing)
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
         self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
@@ -84,10 +87,8 @@ class Publisher:
             if rendition in self._segments:
                 self._complete.add(rendition)
                 self._grow()
-                # Together: a player that sees sound end while the picture grows ends there (Shaka).
-                for name in self._growing_names():
-                    if name == rendition or self._all_complete():
-                        self._write_growing(name)
+                if self._complete.issuperset(self._growing_names()):
+                    self._end_growing()
 
     def finish(self) -> tuple[Measured, ...]:
         """Everything is there: final playlists, the MPD, `master.m3u8` last."""
@@ -98,8 +99,7 @@ class Publisher:
                 write_whole(self._home(name) / FINISHED, self._finished(name))
             for rendition in self._plan.listed:
                 write_whole(self._home(rendition.name) / IFRAMES, self._iframes(rendition.name))
-            for name in self._growing_names():
-                self._write_growing(name)
+            self._end_growing()
             if names:
                 write_whole(self._folder / MANIFEST, mpd.write_mpd(self._mpd()))
                 master = playlist.write_multivariant(self._final_master())
@@ -118,17 +118,14 @@ class Publisher:
     def _sound_names(self) -> tuple[str, ...]:
         return () if self._plan.sound is None else (self._plan.sound.name,)
 
-    def _all_complete(self) -> bool:
-        return self._complete.issuperset(self._growing_names())
-
     def _grow(self) -> None:
         now = time.monotonic()
         for name in self._growing_names():
             # A copied film yields hundreds of segments a second; players ask every few seconds.
             few = self._published[name] < OPENING_SEGMENTS
-            due = few or now - self._written[name] >= GROWING_EVERY_S
+            due = few or name in self._complete or now - self._written[name] >= GROWING_EVERY_S
             if due and self._run(name) > self._published[name]:
-                self._write_growing(name)
+                self._write_growing(name, ended=False)
         listed = self._listed_now()
         if listed != self._master and self._started(listed):
             first = self._master is None
@@ -167,14 +164,22 @@ class Publisher:
             self._whole[name] += 1
         return self._whole[name]
 
-    def _published_before(self, name: str) -> int:
+    def _end_growing(self) -> None:
+        """Every segment of all renditions first, then all ends: a player that sees sound end while
+        the picture grows ends there (Shaka Player)."""
+        if not self._ended:
+            for ended in (False, True):
+                for name in self._growing_names():
+                    self._write_growing(name, ended=ended)
+            self._ended = True
+
+    def _growing_before(self, name: str) -> playlist.MediaPlaylist | None:
         """What an interrupted run published: a growing playlist never gets shorter. Its segments
         are on disk, and doing their step again makes the same bytes."""
         try:
-            text = read_small(self._home(name) / GROWING)
-            return len(playlist.parse_media(text).segments)
+            return playlist.parse_media(read_small(self._home(name) / GROWING))
         except (OSError, ValueError, MediaError):
-            return 0
+            return None
 
     def _folders_before(self) -> set[str]:
         """What an interrupted run's `master.m3u8` lists: it is not replaced by one that lists less,
@@ -205,7 +210,7 @@ class Publisher:
             for s in self._ordered(name)
         )
 
-    def _write_growing(self, name: str) -> None:
+    def _write_growing(self, name: str, *, ended: bool) -> None:
         entries = self._entries(name)
         self._written[name] = time.monotonic()
         self._published[name] = max(self._published[name], len(entries))
@@ -214,7 +219,7 @@ class Publisher:
             target_duration=self._plan.timeline.target_duration_s,
             map=playlist.Map(INIT_NAME),
             playlist_type="EVENT",
-            ended=self._all_complete(),
+            ended=ended,
             start_offset_s=GROWING_START_S,
         )
         write_whole(self._home(name) / GROWING, playlist.write_media(media))
