@@ -411,3 +411,34 @@ def test_a_damaged_film_is_made_and_says_what_is_missing(
     for pattern in said:
         assert any(re.search(pattern, warning) for warning in report["warnings"]), warnings
     assert any("cut off" in warning for warning in warnings) is ("cut" in name)
+
+
+def test_a_film_too_damaged_to_be_copied_is_encoded_instead(clips: Clips, tmp_path: Path) -> None:
+    """30 kB of zeros in its pictures, which no index tells: it looks as if it could be copied."""
+    whole = clips.made(
+        "large.mp4",
+        *("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=20"),
+        *("-f", "lavfi", "-i", "sine=d=20"),
+        *("-c:v", "libx264", "-preset", "superfast", "-crf", "23", "-g", "50"),
+        *("-c:a", "aac", "-ac", "2"),
+    )
+    data = bytearray(whole.read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle : middle + 30_000] = bytes(30_000)
+    source = tmp_path / "zeroed.mp4"
+    source.write_bytes(data)
+    run = ("transcode", source, "-o", tmp_path / "out", "--rung", "360", "--rung", "240")
+    insisted = telecine(*run[:3], tmp_path / "copied", *run[4:], "--top", "copy")
+    assert insisted.code == 4
+    done = telecine(*run)
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["state"] == "succeeded"
+    assert {rung["mode"] for rung in report["rungs"] if rung["name"] != "aac"} == {"encode"}
+    assert any("encoded instead" in warning for warning in report["warnings"])
+    assert any("missing" in warning for warning in report["warnings"])
+    # Started again it stays with that plan and finds everything made.
+    before = (tmp_path / "out" / "video" / "360p" / "00000.m4s").stat().st_mtime_ns
+    again = telecine(*run)
+    assert again.code == 0, again.err
+    assert (tmp_path / "out" / "video" / "360p" / "00000.m4s").stat().st_mtime_ns == before

@@ -47,6 +47,7 @@ from telecine.engine.plan import (
     Step,
     copied_load,
     display_of,
+    encoded_instead,
     make_plan,
     plan_from_json,
 )
@@ -179,6 +180,17 @@ def test_a_rendition_that_the_plan_lacks_is_named() -> None:
     with pytest.raises(UsageError, match="no rendition '9p'") as raised:
         make_plan(COMPLIANT, DEFAULT).rendition("9p")
     assert raised.value.code == "rendition_unknown"
+
+
+def test_a_plan_without_a_copy_to_go_over_to() -> None:
+    copying = make_plan(COMPLIANT, DEFAULT)
+    instead = encoded_instead(copying)
+    assert instead is not None
+    assert instead.copied is None
+    assert [r.name for r in instead.renditions] == [r.name for r in copying.renditions]
+    assert instead.warnings[-1].endswith("encoded instead")
+    assert encoded_instead(instead) is None
+    assert encoded_instead(make_plan(COMPLIANT, make_profile(top="copy"))) is None
 
 
 def spans_of(plan: Plan) -> dict[str, list[tuple[str, int, int]]]:
@@ -774,7 +786,10 @@ def test_sound_only_streams_have_a_grid_of_six_seconds() -> None:
     assert plan.timeline.boundaries == (0, 288_000, 576_000, 864_000, 960_000)
     assert plan.timeline.timescale == 48_000
     assert plan.timeline.origin_s == 0
-    assert plan.warnings == ("no video: no poster",)
+    assert plan.warnings == ()  # nobody asked for a poster by name
+    assert make_plan(SURROUND_ONLY, asking("hls", "mp3", "poster")).warnings == (
+        "no video: no poster",
+    )
     assert plan.chunks == ()
     song = make_plan(SONG, DEFAULT)
     # 600 × 1024 samples are 13.93 s: 614400 samples at 44.1 kHz.

@@ -90,6 +90,11 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
             remove(path)
 
 
+def holds(folder: Path, plan: Plan) -> bool:
+    """Whether what lies in `folder` is of this plan."""
+    return _earlier_plan(folder) == plan.id
+
+
 def _earlier_plan(folder: Path) -> str | None:
     """The id of the plan whose output lies here; "" for one that cannot be read."""
     try:

@@ -44,6 +44,7 @@ from telecine.engine.media import AudioStream, MediaInfo, VideoStream
 from telecine.engine.profile import (
     AUDIO_DEFAULT_BPS,
     AUDIO_KINDS,
+    DEFAULT_OUTPUTS,
     Output,
     OutputKind,
     Profile,
@@ -251,6 +252,16 @@ def make_plan(source: MediaInfo, profile: Profile) -> Plan:
     return _plan_video(source, profile, video, audio, warnings)
 
 
+def encoded_instead(plan: Plan) -> Plan | None:
+    """The plan to go over to when the source turns out too damaged for a copied top rung, which no
+    index tells; None where nothing is copied, or where the user insists on it."""
+    if plan.copied is None or plan.profile.top != "auto":
+        return None
+    encoded = make_plan(plan.source, replace(plan.profile, top="encode"))
+    said = "the picture is damaged where it was to be copied: it is encoded instead"
+    return replace(encoded, warnings=(*encoded.warnings, said))
+
+
 # --- choosing streams ------------------------------------------------------------------------
 
 
@@ -319,7 +330,7 @@ def _plan_audio_only(
         target_duration_s=int(SEGMENT_S),
     )
     rendition = _audio_rendition(audio, copy_reasons, listed=profile.has("hls"))
-    if profile.has("poster"):
+    if profile.has("poster") and profile.outputs != DEFAULT_OUTPUTS:  # else nobody asked for it
         warnings.append("no video: no poster")
     return _with_steps(
         Plan(

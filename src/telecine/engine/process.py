@@ -76,17 +76,27 @@ class Finished:
 
 
 class Cancel:
-    """A switch that ends every child run with it, at once, from any thread or a signal handler."""
+    """A switch that ends every child run with it, at once, from any thread or a signal handler.
 
-    def __init__(self) -> None:
+    Setting it sets those that were made `within` it too, and never the other way round.
+    """
+
+    def __init__(self, within: Cancel | None = None) -> None:
         # An eventfd that is written once and never read: it wakes all pollers and stays readable,
         # and unlike a lock it may be used from a signal handler.
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._set = False
+        self._inner: list[Cancel] = []
+        if within is not None:
+            within._inner.append(self)
+            if within.is_set():  # after the append, so that none is missed
+                self.set()
 
     def set(self) -> None:
         self._set = True
         os.eventfd_write(self._event, 1)
+        for inner in self._inner:
+            inner.set()
 
     def is_set(self) -> bool:
         return self._set

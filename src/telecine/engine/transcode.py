@@ -17,11 +17,11 @@ from pathlib import Path
 
 from telecine.engine.disk import disk_failure, read_small, remove, write_whole
 from telecine.engine.encode import StepResult, finished_step, run_step
-from telecine.engine.errors import Interrupted, MediaError, VerifyFailed
+from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
-from telecine.engine.output import PLAN, REPORT, STEPS, claimed, tidy
+from telecine.engine.output import PLAN, REPORT, STEPS, claimed, holds, tidy
 from telecine.engine.package import MASTER, Measured, Publisher
-from telecine.engine.plan import Plan, Step, make_plan
+from telecine.engine.plan import Plan, Step, encoded_instead, make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
@@ -33,6 +33,15 @@ from telecine.engine.tools import Tools
 from telecine.engine.verify import verify
 
 PROGRESS_EVERY_S = 0.25
+
+# What comes of copying pictures that are not what their index says: times that do not fit the grid,
+# pictures missing, an output that breaks a rule. A plan that encodes them mends it.
+COPY_FAULTS = frozenset(
+    {
+        *("copy_failed", "encode_failed", "fragment_timing", "frame_count", "grid_mismatch"),
+        *("init_mismatch", "malformed_media", "verify_failed"),
+    }
+)
 
 OnEvent = Callable[[Event], None]
 
@@ -61,12 +70,17 @@ def transcode(
     info = probe(source, tools, cancel=run.cancel)
     run.tell("probed", summary=list(describe(info)), duration_s=round(float(info.duration_s), 3),
              container=info.container)  # fmt: skip
-    run.plan = plan = make_plan(info, profile)
+    plan = make_plan(info, profile)
     run.probed_s = run.age_s()
-    run.tell_plan()
-    with claimed(folder, plan, source, force=force):
-        write_whole(folder / PLAN, plan.to_json())
-        report = run.finished_before() or run.make(source)
+    instead = encoded_instead(plan)
+    if instead is not None and holds(folder, instead) and not force:
+        plan, instead = instead, None  # an earlier run went over to it
+    try:
+        report = run.carry_out(plan, source, force=force)
+    except StepFailed as failure:
+        if instead is None or failure.code not in COPY_FAULTS:
+            raise
+        report = run.carry_out(instead, source, force=True)
     playlist = None if report.playlist is None else str(folder / report.playlist)
     run.tell("done", playlist=playlist, report=str(folder / REPORT), wall_s=run.age_s(),
              time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
@@ -83,6 +97,7 @@ class _Run:
         self, folder: Path, tools: Tools, jobs: int, on_event: OnEvent, cancel: Cancel
     ) -> None:
         self.cancel = cancel
+        self._whole = cancel
         self._folder = folder
         self._tools = tools
         self._jobs = jobs
@@ -147,6 +162,18 @@ class _Run:
         self._on_event(Event("progress", data))
 
     # --- doing
+
+    def carry_out(self, plan: Plan, source: Path, *, force: bool) -> Report:
+        """Own the folder for this plan and make what is missing of it."""
+        self.plan = plan
+        self.cancel = Cancel(self._whole)  # a failure ends this plan's children, not the caller's
+        self._playable = threading.Event()
+        self._first_play_s = None
+        self._results = {}
+        self.tell_plan()
+        with claimed(self._folder, plan, source, force=force):
+            write_whole(self._folder / PLAN, plan.to_json())
+            return self.finished_before() or self.make(source)
 
     def finished_before(self) -> Report | None:
         """The report of an earlier run that succeeded with this very plan and still verifies."""
