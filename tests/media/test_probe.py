@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,52 @@ def test_attachments_and_data_are_no_video(tmp_path: Path, ffmpeg: str, picture:
     info = probed(film)
     assert len(info["video"]) == len(info["audio"]) == 1
     assert [other["kind"] for other in info["other"]] == ["attachment"]
+
+
+# 3 s of sound in packets that tell no duration. Of FLAC in AVI the eleventh, at 10 · 4608 samples
+# of 16 kHz, is shorter than the others: 2.88 s to 3 s. AVI states the end of the file too late.
+FLAC = ("sine=d=3:r=16000", "-c:a", "flac", "-frame_size", "4608")
+# Of ADPCM in FLV the ninth stands at 8 · 4096 samples of 11.025 kHz, and the header states 3 s.
+ADPCM = ("sine=d=3:r=11025", "-c:a", "adpcm_swf")
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "longest_s"),
+    [(FLAC, "film.avi", Fraction(11 * 4608, 16000)), (ADPCM, "film.flv", Fraction(3))],
+)
+@pytest.mark.parametrize("ends_only", [False, True], ids=["whole", "ends-only"])
+def test_a_last_packet_without_a_duration_is_no_lost_sound(
+    sound: tuple[str, ...], name: str, longest_s: Fraction, ends_only: bool,
+    tmp_path: Path, ffmpeg: str,
+) -> None:  # fmt: skip
+    source = make(ffmpeg, tmp_path / name, [BIG, sound[0]], *sound[1:])
+    program = (
+        "import json, sys; from telecine.engine import demux;"
+        + ("demux.SCAN_BELOW_BYTES = 0;" if ends_only else "")
+        + "json.dump(demux.main(sys.argv[1]), sys.stdout)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(source)], check=True, capture_output=True, timeout=60
+    )
+    picture, heard = json.loads(done.stdout)["streams"]
+    assert 3 <= Fraction(heard["end"]) <= longest_s
+    if ends_only:
+        assert Fraction(picture["end"]) == 2
+
+
+def test_a_wrong_length_in_the_header_hides_no_packet(tmp_path: Path, ffmpeg: str) -> None:
+    whole = make(ffmpeg, tmp_path / "whole.flv", [BIG, ADPCM[0]], *ADPCM[1:])
+    data = whole.read_bytes()
+    at = data.index(b"duration\0") + 9  # a number of 8 bytes (FLV specification 10.1, E.5)
+    assert struct.unpack_from(">d", data, at) == (3.0,)
+    short = tmp_path / "short.flv"
+    short.write_bytes(data[:at] + struct.pack(">d", 1.0) + data[at + 8 :])
+    assert Fraction(probed(short)["audio"][0]["end_s"]) == Fraction(2972 + 372, 1000)
+
+
+def test_the_only_packet_lasts_until_the_end_that_the_file_states(
+    tmp_path: Path, ffmpeg: str
+) -> None:
+    beep = make(ffmpeg, tmp_path / "beep.flv", ["sine=d=0.05:r=11025"], "-c:a", "adpcm_swf")
+    info = probed(beep)
+    assert Fraction(info["audio"][0]["end_s"]) == Fraction(info["duration_s"]) == Fraction("0.05")

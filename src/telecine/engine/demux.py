@@ -285,12 +285,17 @@ class _Video:
         self.sizes.append(packet.size)
 
 
-class _Audio:
+class _Span:
+    """From when to when a stream's packets last."""
+
     def __init__(self) -> None:
         self.first: int | None = None
+        self.last = 0
+        self.last_duration = 0
         self.end = 0
         self.gap = 0
         self.count = 0
+        self.steps: list[int] = []  # from a packet without a duration to the next one
 
     def take(self, packet: Any) -> None:
         if packet.pts is None:
@@ -299,10 +304,28 @@ class _Audio:
             self.first = packet.pts
         else:
             self.gap = max(self.gap, packet.pts - self.end)
-        self.end = max(self.end, packet.pts + (packet.duration or 0))
+            if not self.last_duration:
+                self.steps.append(packet.pts - self.last)
+        self.last, self.last_duration = packet.pts, packet.duration or 0
+        self.end = max(self.end, self.last + self.last_duration)
         self.count += 1
 
-    def facts(self, base: Fraction, frame_s: Fraction) -> Json:
+    def end_s(self, base: Fraction, stated_end_s: Fraction | None) -> Fraction:
+        """The end of the last packet.
+
+        Some packets tell no duration (FLAC in AVI, older ALAC in Matroska, odd WMA in ASF). The
+        last one then lasts as long as is usual in its stream, but not past the end that the file
+        states; to that end where there is no other packet to judge by.
+        """
+        end_s = self.end * base
+        if self.last_duration:
+            return end_s
+        ends_s = [] if stated_end_s is None else [stated_end_s]
+        if self.steps:
+            ends_s.append((self.last + sorted(self.steps)[len(self.steps) // 2]) * base)
+        return min((later_s for later_s in ends_s if later_s > end_s), default=end_s)
+
+    def facts(self, base: Fraction, stated_end_s: Fraction | None, frame_s: Fraction) -> Json:
         """Its span, and how far its frames, one behind the other, are from it: a hole, or a clock
         that drifts."""
         if self.first is None:
@@ -311,9 +334,16 @@ class _Audio:
         drift_s = abs(span_s - self.count * frame_s) if frame_s else Fraction(0)
         return {
             "start": str(self.first * base),
-            "end": str(self.end * base),
+            "end": str(self.end_s(base, stated_end_s)),
             "gap": str(max(self.gap * base, drift_s)),
         }
+
+
+def _stated_end_s(facts: Json) -> Fraction | None:
+    """Where the file as a whole ends by its own word."""
+    if facts["duration"] is None:
+        return None
+    return Fraction(facts["start"] or 0) + Fraction(facts["duration"])
 
 
 def _packets(container: Any) -> Iterator[Any]:
@@ -331,7 +361,7 @@ def _from_packets(facts: Json, container: Any) -> bool:
     nothing told."""
     deadline = time.monotonic() + SCAN_S
     videos = {stream.index: _Video(stream) for stream in container.streams.video}
-    audios = {stream.index: _Audio() for stream in container.streams.audio}
+    audios = {stream.index: _Span() for stream in container.streams.audio}
     bases = {stream.index: stream.time_base for stream in container.streams}
     for packet in _packets(container):
         number = packet.stream_index
@@ -355,7 +385,8 @@ def _from_packets(facts: Json, container: Any) -> bool:
     for number, audio in audios.items():
         stream = facts["streams"][number]
         rate, samples = stream["sample_rate"], stream["frame_samples"]
-        stream |= audio.facts(bases[number], Fraction(samples, rate) if rate else Fraction(0))
+        frame_s = Fraction(samples, rate) if rate else Fraction(0)
+        stream |= audio.facts(bases[number], _stated_end_s(facts), frame_s)
     return True
 
 
@@ -372,14 +403,15 @@ def _from_ends(facts: Json, container: Any) -> None:
         container.seek(max(0, target))
     except av.error.FFmpegError:
         return
-    ends: dict[int, Fraction] = {}
+    spans = {stream.index: _Span() for stream in container.streams}
+    bases = {stream.index: stream.time_base for stream in container.streams}
     for packet in _packets(container):
-        if packet.pts is not None:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            ends[packet.stream_index] = max(end, ends.get(packet.stream_index, end))
-    for number, end in ends.items():
-        if number < len(facts["streams"]):
-            facts["streams"][number]["end"] = str(end)
+        if packet.stream_index in spans:
+            spans[packet.stream_index].take(packet)
+    for number, span in spans.items():
+        if span.first is not None:
+            end_s = span.end_s(bases[number], _stated_end_s(facts))
+            facts["streams"][number]["end"] = str(end_s)
 
 
 # --- the sample tables of a large MP4 ------------------------------------------------------------
