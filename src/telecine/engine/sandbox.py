@@ -112,6 +112,7 @@ def launcher_argv(
     limits: Mapping[str, int],
     fds: Iterable[int],
     bwrap: str | None,
+    niceness: int = 0,
 ) -> list[str]:
     """The command line that runs `argv` in `tier`. All paths absolute and free of symbolic links.
 
@@ -127,6 +128,8 @@ def launcher_argv(
         command.append(f"--write={write}")
     command += [f"--limit={name}={value}" for name, value in limits.items()]
     command += [f"--fd={fd}" for fd in fds]
+    if niceness:
+        command.append(f"--nice={niceness}")
     command += ["--", program, *argv] if argv else ["--self-test"]
     if tier != "bwrap":
         return command
@@ -486,6 +489,7 @@ class _Order:
         self.write: str | None = None
         self.limits: dict[str, int] = {}
         self.fds = {0, 1, 2}
+        self.niceness = 0
         self.self_test = False
         self.argv: list[str] = []
         for position, argument in enumerate(arguments[1:], start=2):
@@ -504,6 +508,8 @@ class _Order:
                 self.limits[limit] = int(amount)
             elif name == "--fd":
                 self.fds.add(int(value))
+            elif name == "--nice":
+                self.niceness = int(value)
             elif name == "--self-test":
                 self.self_test = True
             else:
@@ -519,6 +525,8 @@ def _confine(order: _Order, kernel: _Kernel) -> int:
     import resource
 
     os.chdir(order.write or "/")
+    if order.niceness:
+        os.nice(order.niceness)  # before exec: threads take it from the thread that makes them
     kept = sorted(order.fds)
     for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
         os.closerange(low + 1, high)
