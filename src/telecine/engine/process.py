@@ -11,6 +11,7 @@ this process is killed with `kill -9`. That is why `run` never hands a child to 
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import resource
@@ -37,6 +38,7 @@ Limit = Literal["memory", "cpu", "wall", "stall", "file_size"]
 _PIPE_BYTES = 1 << 20  # the most an ordinary user may ask for (fs.pipe-max-size)
 _TAIL_LINES = 50
 _LINE_CHARS = 500
+_MFD_NOEXEC_SEAL = 8  # a system may demand it (vm.memfd_noexec)
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -325,10 +327,12 @@ def _command(
 def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, int]]:
     """Start `command` as the leader of a new session with a pipe on each of `numbers` and on 2.
 
-    Returns its pid and our reading ends by the child's number. posix_spawn, because it neither
-    copies this process nor runs Python between fork and exec (which may deadlock with threads).
+    Its standard input is the launcher's program. Returns its pid and our reading ends by the
+    child's number. posix_spawn, because it neither copies this process nor runs Python between fork
+    and exec (which may deadlock with threads).
     """
     lowest = max([2, *numbers]) + 1  # our ends lie above all of the child's numbers
+    program = _at_least(lowest, _in_memory(_launcher_program()))
     readers: dict[int, int] = {}
     writers: dict[int, int] = {}
     try:
@@ -338,7 +342,7 @@ def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, i
             _enlarge(readers[number])
             os.set_blocking(readers[number], False)
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            (os.POSIX_SPAWN_DUP2, program, 0)
         ]
         if 1 not in numbers:
             actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
@@ -357,9 +361,22 @@ def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, i
             os.close(fd)
         raise
     finally:
-        for fd in writers.values():
+        for fd in (program, *writers.values()):
             os.close(fd)
     return pid, readers
+
+
+_launcher_program = functools.cache(launcher.launcher_program)
+
+
+def _in_memory(data: bytes) -> int:
+    """A file without a name, one for each child: no child can change what another one reads."""
+    try:
+        fd = os.memfd_create("launcher", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError:  # a kernel before 6.3
+        fd = os.memfd_create("launcher", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    return fd
 
 
 def _give_way(pid: int, niceness: int) -> None:
