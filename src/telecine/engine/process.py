@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Limit = Literal["memory", "cpu", "wall", "stall", "file_size"]
 
 _PIPE_BYTES = 1 << 20  # the most an ordinary user may ask for (fs.pipe-max-size)
+_READ_BYTES = 1 << 18  # a buffer of a whole pipe takes twice the CPU: fresh pages for each read
 _TAIL_LINES = 50
 _LINE_CHARS = 500
 _MFD_NOEXEC_SEAL = 8  # a system may demand it (vm.memfd_noexec)
@@ -529,7 +530,7 @@ def _pump(
             ended = True
             child.kill()
         for fd in ready & open_pipes:
-            data = os.read(fd, _PIPE_BYTES)
+            data = os.read(fd, _READ_BYTES)
             if not data:
                 poll.unregister(fd)
                 open_pipes.discard(fd)
