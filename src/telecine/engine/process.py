@@ -11,6 +11,7 @@ this process is killed with `kill -9`. That is why `run` never hands a child to 
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import resource
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 Limit = Literal["memory", "cpu", "wall", "stall", "file_size"]
 
 _PIPE_BYTES = 1 << 20  # the most an ordinary user may ask for (fs.pipe-max-size)
+_READ_BYTES = 1 << 18  # a buffer of a whole pipe takes twice the CPU: fresh pages for each read
 _TAIL_LINES = 50
 _LINE_CHARS = 500
+_MFD_NOEXEC_SEAL = 8  # a system may demand it (vm.memfd_noexec)
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -220,6 +223,7 @@ def run(
     sinks: Mapping[int, Callable[[bytes], object]] | None = None,
     cancel: Cancel | None = None,
     on_line: Callable[[str], object] | None = None,
+    niceness: int = 0,
 ) -> Finished:
     """Run `argv` in the sandbox until it ends.
 
@@ -231,6 +235,9 @@ def run(
     called with each line of standard error (lines end with \\n or \\r; cut at 500 characters); a
     line counts as progress for `limits.stall_s` unless `on_line` returns False.
 
+    `niceness`, 0 to 19, is added to our own (nice(1)): with 10 the child, all its threads together,
+    gets a tenth of a CPU that one of niceness 0 wants too, and all of a free one.
+
     Raises Interrupted when `cancel` is set, ToolMissing when there is no such program, StepFailed
     (`sandbox_failed`) when the launcher cannot shut the child in, and whatever a sink or `on_line`
     raises; the child and its group are dead and reaped by then. What it wrote into its folder is
@@ -238,7 +245,7 @@ def run(
     """
     if not argv or not os.access(argv[0], os.X_OK):
         raise ToolMissing(f"no such program: {' '.join(argv[:1])}", code="tool_missing", argv=argv)
-    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line)
+    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line, niceness)
     refused = next(
         (line for line in finished.log_tail[:3] if line.startswith(launcher.REFUSED_MARK)), None
     )
@@ -255,16 +262,19 @@ def _run(
     sinks: Mapping[int, Callable[[bytes], object]],
     cancel: Cancel | None = None,
     on_line: Callable[[str], object] | None = None,
+    niceness: int = 0,
 ) -> Finished:
     if cancel is not None and cancel.is_set():
         raise Interrupted
-    command = _command(argv, sandbox, limits, access, sinks)
+    command = _command(argv, sandbox, limits, access, sinks, niceness)
     log = _Log(on_line)
     started = time.monotonic()
     pid, readers = _spawn(command, tuple(sinks))
     child = _Child(pid, limits, started)
     try:
         child.watch()
+        if niceness:
+            _give_way(pid, niceness)
         callbacks = {readers[number]: sink for number, sink in sinks.items()}
         _pump(child, callbacks, readers[2], log, cancel)
     finally:
@@ -297,6 +307,7 @@ def _command(
     limits: Limits,
     access: Access,
     sinks: Mapping[int, object],
+    niceness: int,
 ) -> list[str]:
     program = os.path.realpath(argv[0]) if argv else ""
     runtime = launcher.runtime_paths(program) if argv else ()
@@ -320,16 +331,19 @@ def _command(
         },
         fds=[number for number in sinks if number > 2],
         bwrap=None if sandbox.bwrap is None else str(sandbox.bwrap),
+        niceness=niceness,
     )
 
 
 def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, int]]:
     """Start `command` as the leader of a new session with a pipe on each of `numbers` and on 2.
 
-    Returns its pid and our reading ends by the child's number. posix_spawn, because it neither
-    copies this process nor runs Python between fork and exec (which may deadlock with threads).
+    Its standard input is the launcher's program. Returns its pid and our reading ends by the
+    child's number. posix_spawn, because it neither copies this process nor runs Python between fork
+    and exec (which may deadlock with threads).
     """
     lowest = max([2, *numbers]) + 1  # our ends lie above all of the child's numbers
+    program = _at_least(lowest, _in_memory(_launcher_program()))
     readers: dict[int, int] = {}
     writers: dict[int, int] = {}
     try:
@@ -339,7 +353,7 @@ def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, i
             _enlarge(readers[number])
             os.set_blocking(readers[number], False)
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            (os.POSIX_SPAWN_DUP2, program, 0)
         ]
         if 1 not in numbers:
             actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
@@ -358,9 +372,40 @@ def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, i
             os.close(fd)
         raise
     finally:
-        for fd in writers.values():
+        for fd in (program, *writers.values()):
             os.close(fd)
     return pid, readers
+
+
+_launcher_program = functools.cache(launcher.launcher_program)
+
+
+def _in_memory(data: bytes) -> int:
+    """A file without a name, one for each child: no child can change what another one reads."""
+    try:
+        fd = os.memfd_create("launcher", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError:  # a kernel before 6.3
+        fd = os.memfd_create("launcher", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    return fd
+
+
+def _give_way(pid: int, niceness: int) -> None:
+    """Lower the priority of the child's session too.
+
+    Where the kernel shares the CPU among sessions first (sched(7), "The autogroup feature"), nice
+    counts within one session only, and each child leads its own. Best effort: there is no such file
+    on other kernels, and it has no effect in a CPU cgroup, where nice alone is enough.
+    """
+    for _ in range(3):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+        except BlockingIOError:  # the kernel takes one such order in 100 ms from ordinary users
+            time.sleep(0.1)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _at_least(lowest: int, fd: int) -> int:
@@ -495,7 +540,7 @@ def _pump(
             ended = True
             child.kill()
         for fd in ready & open_pipes:
-            data = os.read(fd, _PIPE_BYTES)
+            data = os.read(fd, _READ_BYTES)
             if not data:
                 poll.unregister(fd)
                 open_pipes.discard(fd)

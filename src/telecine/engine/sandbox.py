@@ -1,9 +1,12 @@
 """The launcher: shuts a program into a tier of the sandbox, then becomes that program.
 
-This file is two things. Run as a program (`python -I -S sandbox.py TIER … -- PROGRAM ARG…`, by
-`engine.process` only) it limits itself and then `exec`s PROGRAM. Imported, it says which tiers
-there are, how such a command line is built, and which input flags FFmpeg gets. So it imports next
-to nothing: a start costs about 10 ms, and every child pays it.
+This file is two things. Run as a program (by `engine.process` only, with the command line of
+`launcher_argv`) it limits itself and then `exec`s PROGRAM. Imported, it says which tiers there are,
+how such a command line is built, and which input flags FFmpeg gets.
+
+Every child pays for the program's start, so it imports next to nothing. An empty interpreter that
+`exec`s costs 5.8 ms of CPU; `os` would add 0.8, `ctypes` 2.6 (its core `_ctypes` 0.6), `select` and
+`resource` 0.3 each, compiling this file 4.5.
 
 Tiers, strongest first (docs/explain/sandbox.md):
 
@@ -15,14 +18,14 @@ Tiers, strongest first (docs/explain/sandbox.md):
 Rules of the kernel: landlock(7), seccomp(2), capabilities(7), prctl(2).
 """
 
-# pathlib would add half to the start-up time.
-# ruff: noqa: PTH110, PTH114, PTH115, PTH116, PTH120, PTH123
+# pathlib would double the start-up time; `os` is imported by the functions that the parent calls.
+# ruff: noqa: PTH110, PTH114, PTH115, PTH120
 
 from __future__ import annotations
 
-import ctypes
-import os
-import select
+import _ctypes
+import marshal
+import posix
 import sys
 
 TYPE_CHECKING = False
@@ -100,6 +103,10 @@ LOADERS = (
 )
 
 
+# pread: the descriptor's position is no one's concern. `__name__` is "__main__" in there.
+_BOOT = "import marshal, posix; exec(marshal.loads(posix.pread(0, 1 << 18, 0)))"
+
+
 def launcher_argv(
     tier: Tier,
     program: str,
@@ -112,42 +119,40 @@ def launcher_argv(
     limits: Mapping[str, int],
     fds: Iterable[int],
     bwrap: str | None,
+    niceness: int = 0,
 ) -> list[str]:
     """The command line that runs `argv` in `tier`. All paths absolute and free of symbolic links.
 
     `read` must exist; `runtime` (what the program itself needs) is granted where it exists. `fds`
     are the descriptors beside 0, 1 and 2 that stay open. With `argv` empty the launcher tests
-    itself instead: see `self_test`.
+    itself instead: see `self_test`. The program is read from standard input: `launcher_program`.
     """
-    script = _script(os.path.realpath(__file__), globals().get("__cached__"))
-    command = [python, "-I", "-S", script, tier]
+    command = [python, "-I", "-S", "-c", _BOOT, tier]
     command += [f"--read={path}" for path in read]
     command += [f"--runtime={path}" for path in runtime]
     if write is not None:
         command.append(f"--write={write}")
     command += [f"--limit={name}={value}" for name, value in limits.items()]
     command += [f"--fd={fd}" for fd in fds]
+    if niceness:
+        command.append(f"--nice={niceness}")
     command += ["--", program, *argv] if argv else ["--self-test"]
     if tier != "bwrap":
         return command
     if bwrap is None:
         raise ValueError("the bwrap tier needs bubblewrap")
-    own = (python, script, *_libraries_of(python))
+    own = (python, *_libraries_of(python))
     return [bwrap, *_bwrap_flags((*read, *runtime, program, *own), write), "--", *command]
 
 
-def _script(source: str, compiled: str | None) -> str:
-    """The launcher's file: as Python compiled it for the import, a third of the start saved; the
-    source where there is no such file or it is of another source (PEP 552: mtime and size)."""
-    try:
-        with open(compiled or "", "rb") as file:
-            header = file.read(16)
-    except OSError:
-        return source
-    stat = os.stat(source)
-    stamp = (int(stat.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
-    stamp += (stat.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-    return compiled if compiled and header[4:] == bytes(4) + stamp else source
+def launcher_program() -> bytes:
+    """This file, compiled: what the launcher's standard input, a regular file, has to hold.
+
+    Handed over, because a program that is run by its name is compiled anew at each start, and there
+    may be no writable place, or no wish (PYTHONDONTWRITEBYTECODE), for a compiled file.
+    """
+    assert __spec__ is not None
+    return marshal.dumps(__spec__.loader.get_code(__spec__.name))  # type: ignore[union-attr]
 
 
 def _bwrap_flags(read: Iterable[str], write: str | None) -> list[str]:
@@ -157,6 +162,8 @@ def _bwrap_flags(read: Iterable[str], write: str | None) -> list[str]:
     namespace: with one, bubblewrap does not wait for the program and its CPU time would be lost;
     there is no /proc to see others in, and seccomp and Landlock refuse signals to them.
     """
+    import os
+
     flags = ["--die-with-parent", "--unshare-ipc", "--unshare-net"]
     flags += ["--unshare-uts", "--unshare-cgroup-try"]
     mounts = dict.fromkeys((*LIBRARIES, *MACHINE, *read), "--ro-bind")
@@ -173,6 +180,8 @@ def _bwrap_flags(read: Iterable[str], write: str | None) -> list[str]:
 
 def _libraries_of(program: str) -> tuple[str, ...]:
     """`…/lib` beside `…/bin/program`: where programs outside /usr keep their own libraries."""
+    import os
+
     home, folder = os.path.split(os.path.dirname(program))
     return (f"{home}/lib", f"{home}/lib64") if folder == "bin" else ()
 
@@ -188,6 +197,8 @@ _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
+_POLLERR = 8
+_LIMITS = {"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_CORE": 4, "RLIMIT_NOFILE": 7, "RLIMIT_AS": 9}
 _EPERM, _ENOSYS = 1, 38
 _CLONE_THREAD, _CLONE_NEWUSER = 0x10000, 0x10000000
 
@@ -335,12 +346,34 @@ def seccomp_filter(machine: str, pid: int, *, writes: bool) -> list[Instruction]
     return [*program, allow]
 
 
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # not subscriptable when it runs
+    _type_ = "i"
+
+
+class _Word(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "L"
+
+
+class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "c"
+
+
+class _Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Int
+
+
 class _Kernel:
-    """System calls that Python has no name for. Errors are OSError."""
+    """Calls that Python has no name for, or none that is quick to import. Errors are OSError.
+
+    Arguments are numbers (of any width: both architectures pass them in registers), bytes to be
+    read, arrays of `_Byte` to be written, None for NULL.
+    """
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.machine = os.uname().machine
+        self._libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: this program
+        self._functions: dict[str, _Function] = {}
+        self.machine = posix.uname().machine
 
     def number(self, numbers: tuple[int | None, int | None]) -> int:
         if self.machine not in _MACHINES:
@@ -350,30 +383,44 @@ class _Kernel:
             raise OSError(_ENOSYS, f"no such system call on {self.machine}")
         return number
 
-    def call(self, number: int, *arguments: object) -> int:
-        return self._checked(self._libc.syscall(ctypes.c_long(number), *arguments))
+    def libc(self, name: str, *arguments: int | bytes | _ctypes.Array[_Byte] | None) -> int:
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = _Function(_ctypes.dlsym(self._libc, name))
+        words = [_Word(value) if isinstance(value, int) else value for value in arguments]
+        result: int = function(*words)
+        if result == -1:
+            errno = _ctypes.get_errno()
+            raise OSError(errno, posix.strerror(errno))
+        return result
+
+    def call(self, number: int, *arguments: int | bytes | _ctypes.Array[_Byte] | None) -> int:
+        return self.libc("syscall", number, *arguments)
 
     def named(self, name: str, *arguments: int) -> int:
-        return self.call(self.number(_CALLS[name]), *map(ctypes.c_ulong, arguments))
+        return self.call(self.number(_CALLS[name]), *arguments)
 
     def prctl(self, option: int, *arguments: int) -> int:
-        words = (*arguments, *[0] * (4 - len(arguments)))
-        return self._checked(self._libc.prctl(option, *map(ctypes.c_ulong, words)))
-
-    def _checked(self, result: int) -> int:
-        if result < 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, os.strerror(errno))
-        return result
+        return self.libc("prctl", option, *arguments, *[0] * (4 - len(arguments)))
 
     def default_signals(self) -> None:
         """Python ignores these two and exec would hand that on."""
-        self._libc.signal(_SIGPIPE, None)
-        self._libc.signal(_SIGXFSZ, None)
+        self.libc("signal", _SIGPIPE, None)
+        self.libc("signal", _SIGXFSZ, None)
+
+    def limit(self, resource: int, amount: int) -> None:
+        """Lower a limit to `amount`, at most to what it is already."""
+        pair = (_Byte * 16)()  # struct rlimit: soft and hard, 64 bits each
+        self.libc("getrlimit", resource, pair)
+        hard = int.from_bytes(bytes(pair)[8:], "little")  # RLIM_INFINITY is the largest number
+        soft = min(amount, hard)
+        # CPU: SIGXCPU says why, SIGKILL follows a second later for those who catch it
+        above = soft + 1 if resource == _LIMITS["RLIMIT_CPU"] and soft != hard else soft
+        self.libc("setrlimit", resource, soft.to_bytes(8, "little") + above.to_bytes(8, "little"))
 
     def landlock_abi(self) -> int:
         try:
-            return self.call(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+            return self.call(444, None, 0, 1)
         except OSError:
             return 0
 
@@ -387,28 +434,28 @@ def _apply_landlock(kernel: _Kernel, abi: int, rights: Iterable[tuple[str, int, 
     if abi >= 6:
         words.append(_SCOPES)
     attribute = b"".join(word.to_bytes(8, "little") for word in words)
-    ruleset = kernel.call(444, attribute, ctypes.c_size_t(len(attribute)), ctypes.c_uint32(0))
+    ruleset = kernel.call(444, attribute, len(attribute), 0)
     for path, access, must_exist in rights:
         try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
         except FileNotFoundError:
             if must_exist:
                 raise
             continue
-        folder = os.fstat(fd).st_mode & 0o170000 == 0o040000
+        folder = posix.fstat(fd).st_mode & 0o170000 == 0o040000
         allowed = access & handled & (-1 if folder else _ON_FILES)
         rule = allowed.to_bytes(8, "little") + fd.to_bytes(4, "little")
-        kernel.call(445, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
-        os.close(fd)
-    kernel.call(446, ctypes.c_int(ruleset), ctypes.c_uint32(0))
-    os.close(ruleset)
+        kernel.call(445, ruleset, 1, rule, 0)
+        posix.close(fd)
+    kernel.call(446, ruleset, 0)
+    posix.close(ruleset)
 
 
 def _permitted_capabilities(kernel: _Kernel) -> int:
     header = (0x20080522).to_bytes(4, "little") + bytes(4)
-    buffer = ctypes.create_string_buffer(24)  # low words of effective, permitted, inheritable; high
+    buffer = (_Byte * 24)()  # low words of effective, permitted, inheritable; high
     kernel.call(kernel.number(_CAPGET), header, buffer)
-    data = buffer.raw
+    data = bytes(buffer)
     return int.from_bytes(data[4:8], "little") | int.from_bytes(data[16:20], "little") << 32
 
 
@@ -439,41 +486,38 @@ def _root_needs(kernel: _Kernel, order: _Order) -> int:
     """The capabilities without which root cannot use the named files: none for its own, else those
     that pass over owners and modes. Only in tiers that bound them to the named paths."""
     permitted = _permitted_capabilities(kernel)
-    if os.geteuid() != 0 or not permitted:
+    if posix.geteuid() != 0 or not permitted:
         return 0
     _set_capabilities(kernel, 0, permitted)
     keep = 0
-    if not all(os.access(path, os.R_OK, effective_ids=True) for path in order.needed()):
+    if not all(posix.access(path, posix.R_OK, effective_ids=True) for path in order.needed()):
         keep |= 1 << _CAP_DAC_READ_SEARCH
-    if order.write and not os.access(order.write, os.W_OK | os.X_OK, effective_ids=True):
+    if order.write and not posix.access(order.write, posix.W_OK | posix.X_OK, effective_ids=True):
         keep |= 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH
     _set_capabilities(kernel, permitted, permitted)
     return keep & permitted
 
 
 def _apply_seccomp(kernel: _Kernel, writes: bool) -> None:
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
-
-    filter_ = seccomp_filter(kernel.machine, os.getpid(), writes=writes)
+    filter_ = seccomp_filter(kernel.machine, posix.getpid(), writes=writes)
     code = b"".join(
         op.to_bytes(2, "little") + bytes((jt, jf)) + k.to_bytes(4, "little")
         for op, jt, jf, k in filter_
     )
+    array = (_Byte * len(code)).from_buffer_copy(code)
+    # struct sock_fprog: a 16-bit length and, where its own width allows, the address
+    program = len(filter_).to_bytes(8, "little") + _ctypes.addressof(array).to_bytes(8, "little")
     # SECCOMP_SET_MODE_FILTER with FLAG_SPEC_ALLOW: before Linux 5.16 a filter turned on a
     # Spectre-v4 mitigation that slows encoders; there is no secret in this address space.
-    number = kernel.number(_SECCOMP)
-    kernel.call(
-        number, ctypes.c_uint(1), ctypes.c_uint(4), ctypes.byref(Program(len(filter_), code))
-    )
+    kernel.call(kernel.number(_SECCOMP), 1, 4, program)
 
 
-def _parent_is_gone() -> bool:
+def _parent_is_gone(kernel: _Kernel) -> bool:
     """Our standard error is a pipe that only the parent reads: it broke if the parent died before
     PDEATHSIG was set. (getppid cannot tell inside a PID namespace.)"""
-    poll = select.poll()
-    poll.register(2, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    pollfd = (_Byte * 8).from_buffer_copy((2).to_bytes(8, "little"))  # no events: errors are told
+    kernel.libc("poll", pollfd, 1, 0)
+    return bool(bytes(pollfd)[6] & _POLLERR)
 
 
 class _Order:
@@ -486,6 +530,7 @@ class _Order:
         self.write: str | None = None
         self.limits: dict[str, int] = {}
         self.fds = {0, 1, 2}
+        self.niceness = 0
         self.self_test = False
         self.argv: list[str] = []
         for position, argument in enumerate(arguments[1:], start=2):
@@ -504,6 +549,8 @@ class _Order:
                 self.limits[limit] = int(amount)
             elif name == "--fd":
                 self.fds.add(int(value))
+            elif name == "--nice":
+                self.niceness = int(value)
             elif name == "--self-test":
                 self.self_test = True
             else:
@@ -516,12 +563,14 @@ class _Order:
 
 def _confine(order: _Order, kernel: _Kernel) -> int:
     """Apply the tier to this very process. Returns Landlock's ABI, 0 where it is not used."""
-    import resource
-
-    os.chdir(order.write or "/")
+    nowhere = posix.open("/dev/null", posix.O_RDONLY)
+    posix.dup2(nowhere, 0)  # where the launcher itself came from
+    posix.chdir(order.write or "/")
+    if order.niceness:
+        posix.nice(order.niceness)  # before exec: threads take it from the thread that makes them
     kept = sorted(order.fds)
-    for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
-        os.closerange(low + 1, high)
+    for low, high in zip(kept, [*kept[1:], posix.sysconf("SC_OPEN_MAX")], strict=True):
+        posix.closerange(low + 1, high)
     kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     abi = kernel.landlock_abi() if order.tier in CONFINES_FILES else 0
     if order.tier == "landlock" and abi == 0:
@@ -538,15 +587,10 @@ def _confine(order: _Order, kernel: _Kernel) -> int:
         confined = order.tier in CONFINES_FILES
         _drop_capabilities(kernel, _root_needs(kernel, order) if confined else 0)
     kernel.prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # after the capabilities: changing them clears it
-    if _parent_is_gone():
+    if _parent_is_gone(kernel):
         raise OSError(0, "the parent died")
     for name, amount in order.limits.items():
-        which: int = getattr(resource, name)
-        hard = resource.getrlimit(which)[1]
-        soft = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-        # CPU: SIGXCPU says why, SIGKILL follows a second later for those who catch it
-        above = soft + 1 if name == "RLIMIT_CPU" and soft != hard else soft
-        resource.setrlimit(which, (soft, above))
+        kernel.limit(_LIMITS[name], amount)
     kernel.default_signals()
     if order.tier != "none":
         _apply_seccomp(kernel, writes=order.write is not None)
@@ -560,23 +604,24 @@ def _acts(kernel: _Kernel, tier: Tier) -> dict[str, Callable[[], object]]:
     """Forbidden acts: each raises OSError where it is refused, and does no harm where it is not."""
 
     def fork() -> None:
-        child = os.fork()
+        child = posix.fork()
         if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
+            posix._exit(0)
+        posix.waitpid(child, 0)
 
     acts: dict[str, Callable[[], object]] = {
         "internet": lambda: kernel.named("socket", 2, 1, 0),
         "unix": lambda: kernel.named("socket", 1, 1, 0),
         "fork": fork,
-        "signal": lambda: os.kill(os.getppid(), 0),
+        "signal": lambda: posix.kill(posix.getppid(), 0),
         "outlive": lambda: kernel.prctl(_PR_SET_PDEATHSIG, 0),
         "namespace": lambda: kernel.named("unshare", _CLONE_NEWUSER),
     }
     if tier in CONFINES_FILES:
-        acts["read"] = lambda: os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC)
+        acts["read"] = lambda: posix.open("/etc/passwd", posix.O_RDONLY | posix.O_CLOEXEC)
         # without a name: nothing to clear away if it works
-        acts["write"] = lambda: os.open("/tmp", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC)  # noqa: S108
+        flags = posix.O_TMPFILE | posix.O_WRONLY | posix.O_CLOEXEC
+        acts["write"] = lambda: posix.open("/tmp", flags)  # noqa: S108
     return acts
 
 
@@ -605,12 +650,12 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"unknown tier {order.tier}")
         abi = _confine(order, kernel)
         if order.self_test:
-            os.write(1, _self_test(kernel, order.tier, abi).encode())
+            posix.write(1, _self_test(kernel, order.tier, abi).encode())
             return 0
         program, *argv = order.argv
-        os.execve(program, argv, ENVIRONMENT)  # noqa: S606  (no shell is the point)
+        posix.execve(program, argv, ENVIRONMENT)
     except (OSError, ValueError) as error:
-        os.write(2, f"{REFUSED_MARK}{error}\n".encode(errors="surrogateescape"))
+        posix.write(2, f"{REFUSED_MARK}{error}\n".encode(errors="surrogateescape"))
     return REFUSED_EXIT
 
 
