@@ -384,7 +384,7 @@ def test_the_commands_of_a_plan_are_those_that_run(
     """Every process that the steps start, word for word, but for the names of working folders.
     A transport stream takes the way over a working copy."""
     source = made(
-        tmp_path / f"source.{container}", ffmpeg, "-i", str(clip), "-c", "copy", "-t", "13"
+        tmp_path / f"source.{container}", ffmpeg, "-stream_loop", "2", "-i", str(clip), "-c", "copy"
     )
     outputs = ("hls", "mp4:240p", "mp3", "flac", "poster")
     words = [word for output in outputs for word in ("--output", output)]

@@ -41,7 +41,7 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         made["working copy"] = argv.working_copy(FFMPEG, plan, source, FOLDER / "working.mkv")
     for step in plan.steps:
         if step.kind == "encode":
-            copy = plan.working_copy and step.first > 0
+            copy = plan.reads_copy(step)
             film = FOLDER / "working.mkv" if copy else source
             made[step.id] = argv.encode_chunk(FFMPEG, plan, step, film, working_copy=copy)
         elif step.kind == "video-copy":

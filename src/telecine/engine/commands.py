@@ -30,7 +30,7 @@ def _commands(
     copied = False
     for step in plan.steps:
         if step.kind == "encode":
-            needs_copy = plan.working_copy and step.first > 0
+            needs_copy = plan.reads_copy(step)
             if needs_copy and not copied:
                 yield step.id, argv.working_copy(ffmpeg, plan, source, scratch / copy.name)
                 copied = True

@@ -355,9 +355,7 @@ def _picture_limits(plan: Plan, rungs: int, span_s: Fraction) -> Limits:
 def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan, step = work.plan, work.step
     writers = _writers(work, on_segment)
-    # The first chunk starts where the file starts and needs no seek: it reads the source itself,
-    # so that the first picture does not wait for a copy of everything.
-    needs_copy = plan.working_copy and step.first > 0
+    needs_copy = plan.reads_copy(step)
     source = _working_copy(work) if needs_copy else work.source
     command = argv.encode_chunk(work.tools.ffmpeg, plan, step, source, working_copy=needs_copy)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)

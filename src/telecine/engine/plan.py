@@ -205,6 +205,12 @@ class Plan:
         audio = self.audio_rendition
         return audio if audio is not None and audio.listed else None
 
+    def reads_copy(self, step: Step) -> bool:
+        """Whether this chunk is decoded from the working copy. The first needs no seek and reads
+        the source itself, so that the first picture does not wait for a copy of everything; unless
+        the source has decode times only, whose guessed times would not join those of the copy."""
+        return self.working_copy and (step.first > 0 or _untimed(self.source))
+
     def rendition(self, name: str) -> VideoRendition:
         found = next((r for r in self.renditions if r.name == name), None)
         if found is None:
@@ -454,7 +460,7 @@ def _plan_video(
             audio=audio,
             deinterlace=interlaced,
             tone_map=video.color.hdr,
-            working_copy=not source.seekable and timeline.segments > 1,
+            working_copy=not source.seekable and (len(chunks) > 1 or _untimed(source)),
             timeline=timeline,
             chunks=chunks,
             head_segments=_head_segments(renditions, chunks),
@@ -606,6 +612,12 @@ def _b_frames(video: VideoStream, timeline: Timeline) -> tuple[int, int]:
     if Fraction(offset, timeline.timescale) > MAX_B_FRAME_OFFSET_S:
         return 0, 0
     return X264.b_frames, offset
+
+
+def _untimed(source: MediaInfo) -> bool:
+    """AVI states no presentation times; FFmpeg guesses them, a frame or two apart by the way in
+    which the file is read."""
+    return source.container == "avi"
 
 
 def _head_segments(renditions: Sequence[VideoRendition], chunks: Sequence[Chunk]) -> int:
