@@ -9,16 +9,11 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from telecine.engine.errors import Interrupted, StepFailed, ToolMissing
 from telecine.engine.process import Access, Cancel, Finished, Limits, Sandbox, limits_for, run
-from telecine.engine.sandbox import TIERS
-
-if TYPE_CHECKING:
-    from telecine.engine.sandbox import Tier
 
 OPEN = Sandbox("none")
 
@@ -208,76 +203,3 @@ def test_cpu_limit_grows_with_the_work() -> None:
     # 33.7 CPU s for this ladder of 30 s at 1080p (measured); 1 s of a small one still gets a minute
     assert 33.7 * 20 < limits_for(1920 * 1080, 4, Fraction(30)).cpu_s < 33.7 * 200
     assert limits_for(320 * 180, 1, Fraction(1)).cpu_s >= 60
-
-
-def niceness_inside(sandbox: Sandbox, niceness: int) -> tuple[list[int], str]:
-    """Of each thread of a child, as the kernel tells us (proc(5): stat's 19th field), and of its
-    session, where sessions share the CPU."""
-    script = "import os, threading, time\n"
-    script += "threads = [threading.Thread(target=time.sleep, args=(60,)) for _ in range(3)]\n"
-    script += "for thread in threads: thread.start()\n"
-    script += "os.write(1, str(os.getpid()).encode())"
-    cancel = Cancel()
-    told: list[int] = []
-    group: list[str] = []
-
-    def look(data: bytes) -> None:
-        proc = Path("/proc") / data.decode()
-        for task in (proc / "task").iterdir():
-            told.append(int((task / "stat").read_text().rpartition(")")[2].split()[16]))
-        if (proc / "autogroup").exists():
-            group.append((proc / "autogroup").read_text().split(" nice ")[1].strip())
-        cancel.set()
-
-    with pytest.raises(Interrupted):
-        run(
-            [sys.executable, "-I", "-S", "-c", script],
-            sandbox=sandbox,
-            limits=Limits(wall_s=20),
-            access=Access(),
-            sinks={1: look},
-            cancel=cancel,
-            niceness=niceness,
-        )
-    return told, "".join(group)
-
-
-@pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("niceness", [0, 7])
-def test_a_child_gives_way_with_all_its_threads(tier: Tier, niceness: int) -> None:
-    try:
-        sandbox = Sandbox.detect(tiers=(tier,), allow_none=True)
-    except StepFailed as error:
-        pytest.skip(error.message)
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    threads, session = niceness_inside(sandbox, niceness)
-    assert threads == [min(19, own + niceness)] * 4
-    assert session in ("", str(niceness))
-
-
-def test_who_gives_way_gets_little_of_a_cpu_that_others_want() -> None:
-    """Also where each session has a fair share of its own, whatever the niceness in it."""
-    before = os.sched_getaffinity(0)
-    used: dict[int, float] = {}
-
-    def work(niceness: int) -> None:
-        finished = run(
-            [sys.executable, "-I", "-S", "-c", "while True: pass"],
-            sandbox=OPEN,
-            limits=Limits(wall_s=1, stall_s=None),
-            access=Access(),
-            niceness=niceness,
-        )
-        used[niceness] = finished.cpu_s
-
-    def on_one_cpu(niceness: int) -> None:
-        os.sched_setaffinity(0, {min(before)})  # of this thread and what it starts
-        work(niceness)
-
-    threads = [threading.Thread(target=on_one_cpu, args=(n,)) for n in (0, 15)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # weights 1024 to 36 (kernel/sched/core.c: sched_prio_to_weight)
-    assert used[15] < used[0] / 4

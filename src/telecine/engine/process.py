@@ -223,7 +223,6 @@ def run(
     sinks: Mapping[int, Callable[[bytes], object]] | None = None,
     cancel: Cancel | None = None,
     on_line: Callable[[str], object] | None = None,
-    niceness: int = 0,
 ) -> Finished:
     """Run `argv` in the sandbox until it ends.
 
@@ -235,9 +234,6 @@ def run(
     called with each line of standard error (lines end with \\n or \\r; cut at 500 characters); a
     line counts as progress for `limits.stall_s` unless `on_line` returns False.
 
-    `niceness`, 0 to 19, is added to our own (nice(1)): with 10 the child, all its threads together,
-    gets a tenth of a CPU that one of niceness 0 wants too, and all of a free one.
-
     Raises Interrupted when `cancel` is set, ToolMissing when there is no such program, StepFailed
     (`sandbox_failed`) when the launcher cannot shut the child in, and whatever a sink or `on_line`
     raises; the child and its group are dead and reaped by then. What it wrote into its folder is
@@ -245,7 +241,7 @@ def run(
     """
     if not argv or not os.access(argv[0], os.X_OK):
         raise ToolMissing(f"no such program: {' '.join(argv[:1])}", code="tool_missing", argv=argv)
-    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line, niceness)
+    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line)
     refused = next(
         (line for line in finished.log_tail[:3] if line.startswith(launcher.REFUSED_MARK)), None
     )
@@ -262,19 +258,16 @@ def _run(
     sinks: Mapping[int, Callable[[bytes], object]],
     cancel: Cancel | None = None,
     on_line: Callable[[str], object] | None = None,
-    niceness: int = 0,
 ) -> Finished:
     if cancel is not None and cancel.is_set():
         raise Interrupted
-    command = _command(argv, sandbox, limits, access, sinks, niceness)
+    command = _command(argv, sandbox, limits, access, sinks)
     log = _Log(on_line)
     started = time.monotonic()
     pid, readers = _spawn(command, tuple(sinks))
     child = _Child(pid, limits, started)
     try:
         child.watch()
-        if niceness:
-            _give_way(pid, niceness)
         callbacks = {readers[number]: sink for number, sink in sinks.items()}
         _pump(child, callbacks, readers[2], log, cancel)
     finally:
@@ -307,7 +300,6 @@ def _command(
     limits: Limits,
     access: Access,
     sinks: Mapping[int, object],
-    niceness: int,
 ) -> list[str]:
     program = os.path.realpath(argv[0]) if argv else ""
     runtime = launcher.runtime_paths(program) if argv else ()
@@ -331,7 +323,6 @@ def _command(
         },
         fds=[number for number in sinks if number > 2],
         bwrap=None if sandbox.bwrap is None else str(sandbox.bwrap),
-        niceness=niceness,
     )
 
 
@@ -388,24 +379,6 @@ def _in_memory(data: bytes) -> int:
         fd = os.memfd_create("launcher", os.MFD_CLOEXEC)
     os.write(fd, data)
     return fd
-
-
-def _give_way(pid: int, niceness: int) -> None:
-    """Lower the priority of the child's session too.
-
-    Where the kernel shares the CPU among sessions first (sched(7), "The autogroup feature"), nice
-    counts within one session only, and each child leads its own. Best effort: there is no such file
-    on other kernels, and it has no effect in a CPU cgroup, where nice alone is enough.
-    """
-    for _ in range(3):
-        try:
-            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
-        except BlockingIOError:  # the kernel takes one such order in 100 ms from ordinary users
-            time.sleep(0.1)
-        except OSError:
-            return
-        else:
-            return
 
 
 def _at_least(lowest: int, fd: int) -> int:

@@ -119,7 +119,6 @@ def launcher_argv(
     limits: Mapping[str, int],
     fds: Iterable[int],
     bwrap: str | None,
-    niceness: int = 0,
 ) -> list[str]:
     """The command line that runs `argv` in `tier`. All paths absolute and free of symbolic links.
 
@@ -134,8 +133,6 @@ def launcher_argv(
         command.append(f"--write={write}")
     command += [f"--limit={name}={value}" for name, value in limits.items()]
     command += [f"--fd={fd}" for fd in fds]
-    if niceness:
-        command.append(f"--nice={niceness}")
     command += ["--", program, *argv] if argv else ["--self-test"]
     if tier != "bwrap":
         return command
@@ -530,7 +527,6 @@ class _Order:
         self.write: str | None = None
         self.limits: dict[str, int] = {}
         self.fds = {0, 1, 2}
-        self.niceness = 0
         self.self_test = False
         self.argv: list[str] = []
         for position, argument in enumerate(arguments[1:], start=2):
@@ -549,8 +545,6 @@ class _Order:
                 self.limits[limit] = int(amount)
             elif name == "--fd":
                 self.fds.add(int(value))
-            elif name == "--nice":
-                self.niceness = int(value)
             elif name == "--self-test":
                 self.self_test = True
             else:
@@ -566,8 +560,6 @@ def _confine(order: _Order, kernel: _Kernel) -> int:
     nowhere = posix.open("/dev/null", posix.O_RDONLY)
     posix.dup2(nowhere, 0)  # where the launcher itself came from
     posix.chdir(order.write or "/")
-    if order.niceness:
-        posix.nice(order.niceness)  # before exec: threads take it from the thread that makes them
     kept = sorted(order.fds)
     for low, high in zip(kept, [*kept[1:], posix.sysconf("SC_OPEN_MAX")], strict=True):
         posix.closerange(low + 1, high)
