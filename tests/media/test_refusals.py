@@ -437,6 +437,7 @@ def test_a_film_too_damaged_to_be_copied_is_encoded_instead(clips: Clips, tmp_pa
     assert {rung["mode"] for rung in report["rungs"] if rung["name"] != "aac"} == {"encode"}
     assert any("encoded instead" in warning for warning in report["warnings"])
     assert any("missing" in warning for warning in report["warnings"])
+    assert telecine("verify", tmp_path / "out", "--decode").code == 0
     # Started again it stays with that plan and finds everything made.
     before = (tmp_path / "out" / "video" / "360p" / "00000.m4s").stat().st_mtime_ns
     again = telecine(*run)

@@ -188,7 +188,9 @@ def test_a_plan_without_a_copy_to_go_over_to() -> None:
     assert instead is not None
     assert instead.copied is None
     assert [r.name for r in instead.renditions] == [r.name for r in copying.renditions]
-    assert instead.warnings[-1].endswith("encoded instead")
+    assert instead.warnings == ("the source is too damaged to be copied: it is encoded instead",)
+    assert instead.audio_rendition is not None
+    assert instead.audio_rendition.mode == "encode"
     assert encoded_instead(instead) is None
     assert encoded_instead(make_plan(COMPLIANT, make_profile(top="copy"))) is None
 

@@ -70,7 +70,7 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
             f"{source} lies where {folder} would be written: choose another folder",
             code="output_is_source",
         )
-    earlier = _earlier_plan(folder)
+    earlier = earlier_plan(folder)
     if earlier == plan.id and not force:
         for home in _homes(folder, plan):
             sweep(home)
@@ -90,12 +90,12 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
             remove(path)
 
 
-def holds(folder: Path, plan: Plan) -> bool:
-    """Whether what lies in `folder` is of this plan."""
-    return _earlier_plan(folder) == plan.id
+def start_over(folder: Path, plan: Plan, source: Path) -> None:
+    """Go over to another plan in a folder that is claimed: what the first one made is removed."""
+    _make_room(folder, plan, source, force=True)
 
 
-def _earlier_plan(folder: Path) -> str | None:
+def earlier_plan(folder: Path) -> str | None:
     """The id of the plan whose output lies here; "" for one that cannot be read."""
     try:
         return plan_from_json(read_small(folder / PLAN)).id
@@ -111,7 +111,8 @@ def _targets(plan: Plan) -> tuple[str, ...]:
     if plan.sound is not None:
         homes.add(plan.sound.folder.split("/")[0])
     playlists = (MASTER, MANIFEST) if plan.hls else ()
-    return (*sorted(homes), *(file.path for file in plan.files), *playlists, REPORT)
+    # Playlists first: when all is removed, none names what is gone.
+    return (*playlists, *sorted(homes), *(file.path for file in plan.files), REPORT)
 
 
 def _old_targets(folder: Path) -> tuple[str, ...]:

@@ -67,8 +67,7 @@ class Publisher:
         self._whole = dict.fromkeys(names, 0)  # segments, from the first, without a hole
         before = {name: self._growing_before(name) for name in names}
         self._published = {name: len(p.segments) if p else 0 for name, p in before.items()}
-        growing = [before[name] for name in self._growing_names()]
-        self._ended = all(p is not None and p.ended for p in growing)
+        self._ended = {name for name, p in before.items() if p is not None and p.ended}
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
         self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
@@ -167,11 +166,11 @@ class Publisher:
     def _end_growing(self) -> None:
         """Every segment of all renditions first, then all ends: a player that sees sound end while
         the picture grows ends there (Shaka Player)."""
-        if not self._ended:
-            for ended in (False, True):
-                for name in self._growing_names():
-                    self._write_growing(name, ended=ended)
-            self._ended = True
+        growing = [name for name in self._growing_names() if name not in self._ended]
+        for ended in (False, True):
+            for name in growing:
+                self._write_growing(name, ended=ended)
+        self._ended.update(growing)
 
     def _growing_before(self, name: str) -> playlist.MediaPlaylist | None:
         """What an interrupted run published: a growing playlist never gets shorter. Its segments

@@ -238,8 +238,9 @@ def plan_from_json(text: str) -> Plan:
         raise UsageError(f"not a plan of this program: {error}", code="plan_unreadable") from error
 
 
-def make_plan(source: MediaInfo, profile: Profile) -> Plan:
-    """Decide everything about one source and one profile.
+def make_plan(source: MediaInfo, profile: Profile, *, damaged: bool = False) -> Plan:
+    """Decide everything about one source and one profile. What is known to be `damaged` is decoded
+    and encoded throughout, since a copy would hand the damage on.
 
     Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`) and
     `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it).
@@ -255,7 +256,7 @@ def make_plan(source: MediaInfo, profile: Profile) -> Plan:
         )
     if video is None:
         return _plan_audio_only(source, profile, audio, warnings)
-    return _plan_video(source, profile, video, audio, warnings)
+    return _plan_video(source, profile, video, audio, warnings, damaged=damaged)
 
 
 def encoded_instead(plan: Plan) -> Plan | None:
@@ -263,9 +264,7 @@ def encoded_instead(plan: Plan) -> Plan | None:
     index tells; None where nothing is copied, or where the user insists on it."""
     if plan.copied is None or plan.profile.top != "auto":
         return None
-    encoded = make_plan(plan.source, replace(plan.profile, top="encode"))
-    said = "the picture is damaged where it was to be copied: it is encoded instead"
-    return replace(encoded, warnings=(*encoded.warnings, said))
+    return make_plan(plan.source, plan.profile, damaged=True)
 
 
 # --- choosing streams ------------------------------------------------------------------------
@@ -409,7 +408,12 @@ def _plan_video(
     video: VideoStream,
     audio: AudioStream | None,
     warnings: list[str],
+    *,
+    damaged: bool,
 ) -> Plan:
+    distrust = ("the source is damaged",) if damaged else ()
+    if damaged:
+        warnings.append("the source is too damaged to be copied: it is encoded instead")
     display = display_of(video)
     own = source_size(display)
     if own.width < 2 or own.height < 2:
@@ -431,7 +435,7 @@ def _plan_video(
     warnings.extend(ladder.warnings)
 
     origin_s, end_s = _span(source, video, audio)
-    refusals = copy_refusals(source, video, audio, ladder, own, origin_s)
+    refusals = distrust + copy_refusals(source, video, audio, ladder, own, origin_s)
     if profile.top == "copy" and refusals:
         raise UsageError(
             "the top rung cannot be copied: " + "; ".join(refusals), code="top_not_copyable"
@@ -446,10 +450,11 @@ def _plan_video(
         timeline = constant_timeline(rate, origin_s, end_s)
     renditions = _renditions(ladder, profile, video, timeline, copied=copied)
     chunks = make_chunks(timeline, _keyframes_s(video, origin_s))
-    warnings.extend(_long_chunk_warnings(timeline, chunks))
+    if any(rendition.mode == "encode" for rendition in renditions):
+        warnings.extend(_long_chunk_warnings(timeline, chunks))
     rendition = None
     if audio is not None and (profile.has("hls") or profile.has("mp4")):
-        reasons = audio_copy_refusals(audio, origin_s, end_s)
+        reasons = distrust + audio_copy_refusals(audio, origin_s, end_s)
         rendition = _audio_rendition(audio, reasons, listed=profile.has("hls"))
     return _with_steps(
         Plan(

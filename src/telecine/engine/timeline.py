@@ -89,7 +89,7 @@ def target_duration_s(longest_s: Fraction) -> int:
 
 
 def make_chunks(timeline: Timeline, keyframes_s: Sequence[Fraction]) -> tuple[Chunk, ...]:
-    """Segments grouped evenly into spans of 30 s at the most.
+    """Segments grouped evenly into spans of about 30 s.
 
     A chunk decodes from the keyframe before its start, so one starts only where a keyframe is
     near: where keyframes are few, chunks grow. `keyframes_s` are sorted times from presentation 0;
@@ -98,7 +98,9 @@ def make_chunks(timeline: Timeline, keyframes_s: Sequence[Fraction]) -> tuple[Ch
     count = min(timeline.segments, math.ceil(timeline.duration_s / MAX_CHUNK_S)) or 1
     ideal = [round(Fraction(timeline.segments * n, count)) for n in range(1, count)]
     edges = {0, timeline.segments}
-    for edge in ideal:
+    edge = 0
+    for wanted in ideal:
+        edge = max(edge, wanted)
         while edge < timeline.segments and not _enters(timeline.time_s(edge), keyframes_s):
             edge += 1
         edges.add(edge)

@@ -19,7 +19,7 @@ from telecine.engine.disk import disk_failure, read_small, remove, write_whole
 from telecine.engine.encode import StepResult, finished_step, run_step
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
-from telecine.engine.output import PLAN, REPORT, STEPS, claimed, holds, tidy
+from telecine.engine.output import PLAN, REPORT, STEPS, claimed, earlier_plan, start_over, tidy
 from telecine.engine.package import MASTER, Measured, Publisher
 from telecine.engine.plan import Plan, Step, encoded_instead, make_plan
 from telecine.engine.probe import probe
@@ -38,8 +38,8 @@ PROGRESS_EVERY_S = 0.25
 # pictures missing, an output that breaks a rule. A plan that encodes them mends it.
 COPY_FAULTS = frozenset(
     {
-        *("copy_failed", "encode_failed", "fragment_timing", "frame_count", "grid_mismatch"),
-        *("init_mismatch", "malformed_media", "verify_failed"),
+        *("copy_failed", "fragment_timing", "frame_count", "grid_mismatch", "init_mismatch"),
+        *("malformed_media", "verify_failed"),
     }
 )
 
@@ -72,19 +72,29 @@ def transcode(
              container=info.container)  # fmt: skip
     plan = make_plan(info, profile)
     run.probed_s = run.age_s()
-    instead = encoded_instead(plan)
-    if instead is not None and holds(folder, instead) and not force:
-        plan, instead = instead, None  # an earlier run went over to it
-    try:
-        report = run.carry_out(plan, source, force=force)
-    except StepFailed as failure:
-        if instead is None or failure.code not in COPY_FAULTS:
-            raise
-        report = run.carry_out(instead, source, force=True)
+    plan = _taken_up(plan, folder, force=force)
+    with claimed(folder, plan, source, force=force):
+        try:
+            report = run.carry_out(plan, source)
+        except StepFailed as failure:
+            instead = encoded_instead(plan)
+            if instead is None or not run.blames_the_copy(failure):
+                raise
+            start_over(folder, instead, source)
+            report = run.carry_out(instead, source)
     playlist = None if report.playlist is None else str(folder / report.playlist)
     run.tell("done", playlist=playlist, report=str(folder / REPORT), wall_s=run.age_s(),
              time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
     return report
+
+
+def _taken_up(plan: Plan, folder: Path, *, force: bool) -> Plan:
+    """The plan to work on: the one that an earlier run went over to, where there is such."""
+    earlier = earlier_plan(folder)
+    if force or earlier in (None, plan.id):
+        return plan
+    instead = encoded_instead(plan)
+    return instead if instead is not None and instead.id == earlier else plan
 
 
 class _Run:
@@ -97,7 +107,7 @@ class _Run:
         self, folder: Path, tools: Tools, jobs: int, on_event: OnEvent, cancel: Cancel
     ) -> None:
         self.cancel = cancel
-        self._whole = cancel
+        self._callers_cancel = cancel
         self._folder = folder
         self._tools = tools
         self._jobs = jobs
@@ -107,6 +117,7 @@ class _Run:
         self._playable = threading.Event()
         self._first_play_s: float | None = None
         self._results: dict[str, StepResult] = {}
+        self._reused = False  # whether an earlier run left steps that this one took over
         self._told = 0.0
 
     # --- telling
@@ -163,17 +174,17 @@ class _Run:
 
     # --- doing
 
-    def carry_out(self, plan: Plan, source: Path, *, force: bool) -> Report:
-        """Own the folder for this plan and make what is missing of it."""
+    def carry_out(self, plan: Plan, source: Path) -> Report:
+        """Make what is missing of this plan in the folder, which is its own."""
         self.plan = plan
-        self.cancel = Cancel(self._whole)  # a failure ends this plan's children, not the caller's
+        self.cancel = Cancel(self._callers_cancel)  # a failure ends this plan's children alone
         self._playable = threading.Event()
         self._first_play_s = None
         self._results = {}
+        self._reused = False
         self.tell_plan()
-        with claimed(self._folder, plan, source, force=force):
-            write_whole(self._folder / PLAN, plan.to_json())
-            return self.finished_before() or self.make(source)
+        write_whole(self._folder / PLAN, plan.to_json())
+        return self.finished_before() or self.make(source)
 
     def finished_before(self) -> Report | None:
         """The report of an earlier run that succeeded with this very plan and still verifies."""
@@ -231,9 +242,17 @@ class _Run:
                     raise disk_failure(raised) from raised
         return report
 
+    def blames_the_copy(self, failure: StepFailed) -> bool:
+        """Whether a plan that encodes may do better. Not where trying again may, nor where a part
+        that an earlier run left may be what breaks a rule."""
+        if failure.retryable or (failure.code == "verify_failed" and self._reused):
+            return False
+        return failure.code in COPY_FAULTS
+
     def _one(self, step: Step, source: Path) -> StepResult:
         """A step, or what an earlier run left of it."""
         result = finished_step(self.plan, step.id, self._folder, self._tools)
+        self._reused = self._reused or result is not None
         reused = result is not None
         if result is None:
             self.tell("step", id=step.id, state="started")
