@@ -50,15 +50,27 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
 
-.PHONY: test test-unit test-media test-browser
+.PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-browser
 test: setup ## every test that needs no server and no browser, then: did the promised tests run?
 	@$(MAKE) --no-print-directory --keep-going test-unit test-media
-	@$(PROMISES) --ran $(JUNIT)/unit.xml $(JUNIT)/media.xml
+	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
-	@mkdir -p $(JUNIT); rm -f $(JUNIT)/unit.xml
-	$(BIN)/coverage run -m pytest tests/unit --junitxml=$(JUNIT)/unit.xml
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
+	  unit-examples unit-properties unit-programs
+
+# At once, because the ones that start programs mostly wait. Coverage watches only the examples: on
+# Python 3.11 its tracer sees every line of Hypothesis too, and takes as long as the tests.
+unit-examples: JOB = not hypothesis and not programs
+unit-properties: JOB = hypothesis and not programs
+unit-programs: JOB = programs
+unit-examples: setup
+	@rm -f $(JUNIT)/$@.xml
+	$(BIN)/coverage run -m pytest tests/unit -m "$(JOB)" --junitxml=$(JUNIT)/$@.xml
 	$(BIN)/coverage report
+unit-properties unit-programs: setup
+	@rm -f $(JUNIT)/$@.xml
+	$(PYTEST) tests/unit -m "$(JOB)" --junitxml=$(JUNIT)/$@.xml
 
 test-media: setup ## the ones that run the real FFmpeg
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml

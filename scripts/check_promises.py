@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import os
 import re
 import sys
@@ -76,6 +77,7 @@ def targets_in(makefile: str) -> set[str]:
 def missing(promises: Iterable[Promise], root: Path) -> list[str]:
     """One line for each promise without a test, and for each named test or target not there."""
     targets = targets_in((root / "Makefile").read_text(encoding="utf-8"))
+    tests = functools.cache(tests_in)  # one file holds the tests of many promises
     problems = []
     for promise in promises:
         where = f"{TABLE.name}:{promise.line}"
@@ -83,7 +85,7 @@ def missing(promises: Iterable[Promise], root: Path) -> list[str]:
             problems.append(f"{where}: no test: {promise.text}")
         for test in promise.tests:
             file, _, name = test.partition("::")
-            if name not in tests_in(root / file):
+            if name not in tests(root / file):
                 problems.append(f"{where}: no such test: {test}")
         for target in promise.targets:
             if target not in targets:

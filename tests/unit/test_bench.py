@@ -25,6 +25,8 @@ from bench.figures import (
 from bench.measure import ContestantFailed, Request, measure, tree
 from bench.playlists import playable, read_media, read_variants
 
+pytestmark = pytest.mark.programs
+
 MASTER = """#EXTM3U
 #EXT-X-VERSION:7
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="aac",NAME="a, b",DEFAULT=YES,URI="sound.m3u8"

@@ -4,6 +4,7 @@ real init segment of FFmpeg's, and round trips."""
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -612,9 +613,7 @@ def stream() -> tuple[bytes, bytes]:
     return init, fragments
 
 
-@given(st.lists(st.integers(0, 1200), max_size=30))
-@settings(max_examples=60)
-def test_a_stream_is_read_the_same_in_any_pieces(cuts: list[int]) -> None:
+def _is_read_in_pieces(cuts: Iterable[int]) -> None:
     init, fragments = stream()
     data = init + fragments + atom("mfra", bytes(30))
     reader = FragmentReader()
@@ -629,6 +628,17 @@ def test_a_stream_is_read_the_same_in_any_pieces(cuts: list[int]) -> None:
     frames = [item for item in rest if isinstance(item, Fragment)]
     assert [bytes(f.samples[0].data) for f in frames] == [bytes([n]) * 9 for n in range(3)]
     assert [f.offset for f in frames] == [len(init) + n * (len(fragments) // 3) for n in range(3)]
+
+
+@pytest.mark.parametrize("cuts", [(), range(1200)], ids=["whole", "byte by byte"])
+def test_a_stream_is_read_whole_and_byte_by_byte(cuts: Iterable[int]) -> None:
+    _is_read_in_pieces(cuts)
+
+
+@given(st.lists(st.integers(0, 1200), max_size=30))
+@settings(max_examples=60)
+def test_a_stream_is_read_the_same_in_any_pieces(cuts: list[int]) -> None:
+    _is_read_in_pieces(cuts)
 
 
 def test_a_box_above_the_limit_is_refused_before_it_is_stored() -> None:

@@ -4,6 +4,7 @@ retry can help, and no other."""
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,10 +28,18 @@ class Raised:
     retries: set[str] = field(default_factory=set)
 
 
+@functools.cache
+def sources() -> list[tuple[str, ast.Module]]:
+    """(name, syntax) of every module, parsed once for all tests."""
+    paths = sorted((ROOT / "src").rglob("*.py"))
+    return [(path.name, ast.parse(path.read_text())) for path in paths]
+
+
+@functools.cache
 def raised_in_source() -> dict[str, Raised]:
     found: dict[str, Raised] = defaultdict(Raised)
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for function, codes, retry in _places(ast.parse(path.read_text())):
+    for _, tree in sources():
+        for function, codes, retry in _places(tree):
             error = _class_named(function)
             for code in codes:
                 found[code].exits.add(error.exit_code)
@@ -111,8 +120,8 @@ def test_every_row_of_the_table_is_read() -> None:
 def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
     """A code that is put together or handed on would escape the table."""
     passed_on = []
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for name, tree in sources():
+        for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code" and not _texts(node.value):
-                passed_on.append(f"{path.name}: {ast.unparse(node.value)}")
+                passed_on.append(f"{name}: {ast.unparse(node.value)}")
     assert passed_on == ["encode.py: code"]  # _Work.ffmpeg, whose callers are read instead

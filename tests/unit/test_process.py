@@ -15,6 +15,8 @@ import pytest
 from telecine.engine.errors import Interrupted, StepFailed, ToolMissing
 from telecine.engine.process import Access, Cancel, Finished, Limits, Sandbox, limits_for, run
 
+pytestmark = pytest.mark.programs
+
 OPEN = Sandbox("none")
 
 
@@ -152,7 +154,8 @@ def test_file_size_is_a_limit(handler: str, tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_progress_do_not_hide_a_stall() -> None:
-    script = "import sys, time\nwhile True: print('frame=1', file=sys.stderr, flush=True)"
+    script = "import sys, time\n"
+    script += "while True: print('frame=1', file=sys.stderr, flush=True); time.sleep(0.01)"
     assert python(script, limits=Limits(stall_s=0.4), on_line=lambda line: False).limit == "stall"
     moving = python(script, limits=Limits(stall_s=0.4, wall_s=1), on_line=lambda line: None)
     assert moving.limit == "wall"

@@ -7,6 +7,7 @@ unknown or missing field is an error, since a plan of another version must not h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -80,8 +81,16 @@ def _read_tuple(items: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ..
 
 
 def _read_dataclass(cls: Any, plain: Any, where: str) -> Any:
+    hints = _hints(cls)
+    if not isinstance(plain, dict) or plain.keys() != hints.keys():
+        raise ValueError(f"{where}: expected the fields {sorted(hints)}")
+    return cls(
+        **{name: _read(hint, plain[name], f"{where}.{name}") for name, hint in hints.items()}
+    )
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Field → type. Kept, because the hints are text that is compiled anew at every asking."""
     hints = typing.get_type_hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}
-    if not isinstance(plain, dict) or set(plain) != names:
-        raise ValueError(f"{where}: expected the fields {sorted(names)}")
-    return cls(**{name: _read(hints[name], plain[name], f"{where}.{name}") for name in names})
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
