@@ -271,6 +271,7 @@ asked = st.lists(st.integers(min_value=16, max_value=8192), max_size=5)
 
 @given(width=edges, height=edges, rate=rates, wishes=asked)
 @example(width=Fraction(8192), height=Fraction(2), rate=Fraction(24), wishes=[])
+@example(width=Fraction(48), height=Fraction(373, 18), rate=Fraction(24), wishes=[16, 20])
 @example(width=Fraction(565), height=Fraction(10882, 39), rate=Fraction(1), wishes=[])
 @example(width=Fraction(3843), height=Fraction(2161), rate=Fraction(24), wishes=[2160, 240])
 def test_any_ladder_keeps_its_rules(

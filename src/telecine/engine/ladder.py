@@ -186,7 +186,7 @@ def _asked_ladder(
             size, reason = own, "asked: the source's own size"
         else:
             size, reason = fit_short_side(side, display), "asked"
-        if all(rung.size != size for rung in rungs):
+        if all(rung.size.short_side != size.short_side for rung in rungs):  # it names the folder
             rungs.append(_rung(size, rate, reason))
     return Ladder(tuple(rungs), (), tuple(warnings))
 
