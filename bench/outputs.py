@@ -67,9 +67,11 @@ def vmaf(ffmpeg: Path, variant: Variant, source: Path, scratch: Path) -> float:
         stream = container.streams.video[0]
         size = f"{stream.codec_context.width}:{stream.codec_context.height}"
     by_number = "settb=1/1000,setpts=N"
+    # As stored: a rung that says BT.709 would be converted to match a source that says nothing.
+    as_stored = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
     graph = (
-        f"[0:v:0]scale={size}:flags=bicubic,format=yuv420p,{by_number}[made];"
-        f"[1:v:0]format=yuv420p,{by_number}[source];"
+        f"[0:v:0]{as_stored},scale={size}:flags=bicubic,format=yuv420p,{by_number}[made];"
+        f"[1:v:0]{as_stored},format=yuv420p,{by_number}[source];"
         f"[made][source]libvmaf=n_threads={os.cpu_count()}:n_subsample={VMAF_EVERY}"
     )
     join(variant, scratch)
