@@ -114,16 +114,18 @@ class Report:
         """Did the machine fail to decode in time what was there? Then it was busy elsewhere."""
         return len(self.stalls()) > len(self.dry()) or self.dropped * 100 > self.total
 
-    def misplaced(self, rate: Fraction, loop: int = 1 << 16) -> list[Frame]:
+    def misplaced(self, rate: Fraction, loop: int = 1 << 16, speed: float = 1.0) -> list[Frame]:
         """The shown frames whose number is not ``time · rate`` (modulo *loop* frames).
 
         The callback that reads the picture may run after the next frames have replaced the one
-        it tells about, so a number may be up to 3 ahead; it can never be behind.
+        it tells about, so a number may be up to 3 ahead, and 3 · *speed* where the film was played
+        faster: the same lateness by the clock. It can never be behind.
         """
         return [
             frame
             for frame in self.frames
-            if frame.number is None or (frame.number - round(frame.time * float(rate))) % loop > 3
+            if frame.number is None
+            or (frame.number - round(frame.time * float(rate))) % loop > 3 * speed
         ]
 
     def heights(self) -> list[int]:

@@ -56,6 +56,7 @@ class Published:
     afterwards: Report
     rungs_afterwards: tuple[int, ...]
     missing: tuple[str, ...]
+    speed: float
 
 
 def publish(
@@ -135,6 +136,7 @@ def publish(
             afterwards,
             tuple(sorted(newcomer.rungs, reverse=True)),
             tuple(server.missing()),
+            speed,
         )
 
 
@@ -178,7 +180,7 @@ def judge(
             assert session.playing.dry() == [], name
         for report in filter(None, (session.playing, session.ended)):
             assert report.errors == (), name
-            assert report.misplaced(RATE, loop) == [], name
+            assert report.misplaced(RATE, loop, run.speed) == [], name
         if session.ended is not None:
             assert session.ended.ended, name
             assert abs(session.ended.time - session.ended.duration) <= 1 / RATE, name
