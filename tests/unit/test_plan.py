@@ -176,6 +176,15 @@ def test_a_film_that_cannot_be_cut_says_so() -> None:
     assert not any("keyframes" in warning for warning in short.warnings)
 
 
+def test_where_the_segments_of_picture_and_sound_lie() -> None:
+    plan = make_plan(COMPLIANT, DEFAULT)
+    assert (plan.folder_of("360p"), plan.folder_of("aac")) == ("video/360p", "audio/aac")
+    # Made only for a file: beside what is published.
+    unlisted = make_plan(COMPLIANT, asking("mp4:360p"))
+    assert unlisted.folder_of("360p") == ".telecine/video/360p"
+    assert unlisted.folder_of("aac") == ".telecine/audio/aac"
+
+
 def test_a_rendition_that_the_plan_lacks_is_named() -> None:
     with pytest.raises(UsageError, match="no rendition '9p'") as raised:
         make_plan(COMPLIANT, DEFAULT).rendition("9p")
@@ -192,6 +201,9 @@ def test_a_plan_without_a_copy_to_go_over_to() -> None:
     assert instead.audio_rendition is not None
     assert instead.audio_rendition.mode == "encode"
     assert encoded_instead(instead) is None
+    with_files = encoded_instead(make_plan(COMPLIANT, asking("hls", "aac")))
+    assert with_files is not None
+    assert [file.copy for file in with_files.files] == [False]
     assert encoded_instead(make_plan(COMPLIANT, make_profile(top="copy"))) is None
 
 

@@ -206,3 +206,14 @@ def test_cpu_limit_grows_with_the_work() -> None:
     # 33.7 CPU s for this ladder of 30 s at 1080p (measured); 1 s of a small one still gets a minute
     assert 33.7 * 20 < limits_for(1920 * 1080, 4, Fraction(30)).cpu_s < 33.7 * 200
     assert limits_for(320 * 180, 1, Fraction(1)).cpu_s >= 60
+
+
+def test_a_switch_within_another_is_set_with_it_and_not_the_other_way_round() -> None:
+    outer = Cancel()
+    inner = Cancel(outer)
+    inner.set()
+    assert not outer.is_set()
+    other = Cancel(outer)
+    outer.set()
+    assert other.wait(0)
+    assert Cancel(outer).wait(0)  # made too late to hear of it

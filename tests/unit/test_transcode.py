@@ -12,7 +12,7 @@ from tests.unit.sources import lasting
 
 from telecine.engine import transcode as module
 from telecine.engine.encode import StepResult
-from telecine.engine.errors import StepFailed
+from telecine.engine.errors import StepFailed, VerifyFailed
 from telecine.engine.events import Event
 from telecine.engine.plan import Plan, Step, make_plan
 from telecine.engine.process import Cancel, Sandbox
@@ -90,3 +90,26 @@ def test_progress_is_told_at_most_four_times_a_second(
     # At 0.1, not at 0.3 and told again at 0.4, 0.7.
     done = [data["rungs"]["240p"] * 48 - 24 for data in told]
     assert done == pytest.approx([1.0, 3.0, 4.0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reused", "blamed"),
+    [
+        (StepFailed("times do not fit", code="fragment_timing"), True, True),
+        (StepFailed("killed", code="copy_failed", retryable=True), False, False),
+        (StepFailed("an encoder failed", code="encode_failed"), False, False),
+        (VerifyFailed("broken", broken=("decode-times",)), False, True),
+        # What an earlier run left may be what is broken: it is made again first.
+        (VerifyFailed("broken", broken=("decode-times",)), True, False),
+    ],
+)
+def test_when_a_copy_is_to_blame(
+    failure: StepFailed,
+    reused: bool,
+    blamed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Stage(tmp_path, monkeypatch).run
+    run._reused = reused
+    assert run.blames_the_copy(failure) is blamed

@@ -90,7 +90,7 @@ def finished_step(plan: Plan, step_id: str, folder: Path, tools: Tools) -> StepR
 
 def _all_there(plan: Plan, result: StepResult, folder: Path) -> bool:
     for made in result.made:
-        home = folder / rendition_folder(plan, made.rendition)
+        home = folder / plan.folder_of(made.rendition)
         wanted = [(segment_name(s.number), s.size_bytes) for s in made.segments]
         if not (home / INIT_NAME).is_file() or not _sizes_match(home, wanted):
             return False
@@ -102,12 +102,6 @@ def _sizes_match(home: Path, wanted: Sequence[tuple[str, int]]) -> bool:
         return all((home / name).stat().st_size == size for name, size in wanted)
     except OSError:
         return False
-
-
-def rendition_folder(plan: Plan, name: str) -> str:
-    if plan.audio_rendition is not None and name == plan.audio_rendition.name:
-        return plan.audio_rendition.folder
-    return plan.rendition(name).folder
 
 
 def _unheard(*_: object) -> None:
@@ -532,7 +526,7 @@ def _mp4(work: _Work) -> tuple[MadeFile, ...]:
 
 def _whole_track(work: _Work, rendition: str, path: Path) -> Path:
     """Init segment and all segments of a rendition as one fragmented file."""
-    home = work.folder / rendition_folder(work.plan, rendition)
+    home = work.folder / work.plan.folder_of(rendition)
     with path.open("wb") as whole:
         for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
             work.go_on()

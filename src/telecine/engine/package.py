@@ -30,7 +30,7 @@ IFRAMES = "iframes.m3u8"
 
 AUDIO_GROUP = "audio"
 GROWING_EVERY_S = 0.25
-OPENING_SEGMENTS = 3
+OPENING_SEGMENTS = 3  # of a copied film or sound alone; `_started` says why
 # Players join a growing playlist near its end unless told where: the film starts at 0. A hair
 # above, since Shaka Player takes a plain 0 for "nothing said"; either way the first picture shows.
 GROWING_START_S = Fraction(1, 1000)
@@ -81,7 +81,8 @@ class Publisher:
                 self._grow()
 
     def complete(self, rendition: str) -> None:
-        """No further segment of this rendition will come: its growing playlist ends."""
+        """No further segment of this rendition will come. When that holds for all that are shown
+        while they grow, their growing playlists end."""
         with self._lock:
             if rendition in self._segments:
                 self._complete.add(rendition)
@@ -191,7 +192,7 @@ class Publisher:
     # --- files
 
     def _home(self, name: str) -> Path:
-        return self._folder / _folder_of(self._plan, name)
+        return self._folder / self._plan.folder_of(name)
 
     def _ordered(self, name: str) -> list[Segment]:
         return [self._segments[name][n] for n in range(self._run(name))]
@@ -369,7 +370,7 @@ class Publisher:
         return mpd.MPD(duration_s=max(ends), min_buffer_s=MIN_BUFFER_S, adaptation_sets=tuple(sets))
 
     def _representation(self, name: str) -> mpd.Representation:
-        folder = _folder_of(self._plan, name)
+        folder = self._plan.folder_of(name)
         segments = self._ordered(name)
         track = self._track(name)
         peak, _ = self._rates(name)
@@ -412,12 +413,6 @@ def _names(plan: Plan) -> tuple[str, ...]:
     """Every rendition that the finished playlists list: pictures from the highest, then sound."""
     sound = () if plan.sound is None else (plan.sound.name,)
     return (*(rendition.name for rendition in plan.listed), *sound)
-
-
-def _folder_of(plan: Plan, name: str) -> str:
-    if plan.sound is not None and name == plan.sound.name:
-        return plan.sound.folder
-    return plan.rendition(name).folder
 
 
 def _audio_media(audio: AudioRendition, leaf: str) -> playlist.Rendition:

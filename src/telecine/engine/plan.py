@@ -217,6 +217,13 @@ class Plan:
             raise UsageError(f"the plan has no rendition {name!r}", code="rendition_unknown")
         return found
 
+    def folder_of(self, name: str) -> str:
+        """Where a rendition's segments lie, picture or sound; relative to DIR."""
+        audio = self.audio_rendition
+        if audio is not None and audio.name == name:
+            return audio.folder
+        return self.rendition(name).folder
+
     def step(self, step_id: str) -> Step:
         found = next((step for step in self.steps if step.id == step_id), None)
         if found is None:
@@ -378,9 +385,11 @@ def _audio_rendition(
     )
 
 
-def _audio_files(profile: Profile, audio: AudioStream | None) -> tuple[FileOutput, ...]:
+def _audio_files(
+    profile: Profile, audio: AudioStream | None, *, damaged: bool = False
+) -> tuple[FileOutput, ...]:
     """Files of sound alone. AAC is copied where no rate was asked and the source has it already."""
-    copyable = audio is not None and audio.codec == "aac" and audio.configured
+    copyable = audio is not None and audio.codec == "aac" and audio.configured and not damaged
     return tuple(
         FileOutput(
             output.kind,
@@ -471,7 +480,7 @@ def _plan_video(
             head_segments=_head_segments(renditions, chunks),
             renditions=renditions,
             audio_rendition=rendition,
-            files=_files(profile, audio, ladder, display, rate),
+            files=_files(profile, audio, ladder, display, rate, damaged=damaged),
             steps=(),
             dropped=ladder.dropped,
             copy_refusals=refusals,
@@ -520,8 +529,10 @@ def _files(
     ladder: Ladder,
     display: tuple[Fraction, Fraction],
     rate: Fraction,
+    *,
+    damaged: bool,
 ) -> tuple[FileOutput, ...]:
-    files = list(_audio_files(profile, audio))
+    files = list(_audio_files(profile, audio, damaged=damaged))
     for output in profile.outputs:
         if output.kind == "mp4":
             rung = _rung_for(_mp4_side(output, display), ladder, display, rate)
