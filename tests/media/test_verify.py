@@ -427,6 +427,8 @@ DAMAGES = (
     hits("growing-playlists", "never ended", _media(LOW, "#EXT-X-END.*\n", "", "growing.m3u8")),
     hits("growing-playlists", "starts at its end", _media(LOW, "#EXT-X-START.*\n", "",
          "growing.m3u8")),
+    hits("growing-playlists", "starts near its end", _media(LOW, "OFFSET=-[0-9]+", "OFFSET=-3",
+         "growing.m3u8")),
     hits("growing-playlists", "another target", _media(LOW, "DURATION:6", "DURATION:7",
          "growing.m3u8")),
     hits("growing-playlists", "a segment less",

@@ -156,7 +156,8 @@ class Watcher:
             if (playlist.playlist_type or "").upper() != "EVENT":
                 self._blame(path, f"has type {playlist.playlist_type}, not EVENT")
             # Not exactly 0, which Shaka Player takes for "not said"; but within the first frame.
-            if playlist.start is None or not 0 < playlist.start.time_offset < 0.01:
+            # An offset from the end that is longer than the film means its beginning.
+            if playlist.start is None or playlist.start.time_offset > -self.duration_s:
                 self._blame(path, "does not ask players to start at its beginning")
         short_s = self.duration_s - length_s(playlist)
         if playlist.is_endlist and not playlist.is_i_frames_only and abs(short_s) > 0.1:

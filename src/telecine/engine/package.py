@@ -31,9 +31,10 @@ IFRAMES = "iframes.m3u8"
 AUDIO_GROUP = "audio"
 GROWING_EVERY_S = 0.25
 OPENING_SEGMENTS = 3  # of a copied film or sound alone; `_started` says why
-# Players join a growing playlist near its end unless told where: the film starts at 0. A hair
-# above, since Shaka Player takes a plain 0 for "nothing said"; either way the first picture shows.
-GROWING_START_S = Fraction(1, 1000)
+# Players join a growing playlist near its end unless told where. An offset from the end that is
+# longer than any film means its beginning (RFC 8216, 4.3.5.2). A plain 0 is "nothing said" to Shaka
+# Player, and a hair above it costs hls.js a seek, half a second before the first picture.
+GROWING_START_S = Fraction(-1_000_000)
 MIN_BUFFER_S = Fraction(2)
 
 # A capped-CRF segment holds at most maxrate for its length plus the VBV's two seconds.

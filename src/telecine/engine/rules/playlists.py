@@ -353,7 +353,7 @@ def _growing_playlists(found: Found) -> tuple[Problems, str]:
             for wrong, what in (
                 (growing.playlist_type != "EVENT", f"is of type {growing.playlist_type}"),
                 (not growing.ended, "has no EXT-X-ENDLIST"),
-                (not _starts_at_0(growing.start_offset_s), "does not start at 0"),
+                (not _starts_at_0(growing), "does not start at 0"),
                 (
                     growing.target_duration != stream.playlist.target_duration,
                     f"has a TARGETDURATION of {growing.target_duration}",
@@ -366,9 +366,10 @@ def _growing_playlists(found: Found) -> tuple[Problems, str]:
     return problems, f"{count} playlists"
 
 
-def _starts_at_0(offset_s: Fraction | None) -> bool:
-    """At 0, or a hair above for players that take a plain 0 for "nothing said"."""
-    return offset_s is not None and 0 <= offset_s <= Fraction(1, 1000)
+def _starts_at_0(growing: MediaPlaylist) -> bool:
+    """At 0, or further from the end than its beginning, which means the same (RFC 8216 4.3.5.2)."""
+    offset_s = growing.start_offset_s
+    return offset_s is not None and (offset_s == 0 or -offset_s >= growing.duration_s)
 
 
 def _must_have_grown(found: Found, stream: Stream) -> bool:
