@@ -15,6 +15,7 @@ import operator
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -249,11 +250,13 @@ def _rhythm(shown: list[int], base: Fraction) -> tuple[Fraction, bool]:
     if median <= 0:
         return Fraction(0), len(shown) < 2
     slack = max(Fraction(2), Fraction(1, 1000) / base, Fraction(median, 50))
-    gaps = [b - a for a, b in pairwise(shown)]
-    usual = [gap for gap in gaps if abs(gap - median) <= slack]
-    on_beat = [gap for gap in gaps if abs(gap - max(1, round(gap / median)) * median) <= slack]
-    regular = 2 * len(usual) >= len(gaps) and 10 * len(on_beat) >= 9 * len(gaps)
-    return Fraction(sum(usual), len(usual)), regular
+    gaps = Counter(b - a for a, b in pairwise(shown))  # a film has few different ones
+    usual = {gap: n for gap, n in gaps.items() if abs(gap - median) <= slack}
+    on_beat = sum(
+        n for gap, n in gaps.items() if abs(gap - max(1, round(gap / median)) * median) <= slack
+    )
+    regular = 2 * sum(usual.values()) >= gaps.total() and 10 * on_beat >= 9 * gaps.total()
+    return Fraction(sum(gap * n for gap, n in usual.items()), sum(usual.values())), regular
 
 
 # --- packet by packet ------------------------------------------------------------------------

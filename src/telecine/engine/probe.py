@@ -83,8 +83,9 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
         return _check_audio(source, tools, facts, cancel)
 
     with ThreadPoolExecutor(max_workers=4) as pool:  # children run side by side
-        seen = list(pool.map(check_video, videos[:CHECKED_STREAMS]))
-        heard = list(pool.map(check_audio, audios[:CHECKED_STREAMS]))
+        seeing = pool.map(check_video, videos[:CHECKED_STREAMS])
+        hearing = pool.map(check_audio, audios[:CHECKED_STREAMS])
+        seen, heard = list(seeing), list(hearing)
     video = tuple(v for v in seen if v is not None)
     _refuse_still(facts, video)
     audio = tuple(a for a in heard if a is not None)

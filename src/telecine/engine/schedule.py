@@ -31,6 +31,8 @@ def run_steps(
     results: dict[str, StepResult] = {}
 
     def attempt(step: Step) -> None:
+        if cancel.is_set():
+            raise Interrupted
         try:
             results[step.id] = _tried(step, run_one)
         except BaseException:
