@@ -110,8 +110,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
         --no-emit-index-url --no-header
 .PHONY: lock
 lock: setup ## lock the dependencies again (UPGRADE=1: to their newest versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/runtime.txt >/dev/null
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/runtime.txt \
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra serve -o requirements/runtime.txt >/dev/null
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra serve --group dev -c requirements/runtime.txt \
 	  -o requirements/dev.txt >/dev/null
 	@! grep -n '://' requirements/*.txt
 

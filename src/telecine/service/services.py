@@ -1,0 +1,24 @@
+"""What the use cases work with, made once a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from telecine.engine.tools import Tools
+from telecine.service.db.connection import Database
+from telecine.service.dispatch.bell import Bell
+from telecine.service.settings import Settings
+from telecine.service.signing import Signer
+from telecine.service.storage.store import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One process's doors to the world. Use cases take them as an argument and keep nothing."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    bell: Bell
+    signer: Signer
+    tools: Tools
