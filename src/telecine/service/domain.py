@@ -1,4 +1,4 @@
-"""The service's words: states, scopes, who asks, and what can go wrong. Knows nothing of HTTP or SQL.
+"""The service's words: states, scopes, who asks, what can go wrong. Knows nothing of HTTP or SQL.
 
 ServiceError
 ├── Invalid           the request says something that cannot be done
