@@ -26,8 +26,8 @@ from tests.unit.sources import (
 )
 
 from telecine.engine.encode import MadeFile, StepResult
+from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, Color, MediaInfo, OtherStream, VideoStream
-from telecine.engine.package import Measured
 from telecine.engine.plan import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telecine.engine.disk import open_lock, read_small, remove, sweep
 from telecine.engine.errors import UsageError
-from telecine.engine.package import MANIFEST, MASTER
+from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.plan import WORK, Plan, plan_from_json
 
 REPORT = "report.json"

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Literal
 
 from telecine.engine.encode import StepResult
+from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, MediaInfo, VideoStream
-from telecine.engine.package import Measured
 from telecine.engine.plan import Plan
 
 State = Literal["succeeded", "failed", "interrupted"]

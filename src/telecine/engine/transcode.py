@@ -19,8 +19,9 @@ from telecine.engine.disk import disk_failure, read_small, remove, write_whole
 from telecine.engine.encode import StepResult, finished_step, run_step
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
+from telecine.engine.manifests import MASTER, Measured
 from telecine.engine.output import PLAN, REPORT, STEPS, claimed, earlier_plan, start_over, tidy
-from telecine.engine.package import MASTER, Measured, Publisher
+from telecine.engine.package import Publisher
 from telecine.engine.plan import Plan, Step, encoded_instead, make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Cancel

@@ -27,8 +27,8 @@ from telecine.engine.bmff import boxes, header
 from telecine.engine.disk import working_folder
 from telecine.engine.errors import Interrupted, MediaError, StepFailed
 from telecine.engine.ladder import Size
+from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
 from telecine.engine.output import PLAN, REPORT
-from telecine.engine.package import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
 from telecine.engine.plan import MAX_DURATION_S, WORK, Plan, plan_from_json
 from telecine.engine.process import Access, Cancel, limits_for, run
 from telecine.engine.profile import AUDIO_KINDS
