@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telecine.engine.tools import find_tools
+from telecine.engine.tools import Tools, find_tools
 from telecine.service.db.connection import Database
 from telecine.service.dispatch.local import LocalBell
 from telecine.service.services import Services
@@ -11,8 +11,9 @@ from telecine.service.signing import Signer, load_secret
 from telecine.service.storage.local import LocalStorage
 
 
-def open_services(settings: Settings) -> Services:
-    """What one process needs. Makes the data folder; migrates nothing.
+def open_services(settings: Settings, tools: Tools | None = None) -> Services:
+    """What one process needs. Makes the data folder; migrates nothing. `tools`: those that this
+    process has found already.
 
     Raises `OSError`, `ToolMissing`, `StepFailed` (`sandbox_unavailable`).
     """
@@ -23,5 +24,5 @@ def open_services(settings: Settings) -> Services:
         storage=LocalStorage(settings.data / "objects"),
         bell=LocalBell(settings.data / "bells"),
         signer=Signer(load_secret(settings.data / "secret.key")),
-        tools=find_tools(),
+        tools=tools or find_tools(settings.ffmpeg, allow_unsandboxed=settings.allow_unsandboxed),
     )

@@ -1,16 +1,23 @@
 """Everything that can be set, from the environment (`TELECINE_…`) and the command line. No other
-module of the service reads the environment."""
+module of the service reads the environment. docs/reference/settings.md says each in words."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from telecine.engine.errors import UsageError
 
 MB = 1_000_000
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Words = Annotated[tuple[str, ...], NoDecode]  # in the environment: one after another, by commas
 
 
 class Settings(BaseSettings):
@@ -18,24 +25,92 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TELECINE_", frozen=True, extra="forbid")
 
-    data: Path = Field(Path("telecine-data"), description="Folder of everything that is kept.")
-    database: str = Field("", description="Database URL; empty: SQLite in the data folder.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
-    public_url: str = Field("", description="How clients reach us; empty: from host and port.")
-    tls_cert: Path | None = Field(None, description="Certificate chain (PEM).")
-    tls_key: Path | None = Field(None, description="Private key (PEM).")
-    workers: int = Field(2, ge=0, le=256, description="Worker processes of `telecine serve`.")
-    signup: Literal["open", "invite", "closed"] = Field("invite", description="Who may sign up.")
-    max_upload_bytes: int = Field(100 * MB, ge=1, description="Largest upload of a user.")
-    max_running_jobs: int = Field(5, ge=1, description="Jobs of one user that run at once.")
-    upload_ttl_s: int = Field(24 * 3600, ge=60, description="An unfinished upload lives so long.")
-    access_ttl_s: int = Field(900, ge=30, description="An access token is good for so long.")
-    session_idle_s: int = Field(14 * 24 * 3600, ge=60, description="A session ends unused.")
-    session_ttl_s: int = Field(90 * 24 * 3600, ge=60, description="A session ends anyway.")
-    link_ttl_s: int = Field(3600, ge=10, le=7 * 24 * 3600, description="Life of a signed link.")
-    cors_origins: tuple[str, ...] = Field((), description="Web origins that may use the API.")
-    log_json: bool = Field(True, description="Logs as JSON; else for people.")
+    data: Annotated[Path, Field(description="Folder of everything that is kept.")] = Path(
+        "telecine-data"
+    )
+    database: Annotated[
+        str, Field(description="Database URL; empty: SQLite in the data folder.")
+    ] = ""
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    ] = 8000
+    public_url: Annotated[
+        str, Field(description="How clients reach us; empty: from host and port.")
+    ] = ""
+    tls_cert: Annotated[Path | None, Field(description="Certificate chain (PEM).")] = None
+    tls_key: Annotated[Path | None, Field(description="Private key (PEM).")] = None
+    trusted_proxies: Annotated[
+        Words, Field(description="Addresses whose `X-Forwarded-…` headers are believed.")
+    ] = ()
+    cors_origins: Annotated[
+        Words, Field(description="Web origins, such as https://app.example, that may use the API.")
+    ] = ()
+    workers: Annotated[
+        int, Field(ge=0, le=256, description="Worker processes of `telecine serve`.")
+    ] = 2
+    ffmpeg: Annotated[Path | None, Field(description="Another FFmpeg than the packaged one.")] = (
+        None
+    )
+    allow_unsandboxed: Annotated[
+        bool, Field(description="Decode uploads on a system that has no sandbox.")
+    ] = False
+    grace_s: Annotated[
+        int, Field(ge=0, le=HOUR_S, description="How long a stop waits for what runs.")
+    ] = 30
+    signup: Annotated[
+        Literal["open", "invite", "closed"], Field(description="Who may sign up.")
+    ] = "invite"
+    access_ttl_s: Annotated[
+        int, Field(ge=30, description="An access token is good for so long.")
+    ] = 900
+    session_idle_s: Annotated[int, Field(ge=60, description="A session ends unused.")] = 14 * DAY_S
+    session_ttl_s: Annotated[int, Field(ge=60, description="A session ends anyway.")] = 90 * DAY_S
+    max_upload_bytes: Annotated[
+        int, Field(ge=1, description="Largest upload of a user who has no limit of their own.")
+    ] = 100 * MB
+    upload_ttl_s: Annotated[
+        int, Field(ge=60, description="An unfinished upload lives so long.")
+    ] = DAY_S
+    max_running_jobs: Annotated[
+        int, Field(ge=1, description="Jobs of one user that run at once.")
+    ] = 5
+    link_ttl_s: Annotated[int, Field(ge=10, le=7 * DAY_S, description="Life of a signed link.")] = (
+        HOUR_S
+    )
+    log_json: Annotated[bool, Field(description="Logs as JSON; else for people.")] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="What is logged at least.")
+    ] = "info"
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # No `*` and no `null`: answers to these origins may be read with the user's cookies.
+        wrong = [word for word in value if not _ORIGIN.fullmatch(word)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no origin such as https://app.example")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value and not _ORIGIN.fullmatch(value.rstrip("/")):
+            raise ValueError("a scheme, a host and a port, such as https://media.example")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together")
+        return self
 
     @property
     def database_url(self) -> str:
@@ -49,6 +124,28 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """What links and the address at start begin with, without a slash at the end."""
         if self.public_url:
-            return self.public_url.rstrip("/")
+            return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether clients reach us by TLS, ours or that of a proxy before us."""
+        return self.base_url.startswith("https:")
+
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment and, before them, those given here; None: not given.
+
+    Raises `UsageError` (`setting_invalid`).
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        message = f"{name}: {first['msg']}" if name else str(first["msg"])
+        raise UsageError(message, code="setting_invalid") from None

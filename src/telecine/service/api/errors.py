@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from telecine.engine.errors import InputRefused, MediaError, UsageError
+from telecine.service.api.schemas import Problem
 from telecine.service.domain import (
     Conflict,
     Forbidden,
@@ -66,6 +67,51 @@ def problem(
         **extra,
     }
     return JSONResponse(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def responses(*statuses: int, **codes: int) -> dict[int | str, dict[str, Any]]:
+    """What a route says in OpenAPI about its errors: `responses(404, asset_busy=409)` are a 404 and
+    a 409 whose example has the code `asset_busy`. What every route may answer (401, 422, 500 …) is
+    added by `documents`."""
+    examples: dict[int, dict[str, Any]] = {status: {} for status in (*statuses, *codes.values())}
+    for status in statuses:
+        code = GENERAL_CODES.get(HTTPStatus(status), f"http_{status}")
+        examples[status][code] = {"value": _example(status, code)}
+    for code, status in codes.items():
+        examples[status][code] = {"value": _example(status, code)}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "model": Problem,
+            "content": {PROBLEM_JSON: {"examples": found}},
+        }
+        for status, found in sorted(examples.items())
+    }
+
+
+GENERAL_CODES = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.UNAUTHORIZED: "login_needed",
+    HTTPStatus.FORBIDDEN: "scope_missing",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.CONFLICT: "conflict",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "invalid_request",
+    HTTPStatus.TOO_MANY_REQUESTS: "too_many_requests",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+}
+
+
+def _example(status: int, code: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:telecine:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": "One line that says what went wrong.",
+        "request_id": "01KAJ9XK6B2T3W4Y5Z6A7B8C9D",
+    }
 
 
 def install(app: FastAPI) -> None:

@@ -1,0 +1,76 @@
+"""An installation of its own for each test: a data folder, a migrated database, the API over it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from telecine.engine.tools import Tools, find_tools
+from telecine.service.assembly import open_services
+from telecine.service.db import tables
+from telecine.service.services import Services
+from telecine.service.settings import Settings
+
+PASSWORD = "a long word that nobody guesses 7"
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """FFmpeg and the sandbox's tier: they test themselves, so once is enough."""
+    return find_tools()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", signup="open", workers=0)
+
+
+@pytest.fixture
+def services(settings: Settings, tools: Tools) -> Iterator[Services]:
+    """One process's services over an empty database."""
+    found = open_services(settings, tools)
+    tables.metadata.create_all(found.database.engine)
+    yield found
+    found.database.close()
+
+
+@pytest.fixture
+def app(services: Services, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    from telecine.service.api import app as api
+
+    # Until every owner's module is there.
+    there = []
+    for name in api.ROUTES:
+        try:
+            import_module(f"telecine.service.api.routes.{name}")
+            there.append(name)
+        except Exception as error:
+            print(f"routes of {name} are missing: {error!r}", file=sys.stderr)
+    monkeypatch.setattr(api, "ROUTES", tuple(there))
+    return api.make_app(services)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url="http://127.0.0.1:8000") as found:
+        yield found
+
+
+def sign_up(
+    client: TestClient, email: str = "ada@example.org", password: str = PASSWORD, **more: Any
+) -> Mapping[str, Any]:
+    """A new user and a session of theirs: the answer to the log-in (`access_token`, …), and
+    `headers` to send with what they ask."""
+    made = client.post("/v1/users", json={"email": email, "password": password, **more})
+    assert made.status_code == 201, made.text
+    answer = client.post("/v1/sessions", json={"email": email, "password": password})
+    assert answer.status_code == 201, answer.text
+    tokens = answer.json()
+    return {**tokens, "headers": {"Authorization": f"Bearer {tokens['access_token']}"}}
