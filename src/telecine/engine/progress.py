@@ -70,6 +70,17 @@ class Progress:
         return (encoded + decoded) * rate / 1e6
 
 
+def step_work(plan: Plan, step: Step) -> float:
+    """What a step costs, in megapixels to encode; light steps as many as they weigh like."""
+    progress = Progress(plan)
+    return progress._weight(step) * progress._span_s(step)
+
+
+def step_span_s(plan: Plan, step: Step) -> float:
+    """Seconds of the film that a step works through: what `OnProgress` counts up to."""
+    return Progress(plan)._span_s(step)
+
+
 def pace(
     done: float, left: float, elapsed_s: float, duration_s: float
 ) -> tuple[float | None, float | None]:

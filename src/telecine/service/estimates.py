@@ -1,0 +1,100 @@
+"""Pure: what a plan will cost, in processor seconds and bytes, and on what that rests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from telecine.engine.plan import FileOutput, Plan, VideoRendition, copied_load
+from telecine.engine.profile import OutputKind
+from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s
+
+# A rung's ceiling is what its encoder may never pass; at CRF 23 film takes about half of it: Big
+# Buck Bunny at 1080p took 3306 of 6000 kb/s (DESIGN section 6).
+USUAL_SHARE = 0.55
+FLAC_SHARE = 0.6  # of 16-bit PCM: what the FLAC project states for most music
+POSTER_BYTES_A_PIXEL = 0.2
+
+BASIS = (
+    f"encoder_s: {MEGAPIXELS_A_SECOND:.0f} megapixels a processor second, measured on 1080p24 film "
+    "with x264 veryfast on one core of a 2-core machine",
+    f"size_bytes: {USUAL_SHARE:.0%} of each encoded rung's ceiling, as film takes; copies by the "
+    "source's own index; audio by its bit rate",
+    "max_size_bytes: every encoded rung at its ceiling throughout",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedOutput:
+    """One rendition or file. `max_size_bytes` holds whatever the film."""
+
+    name: str
+    type: OutputKind | Literal["rendition"]
+    size_bytes: int
+    max_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`encoder_s` are CPU seconds of all steps: two cores take about half as many by the clock."""
+
+    encoder_s: float
+    size_bytes: int
+    max_size_bytes: int
+    outputs: tuple[ExpectedOutput, ...]
+    basis: tuple[str, ...]
+
+
+def estimate(plan: Plan) -> Estimate:
+    """What carrying out this plan is expected to cost."""
+    outputs = [ExpectedOutput(r.name, "rendition", *_picture_bytes(plan, r)) for r in plan.listed]
+    if plan.sound is not None:
+        outputs.append(ExpectedOutput(plan.sound.name, "rendition", *_sound_bytes(plan)))
+    outputs += [_file(plan, file) for file in plan.files]
+    return Estimate(
+        encoder_s=round(sum(encoder_s(plan, step) for step in plan.steps), 1),
+        size_bytes=sum(output.size_bytes for output in outputs),
+        max_size_bytes=sum(output.max_size_bytes for output in outputs),
+        outputs=tuple(outputs),
+        basis=BASIS,
+    )
+
+
+def _picture_bytes(plan: Plan, rendition: VideoRendition) -> tuple[int, int]:
+    if rendition.mode == "copy":
+        exact = sum(size for _, size in copied_load(plan))
+        return exact, exact
+    most = _bytes(rendition.ceiling_bps, plan)
+    return round(most * USUAL_SHARE), most
+
+
+def _sound_bytes(plan: Plan) -> tuple[int, int]:
+    sound = plan.audio_rendition
+    size = 0 if sound is None else _bytes(sound.bitrate_bps, plan)
+    return size, size
+
+
+def _file(plan: Plan, file: FileOutput) -> ExpectedOutput:
+    if file.rendition is not None:
+        pictures, sound = _picture_bytes(plan, plan.rendition(file.rendition)), _sound_bytes(plan)
+        sizes = (pictures[0] + sound[0], pictures[1] + sound[1])
+    elif file.kind == "poster":
+        video = plan.video
+        pixels = 0 if video is None else video.width * video.height
+        sizes = (round(pixels * POSTER_BYTES_A_PIXEL), pixels)
+    elif file.bitrate_bps is not None:
+        own = plan.audio.bitrate_bps if file.copy and plan.audio is not None else None
+        size = _bytes(own or file.bitrate_bps, plan)
+        sizes = (size, size)
+    else:
+        sizes = (round(_pcm_bytes(plan, bits=16) * FLAC_SHARE), _pcm_bytes(plan, bits=24))
+    return ExpectedOutput(file.path, file.kind, *sizes)
+
+
+def _pcm_bytes(plan: Plan, *, bits: int) -> int:
+    audio = plan.audio
+    return 0 if audio is None else _bytes(audio.sample_rate * audio.channels * bits, plan)
+
+
+def _bytes(bitrate_bps: int, plan: Plan) -> int:
+    return round(bitrate_bps * float(plan.timeline.duration_s) / 8)

@@ -1,0 +1,332 @@
+"""Pure: what a client asks for → what the engine makes and the queue runs.
+
+An *order* is the client's wish, checked: outputs or a preset, priority, metadata. It knows no
+source yet, so an upload can carry one. With a plan it becomes a job: a task for each step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from telecine.engine.errors import UsageError
+from telecine.engine.plan import Plan, Step
+from telecine.engine.profile import (
+    AUDIO_KINDS,
+    Output,
+    OutputKind,
+    Profile,
+    TopPolicy,
+    make_profile,
+    parse_output,
+    parse_rung,
+)
+from telecine.engine.progress import step_span_s, step_work
+from telecine.engine.report import changes, describe
+from telecine.engine.schedule import opening_steps
+from telecine.service.db.queue import NewJob, NewTask
+from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
+from telecine.service.presets import PRESETS
+
+MAX_OUTPUTS = 32
+MAX_RUNGS = 16
+MAX_METADATA_BYTES = 16 * 1024
+
+# Megapixels that one processor encodes a second, x264 veryfast, decoding and scaling included: Big
+# Buck Bunny 1080p24, rungs 1080 to 360, 36 s of CPU time for 3065 megapixels (DESIGN section 6).
+MEGAPIXELS_A_SECOND = 85.0
+
+# Publishing and `verify` read every segment once more. What they take is small beside encoding.
+FINISH_SHARE = 0.02
+FINISH_S = 0.2
+DIGEST_BYTES_A_SECOND = 500e6
+
+# What a job does about the source's SHA-256: it is known; made beside the job, which does not wait
+# for it; or made before the job may succeed, because the client said what it has to be.
+Digest = Literal["known", "beside", "first"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A checked wish. `outputs` are the typed objects, as the client reads them back."""
+
+    preset: str | None
+    outputs: tuple[dict[str, Any], ...]
+    profile: Profile
+    priority: int
+    metadata: dict[str, str]
+    source_policy: SourcePolicy
+
+
+def make_order(
+    *,
+    preset: str | None = None,
+    outputs: Sequence[Mapping[str, Any]] | None = None,
+    priority: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+    source_policy: str = "keep",
+) -> Order:
+    """Check a wish. Raises `Invalid`: `outputs_missing`, `outputs_and_preset`, `preset_unknown`,
+    `output_invalid`, `priority_invalid`, `metadata_invalid`, `source_policy_unknown`, and the
+    engine's own `output_unknown`, `output_twice`, `bitrate_invalid`, `rung_invalid`."""
+    wanted = _wanted(preset, outputs)
+    if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Invalid(
+            f"priority {priority}: from {MIN_PRIORITY} to {MAX_PRIORITY}", code="priority_invalid"
+        )
+    if source_policy not in get_args(SourcePolicy):
+        raise Invalid(
+            f"source policy {source_policy!r}: one of {', '.join(get_args(SourcePolicy))}",
+            code="source_policy_unknown",
+        )
+    policy: SourcePolicy = source_policy  # type: ignore[assignment]  # checked against get_args
+    return Order(
+        preset=preset,
+        outputs=tuple(_without_nulls(output) for output in wanted),
+        profile=_profile(wanted),
+        priority=priority,
+        metadata=_checked_metadata(metadata or {}),
+        source_policy=policy,
+    )
+
+
+def write_order(order: Order) -> dict[str, Any]:
+    """An order as JSON: what an upload keeps until it is complete."""
+    return {
+        "preset": order.preset,
+        "outputs": None if order.preset is not None else list(order.outputs),
+        "priority": order.priority,
+        "metadata": order.metadata,
+        "source_policy": order.source_policy,
+    }
+
+
+def read_order(plain: Mapping[str, Any]) -> Order:
+    """The order that `write_order` wrote. Raises as `make_order` does."""
+    return make_order(
+        preset=plain["preset"],
+        outputs=plain["outputs"],
+        priority=plain["priority"],
+        metadata=plain["metadata"],
+        source_policy=plain["source_policy"],
+    )
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def _wanted(
+    preset: str | None, outputs: Sequence[Mapping[str, Any]] | None
+) -> Sequence[Mapping[str, Any]]:
+    if preset is not None and outputs is not None:
+        raise Invalid("outputs or a preset, not both", code="outputs_and_preset")
+    if preset is not None:
+        if preset not in PRESETS:
+            raise Invalid(
+                f"no preset {preset!r}: one of {', '.join(PRESETS)}", code="preset_unknown"
+            )
+        return PRESETS[preset].outputs
+    if not outputs:
+        raise Invalid(
+            "nothing is asked for: name a preset or at least one output", code="outputs_missing"
+        )
+    if len(outputs) > MAX_OUTPUTS:
+        raise Invalid(f"{len(outputs)} outputs: at most {MAX_OUTPUTS}", code="output_invalid")
+    return outputs
+
+
+def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
+    streams = [output for output in wanted if output.get("type") == "hls"]
+    if len(streams) > 1:
+        raise Invalid("two outputs would both write master.m3u8", code="output_twice")
+    try:
+        rungs, top = _ladder_of(streams[0]) if streams else ((), "auto")
+        return make_profile(tuple(_output(plain) for plain in wanted), rungs, top)
+    except UsageError as error:
+        raise Invalid(error.message, code=error.code) from error
+
+
+def _output(plain: Mapping[str, Any]) -> Output:
+    kind = str(plain.get("type"))[:40]
+    if kind not in get_args(OutputKind):
+        return parse_output(kind)  # which raises, and says what there is
+    fields = _FIELDS.get(kind, frozenset())
+    unknown = sorted(set(plain) - fields - {"type"})
+    if unknown:
+        raise Invalid(
+            f"output {kind}: no field {str(unknown[0])[:40]!r}; it has "
+            f"{', '.join(('type', *sorted(fields)))}",
+            code="output_invalid",
+        )
+    if kind == "mp4":
+        size = _field(plain, "size", str, "source")
+        return Output("mp4", None if size == "source" else parse_rung(size))
+    rate = _field(plain, "bitrate_bps", int, None)
+    return parse_output(kind if rate is None else f"{kind}@{rate}")
+
+
+_FIELDS: dict[str, frozenset[str]] = {
+    "hls": frozenset({"rungs", "top"}),
+    "mp4": frozenset({"size"}),
+    **{kind: frozenset({"bitrate_bps"}) for kind in AUDIO_KINDS if kind != "flac"},
+}
+
+
+def _ladder_of(plain: Mapping[str, Any]) -> tuple[tuple[int, ...], TopPolicy]:
+    rungs = _field(plain, "rungs", list, [])
+    if len(rungs) > MAX_RUNGS or any(type(rung) is not int for rung in rungs):
+        raise Invalid(
+            f"rungs: at most {MAX_RUNGS} short sides in pixels, such as [1080, 720]",
+            code="output_invalid",
+        )
+    top = _field(plain, "top", str, "auto")
+    if top not in get_args(TopPolicy):
+        raise Invalid(
+            f"top {top[:40]!r}: one of {', '.join(get_args(TopPolicy))}", code="output_invalid"
+        )
+    return tuple(parse_rung(str(rung)) for rung in rungs), top
+
+
+def _field(plain: Mapping[str, Any], name: str, kind: type, missing: Any) -> Any:
+    """A field of this type; `missing` where it is absent or null."""
+    value = plain.get(name)
+    if value is None:
+        return missing
+    if type(value) is not kind:  # exactly: True is an int to Python, not to JSON
+        words = {str: "text", int: "a whole number", list: "a list"}
+        raise Invalid(f"output {plain['type']}: {name} is {words[kind]}", code="output_invalid")
+    return value
+
+
+def _without_nulls(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
+    if any(not (isinstance(key, str) and isinstance(metadata[key], str)) for key in metadata):
+        raise Invalid('metadata: text by text, such as {"order": "17"}', code="metadata_invalid")
+    size_bytes = len(json.dumps(dict(metadata), ensure_ascii=False).encode("utf-8", "replace"))
+    if size_bytes > MAX_METADATA_BYTES:
+        raise Invalid(
+            f"metadata of {size_bytes} bytes: at most {MAX_METADATA_BYTES}",
+            code="metadata_invalid",
+        )
+    return dict(metadata)
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def new_job(
+    order: Order,
+    plan: Plan,
+    *,
+    job_id: str,
+    user_id: str,
+    asset_id: str,
+    digest: Digest = "beside",
+) -> NewJob:
+    """The job that carries out this order by this plan, ready for `queue.submit`."""
+    return NewJob(
+        id=job_id,
+        user_id=user_id,
+        asset_id=asset_id,
+        priority=order.priority,
+        preset=order.preset,
+        outputs=list(order.outputs),
+        metadata=dict(order.metadata),
+        source_policy=order.source_policy,
+        plan=plan.to_json(),
+        plan_summary=summarize(plan),
+        tasks=make_tasks(plan, digest=digest),
+    )
+
+
+def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
+    """A task for each step in the plan's order, then the source's digest, then `finish`, which
+    needs all steps (and the digest where it has to come `first`)."""
+    positions = {step.id: n for n, step in enumerate(plan.steps)}
+    opening = {step.id for step in opening_steps(plan)} if plan.hls else set()
+    tasks = [
+        NewTask(
+            kind="step",
+            step_id=step.id,
+            opening=step.id in opening,
+            weight_s=encoder_s(plan, step),
+            needs=tuple(positions[need] for need in step.needs),
+        )
+        for step in plan.steps
+    ]
+    needs = list(range(len(tasks)))
+    work_s = sum(task.weight_s for task in tasks)
+    if digest != "known":
+        size_bytes = plan.source.fingerprint.size_bytes
+        tasks.append(NewTask("digest", None, False, size_bytes / DIGEST_BYTES_A_SECOND, ()))
+        if digest == "first":
+            needs.append(len(tasks) - 1)
+    tasks.append(NewTask("finish", None, False, FINISH_S + FINISH_SHARE * work_s, tuple(needs)))
+    return tuple(tasks)
+
+
+def encoder_s(plan: Plan, step: Step) -> float:
+    """CPU seconds that a step is expected to take."""
+    return round(step_work(plan, step) / MEGAPIXELS_A_SECOND, 4)
+
+
+def summarize(plan: Plan) -> dict[str, Any]:
+    """What a reader of a job needs of its plan, as JSON: far smaller than the plan, which names
+    every keyframe. `steps` tells what progress in each means."""
+    sound = plan.audio_rendition
+    return {
+        "duration_s": round(float(plan.timeline.duration_s), 3),
+        "frame_rate": round(float(plan.timeline.rate), 3) if plan.video is not None else None,
+        "segments": plan.timeline.segments,
+        "chunks": len(plan.chunks),
+        "source": list(describe(plan.source)),
+        "changes": list(changes(plan)),
+        "rungs": [
+            {
+                "name": r.name,
+                "kind": "video",
+                "width": r.size.width,
+                "height": r.size.height,
+                "mode": r.mode,
+                "max_bitrate_bps": None if r.mode == "copy" else r.ceiling_bps,
+                "listed": r.listed,
+                "reason": r.reason,
+            }
+            for r in plan.renditions
+        ]
+        + [
+            {
+                "name": s.name,
+                "kind": "audio",
+                "width": None,
+                "height": None,
+                "mode": s.mode,
+                "max_bitrate_bps": s.bitrate_bps,
+                "listed": s.listed,
+                "reason": s.reason,
+            }
+            for s in ([sound] if sound is not None else [])
+        ],
+        "dropped": [{"name": rung.name, "reason": rung.reason} for rung in plan.dropped],
+        "top_not_copied": list(plan.copy_refusals) if plan.copied is None else [],
+        "files": [{"type": file.kind, "path": file.path} for file in plan.files],
+        "warnings": list(plan.warnings),
+        "steps": {step.id: _step_summary(plan, step) for step in plan.steps},
+    }
+
+
+def _step_summary(plan: Plan, step: Step) -> dict[str, Any]:
+    """`made` are [begin, end) of each rendition in seconds from the step's own start."""
+    start_s = plan.timeline.time_s(step.first)
+    made = {
+        span.rendition: [
+            round(float(plan.timeline.time_s(edge) - start_s), 3) for edge in (span.first, span.end)
+        ]
+        for span in (() if step.kind == "mp4" else step.spans)
+    }
+    return {"stage": step.kind, "span_s": round(step_span_s(plan, step), 3), "made": made}
