@@ -23,7 +23,7 @@ from ulid import ULID
 
 Role = Literal["user", "admin"]
 Visibility = Literal["private", "unlisted", "public"]
-UploadState = Literal["open", "finished", "cancelled", "expired"]
+UploadState = Literal["open", "finished", "refused", "cancelled", "expired"]
 AssetState = Literal["uploaded", "processing", "ready", "failed"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TaskState = Literal["blocked", "ready", "running", "succeeded", "failed", "cancelled"]

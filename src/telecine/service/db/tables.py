@@ -143,6 +143,7 @@ uploads = sa.Table(
     sa.Column("sha256", Digest),  # what the client says that it is
     sa.Column("on_complete", sa.JSON),
     sa.Column("title", sa.String(300), nullable=False, server_default=""),
+    sa.Column("tus_metadata", sa.Text),  # as the client wrote it: tus gives it back
     sa.Column("storage_key", Key, nullable=False),
     sa.Column("asset_id", Id),
     sa.Column("job_id", Id),
