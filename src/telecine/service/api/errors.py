@@ -40,11 +40,31 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     MediaError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+# Where a protocol has a status of its own for one code: tus 1.0, and bodies that stream in.
+STATUS_OF_CODE = {
+    "tus_header_invalid": 400,
+    "body_timeout": 408,
+    "upload_gone": 410,
+    "length_required": 411,
+    "tus_version": 412,
+    "tus_content_type": 415,
+    "upload_locked": 423,
+    "checksum_mismatch": 460,
+}
 
-def status_of(error: Exception) -> HTTPStatus:
-    """The status of an error by the nearest of its classes that has one."""
+
+def status_of(error: Exception) -> int:
+    """The status of an error: its code's own, else that of the nearest of its classes."""
+    own = STATUS_OF_CODE.get(getattr(error, "code", ""))
+    if own is not None:
+        return own
     found = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def phrase(status: int) -> str:
+    """The status in words: 460 is tus's own, which HTTP's list lacks."""
+    return "Checksum Mismatch" if status == 460 else HTTPStatus(status).phrase
 
 
 def problem(
@@ -59,7 +79,7 @@ def problem(
     """A problem document: `type` is stable and ends in the code."""
     body = {
         "type": f"urn:telecine:problem:{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase(status),
         "status": int(status),
         "code": code,
         "detail": detail,
@@ -75,13 +95,13 @@ def responses(*statuses: int, **codes: int) -> dict[int | str, dict[str, Any]]:
     added by `documents`."""
     examples: dict[int, dict[str, Any]] = {status: {} for status in (*statuses, *codes.values())}
     for status in statuses:
-        code = GENERAL_CODES.get(HTTPStatus(status), f"http_{status}")
+        code = GENERAL_CODES.get(status, f"http_{status}")
         examples[status][code] = {"value": _example(status, code)}
     for code, status in codes.items():
         examples[status][code] = {"value": _example(status, code)}
     return {
         status: {
-            "description": HTTPStatus(status).phrase,
+            "description": phrase(status),
             "model": Problem,
             "content": {PROBLEM_JSON: {"examples": found}},
         }
@@ -89,7 +109,7 @@ def responses(*statuses: int, **codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-GENERAL_CODES = {
+GENERAL_CODES: dict[int, str] = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.UNAUTHORIZED: "login_needed",
     HTTPStatus.FORBIDDEN: "scope_missing",
@@ -106,7 +126,7 @@ GENERAL_CODES = {
 def _example(status: int, code: str) -> dict[str, Any]:
     return {
         "type": f"urn:telecine:problem:{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase(status),
         "status": status,
         "code": code,
         "detail": "One line that says what went wrong.",
