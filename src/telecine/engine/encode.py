@@ -47,8 +47,11 @@ from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
 
-# Seconds of the step's own span that are done.
+# Seconds of the step's own span that are done: the most that was told counts. Work that is in no
+# seconds of the span, such as copying a source that seeks badly, tells 0 whenever it moves.
 OnProgress = Callable[[float], None]
+
+LOCK_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,11 @@ def finished_step(plan: Plan, step_id: str, folder: Path, tools: Tools) -> StepR
         return None
     if result.plan_id != plan.id or result.made_with != tools.version:
         return None
-    return result if _all_there(plan, result, folder) else None
+    return result if left_whole(plan, result, folder) else None
 
 
-def _all_there(plan: Plan, result: StepResult, folder: Path) -> bool:
+def left_whole(plan: Plan, result: StepResult, folder: Path) -> bool:
+    """Whether all files that the step left lie in `folder`, by their sizes."""
     for made in result.made:
         home = folder / plan.folder_of(made.rendition)
         wanted = [(segment_name(s.number), s.size_bytes) for s in made.segments]
@@ -118,15 +122,20 @@ def run_step(
     on_segment: OnSegment = _unheard,
     on_progress: OnProgress = _unheard,
     cancel: Cancel | None = None,
+    shared: Path | None = None,
 ) -> StepResult:
     """Run one step whose `needs` lie in `folder`. Blocks until it is done.
 
-    `on_segment` hears of each segment once it is whole on disk. Raises `UsageError`
+    `on_segment` hears of each segment once it is whole on disk. `shared` is a folder that the steps
+    of this plan on this machine have in common, for the copy of a source that seeks badly; without
+    one `folder` is taken to be shared. Raises `UsageError`
     (`step_unknown`), `StepFailed` and `Interrupted`; finished segments stay on disk then, nothing
     half-written does, and the step may simply run again.
     """
     step = plan.step(step_id)
-    work = _Work(plan, step, source.resolve(), folder.resolve(), tools, cancel, on_progress)
+    home = folder.resolve()
+    common = home / WORK if shared is None else shared.resolve()
+    work = _Work(plan, step, source.resolve(), home, common, tools, cancel, on_progress)
     started = time.monotonic()
     try:
         made, files = _do(work, on_segment)
@@ -170,6 +179,7 @@ class _Work:
         step: Step,
         source: Path,
         folder: Path,
+        shared: Path,
         tools: Tools,
         cancel: Cancel | None,
         on_progress: OnProgress,
@@ -178,6 +188,7 @@ class _Work:
         self.step = step
         self.source = source
         self.folder = folder
+        self.shared = shared
         self.tools = tools
         self.cpu_s = 0.0
         self.peak_rss_bytes = 0
@@ -189,6 +200,10 @@ class _Work:
         """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""
         if self._cancel is not None and self._cancel.is_set():
             raise Interrupted
+
+    def moved(self, _done_s: float = 0.0) -> None:
+        """Tell of work that is in no seconds of the step's span."""
+        self._on_progress(0.0)
 
     def _where(self) -> str:
         """The part of the source that this step reads, for a warning."""
@@ -207,9 +222,10 @@ class _Work:
         read: tuple[Path, ...],
         write: Path | None = None,
         code: str = "encode_failed",
+        on_progress: OnProgress | None = None,
     ) -> Finished:
         """Run FFmpeg to its end. Raises `StepFailed` with what it said last unless it succeeded."""
-        progress = _ProgressReader(self._on_progress)
+        progress = _ProgressReader(on_progress or self._on_progress)
         complaints: list[str] = []
         finished = run(
             command,
@@ -398,21 +414,56 @@ def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with its process, however that ends."""
+def _locked(path: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """One process at a time; the lock goes with its process, however that ends. While another has
+    it, `wait` is called again and again: it sleeps, or raises to give up."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_lock(path) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                wait()
         yield
 
 
+class _CopyWatch:
+    """Waits while another step makes the working copy. Raises `Interrupted`, and `StepFailed`
+    (`stalled`) when the copy stands still."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._size_bytes = -1
+        self._moved = time.monotonic()
+
+    def wait(self) -> None:
+        self._work.go_on()
+        size_bytes = sum(_size(path) for path in self._work.shared.glob(".copy.*/working.mkv"))
+        if size_bytes != self._size_bytes:
+            self._size_bytes, self._moved = size_bytes, time.monotonic()
+            self._work.moved()
+        elif time.monotonic() - self._moved > STALL_S:
+            raise StepFailed(
+                f"the working copy did not grow for {STALL_S:.0f} s", code="stalled", retryable=True
+            )
+        time.sleep(LOCK_POLL_S)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # finished and gone while we looked
+
+
 def _working_copy(work: _Work) -> Path:
-    """The source's pictures in a container that seeks exactly; made once a folder."""
-    copy = work.folder / WORK / "working.mkv"
-    with _locked(copy.with_suffix(".lock")):
+    """The source's pictures in a container that seeks exactly; made once a shared folder."""
+    copy = work.shared / "working.mkv"
+    with _locked(copy.with_suffix(".lock"), _CopyWatch(work).wait):
         if copy.is_file():
             return copy
-        with working_folder(work.folder / WORK, "copy") as scratch:
+        with working_folder(work.shared, "copy") as scratch:
             output = scratch / "working.mkv"
             work.ffmpeg(
                 argv.working_copy(work.tools.ffmpeg, work.plan, work.source, output),
@@ -421,6 +472,7 @@ def _working_copy(work: _Work) -> Path:
                 read=(work.source,),
                 write=scratch,
                 code="copy_failed",
+                on_progress=work.moved,
             )
             output.replace(copy)
     return copy
@@ -530,6 +582,7 @@ def _whole_track(work: _Work, rendition: str, path: Path) -> Path:
     with path.open("wb") as whole:
         for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
             work.go_on()
+            work.moved()
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
     return path

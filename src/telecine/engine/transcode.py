@@ -11,12 +11,18 @@ import json
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from telecine.engine.disk import disk_failure, read_small, remove, write_whole
-from telecine.engine.encode import StepResult, finished_step, run_step
+from telecine.engine.encode import (
+    StepResult,
+    finished_step,
+    left_whole,
+    result_path,
+    run_step,
+)
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
 from telecine.engine.manifests import MASTER, Measured
@@ -31,7 +37,7 @@ from telecine.engine.report import Report, State, describe, make_report
 from telecine.engine.schedule import run_steps
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.tools import Tools
-from telecine.engine.verify import verify
+from telecine.engine.verify import RuleResult, verify
 
 PROGRESS_EVERY_S = 0.25
 
@@ -87,6 +93,96 @@ def transcode(
     run.tell("done", playlist=playlist, report=str(folder / REPORT), wall_s=run.age_s(),
              time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
     return report
+
+
+def copy_failed(failure: MediaError) -> bool:
+    """Whether copying may be what failed, so that `encoded_instead` may do better. Not where trying
+    again may."""
+    return not failure.retryable and failure.code in COPY_FAULTS
+
+
+def join_steps(
+    plan: Plan,
+    folder: Path,
+    results: Sequence[StepResult],
+    *,
+    tools: Tools,
+    probe_s: float = 0.0,
+    earlier_s: float = 0.0,
+    time_to_first_play_s: float | None = None,
+    cancel: Cancel | None = None,
+) -> Report:
+    """Finish what `run_step` made elsewhere, once all of it lies in `folder`: write the playlists,
+    verify, report. With this a plan's steps and their end may each run on another machine, and
+    leave what `transcode` leaves.
+
+    `earlier_s` is how long the job took until now. Raises `StepFailed` (`parts_missing`,
+    `init_mismatch`, `disk_error`), `VerifyFailed` and `Interrupted`.
+    """
+    began, cpu_began_s = time.monotonic(), time.thread_time()
+    cancel = cancel or Cancel()
+    by_step = {result.step: result for result in results}
+    ordered = tuple(by_step[step.id] for step in plan.steps if step.id in by_step)
+    try:
+        _see_parts(plan, folder, ordered)
+        write_whole(folder / PLAN, plan.to_json())
+        publisher = Publisher(plan, folder, lambda: None)
+        for result in ordered:
+            write_whole(result_path(folder, result.step), json.dumps(to_plain(result)) + "\n")
+            for made in result.made:
+                for segment in made.segments:
+                    publisher.add(made.rendition, segment)
+        measured = publisher.finish()
+        found = verify(folder, cancel=cancel)
+        if cancel.is_set():
+            raise Interrupted
+        broken = [rule for rule in found.rules if not rule.passed]
+        if broken:
+            raise _breaks(broken)
+        tidy(folder, plan)
+        report = make_report(
+            plan,
+            state="succeeded",
+            version=version("telecine"),
+            ffmpeg=tools.version,
+            sandbox=str(tools.sandbox),
+            results=ordered,
+            measured=measured,
+            probe_s=probe_s,
+            total_s=earlier_s + time.monotonic() - began,
+            time_to_first_play_s=time_to_first_play_s,
+            own_cpu_s=time.thread_time() - cpu_began_s,
+            verified_rules=len(found.rules),
+        )
+        write_whole(folder / REPORT, _report_text(report))
+    except OSError as error:
+        raise disk_failure(error) from error
+    return report
+
+
+def _see_parts(plan: Plan, folder: Path, results: Sequence[StepResult]) -> None:
+    """Raise unless every step's parts lie in `folder`, and fit each other."""
+    there = {result.step for result in results if left_whole(plan, result, folder)}
+    missing = [step.id for step in plan.steps if step.id not in there]
+    if missing:
+        raise StepFailed(f"parts of {', '.join(missing)} are missing", code="parts_missing")
+    inits: dict[str, str] = {}
+    for result in results:
+        for made in result.made:
+            if inits.setdefault(made.rendition, made.init_sha256) != made.init_sha256:
+                raise StepFailed(
+                    f"the init segments of {made.rendition} differ: they cannot be joined",
+                    code="init_mismatch",
+                )
+
+
+def _breaks(broken: Sequence[RuleResult]) -> VerifyFailed:
+    said = "; ".join(f"{rule.name}: {rule.figure}" for rule in broken)
+    return VerifyFailed(f"the output breaks {said}", broken=tuple(rule.name for rule in broken))
+
+
+def _report_text(report: Report) -> str:
+    return json.dumps(to_plain(report), indent=1, ensure_ascii=False) + "\n"
 
 
 def _taken_up(plan: Plan, folder: Path, *, force: bool) -> Plan:
@@ -235,9 +331,8 @@ class _Run:
             raise failure from raised
         finally:
             report = self._report(state, measured, rules, error)
-            text = json.dumps(to_plain(report), indent=1, ensure_ascii=False)
             try:
-                write_whole(self._folder / REPORT, text + "\n")
+                write_whole(self._folder / REPORT, _report_text(report))
             except OSError as raised:
                 if error is None:  # else what went wrong first is what the user must hear
                     raise disk_failure(raised) from raised
@@ -246,9 +341,8 @@ class _Run:
     def blames_the_copy(self, failure: StepFailed) -> bool:
         """Whether a plan that encodes may do better. Not where trying again may, nor where a part
         that an earlier run left may be what breaks a rule."""
-        if failure.retryable or (failure.code == "verify_failed" and self._reused):
-            return False
-        return failure.code in COPY_FAULTS
+        leftovers = failure.code == "verify_failed" and self._reused
+        return copy_failed(failure) and not leftovers
 
     def _one(self, step: Step, source: Path) -> StepResult:
         """A step, or what an earlier run left of it."""
@@ -311,10 +405,7 @@ class _Run:
         if broken:
             # Whatever was reused may be what is broken: the next run makes everything again.
             remove(self._folder / STEPS)
-            said = "; ".join(f"{rule.name}: {rule.figure}" for rule in broken)
-            raise VerifyFailed(
-                f"the output breaks {said}", broken=tuple(rule.name for rule in broken)
-            )
+            raise _breaks(broken)
         return len(found.rules)
 
     def _report(
