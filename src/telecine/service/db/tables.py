@@ -177,7 +177,6 @@ assets = sa.Table(
     sa.Column("source_key", Key),  # null: the source was deleted when its job was done
     sa.Column("source_size_bytes", sa.BigInteger, nullable=False),
     sa.Column("source_sha256", Digest),  # a digest never delays playing: null until it is known
-    sa.Column("media", sa.JSON),  # the engine's MediaInfo as `engine.serial` writes it
     sa.Column("summary", sa.JSON),  # the same in plain words
     sa.Column("duration_s", Time),
     sa.Column("job_id", Id),  # the job whose output plays
@@ -186,6 +185,8 @@ assets = sa.Table(
     sa.Column("time_to_first_play_s", Time),  # from that moment
     sa.Column("created_at", Time, nullable=False),
     sa.Column("updated_at", Time, nullable=False),
+    # Last, since it may be megabytes: SQLite walks through it to reach what stands behind it.
+    sa.Column("media", sa.JSON),  # the engine's MediaInfo as `engine.serial` writes it
     sa.Index("ix_assets_user_id_id", "user_id", "id"),
     sa.Index("ix_assets_visibility_state_id", "visibility", "state", "id"),
 )
@@ -204,8 +205,6 @@ jobs = sa.Table(
     sa.Column("outputs", sa.JSON, nullable=False),  # the typed list that was asked for
     sa.Column("metadata", sa.JSON, nullable=False),  # the client's own words
     sa.Column("source_policy", Word, nullable=False),
-    sa.Column("plan", sa.Text),  # the engine's plan as JSON: what the tasks are steps of
-    sa.Column("plan_summary", sa.JSON),
     sa.Column("prefix", Key),  # where the committed outputs lie; null until they do
     sa.Column("pending_tasks", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_event", sa.Integer, nullable=False, server_default="0"),
@@ -217,7 +216,11 @@ jobs = sa.Table(
     sa.Column("created_at", Time, nullable=False),
     sa.Column("started_at", Time),
     sa.Column("finished_at", Time),
+    # Last, since they are long: SQLite walks through them to reach what stands behind them.
+    sa.Column("plan_summary", sa.JSON),
+    sa.Column("plan", sa.Text),  # the engine's plan as JSON: what the tasks are steps of
     sa.Index("ix_jobs_user_id_id", "user_id", "id"),
+    sa.Index("ix_jobs_user_id_state_id", "user_id", "state", "id"),
     sa.Index("ix_jobs_user_id_state_priority_id", "user_id", "state", "priority", "id"),
     sa.Index("ix_jobs_asset_id", "asset_id"),
 )
@@ -250,8 +253,12 @@ tasks = sa.Table(
     sa.Column("started_at", Time),
     sa.Column("finished_at", Time),
     sa.Index("ix_tasks_job_id_position", "job_id", "position"),
-    # What is claimed from: ready tasks of running jobs are few, whatever the queue.
-    sa.Index("ix_tasks_state_priority", "state", "priority", "opening", "not_before"),
+    # What is claimed from: ready tasks of running jobs are few, whatever the queue. A claim reads
+    # nothing but this index until it has chosen.
+    sa.Index(
+        "ix_tasks_claim",
+        *("state", "priority", "opening", "user_id", "job_id", "position", "not_before"),
+    ),
     sa.Index("ix_tasks_state_lease_until", "state", "lease_until"),
 )
 
