@@ -1,0 +1,51 @@
+"""The Python client of a Telecine service: typed, blocking, and careful with broken connections."""
+
+from telecine.client.answers import (
+    ApiKey,
+    Asset,
+    Failure,
+    Job,
+    JobEvent,
+    NewApiKey,
+    Output,
+    Playback,
+    Progress,
+    Session,
+    Upload,
+    User,
+)
+from telecine.client.client import Client
+from telecine.client.errors import (
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    DigestMismatch,
+    FileChanged,
+    UnexpectedAnswer,
+)
+from telecine.client.tokens import MemoryKeeper, TokenKeeper, Tokens
+
+__all__ = [
+    "ApiError",
+    "ApiKey",
+    "Asset",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "DigestMismatch",
+    "Failure",
+    "FileChanged",
+    "Job",
+    "JobEvent",
+    "MemoryKeeper",
+    "NewApiKey",
+    "Output",
+    "Playback",
+    "Progress",
+    "Session",
+    "TokenKeeper",
+    "Tokens",
+    "UnexpectedAnswer",
+    "Upload",
+    "User",
+]
