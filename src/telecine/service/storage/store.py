@@ -1,17 +1,27 @@
 """The storage protocol: objects under keys, and incoming files that grow until they are one.
 
-Keys are ours, never a user's words: `[A-Za-z0-9._/-]`, no `..`, no empty part. An object is whole
-or absent, and never changes.
+Keys are ours, never a user's words: `[A-Za-z0-9._/-]`, at most 300 characters, no part that is
+empty, `.` or `..`; any other is a `ValueError`. An object is whole or absent, and never changes.
+Objects and incoming files are two spaces: the same key may stand in both.
+
+`tests/service/storage_conformance.py` says the same as tests; every store passes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from telecine.service.domain import ServiceError
+
+READ_BYTES = 1 << 20
+MAX_KEY_LETTERS = 300
+
+_KEY = re.compile(r"(?!\.\.?(/|$))[A-Za-z0-9._-]+(/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*")
 
 
 class AlreadyThere(ServiceError):
@@ -26,13 +36,40 @@ class TooLong(ServiceError):
     """More bytes than an incoming file may have: what was written before stays."""
 
 
+class TooShort(ServiceError):
+    """An incoming file that has not all of its bytes yet."""
+
+
+class Busy(ServiceError):
+    """Somebody writes to this incoming file right now."""
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises `ValueError` where it is none."""
+    if len(key) > MAX_KEY_LETTERS or not _KEY.fullmatch(key):
+        raise ValueError(f"not a storage key: {key[:MAX_KEY_LETTERS]!r}")
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object. `etag` is strong: other bytes have another."""
+    """An object. `etag` is strong, without quotes: other bytes under this key have another."""
 
     key: str
     size_bytes: int
     etag: str
+
+
+class Writer(AbstractContextManager["Writer"], Protocol):
+    """One run of bytes into an incoming file, by one thread at a time. The end of the block closes
+    it: another may write then, and what was not synced may be lost with the machine."""
+
+    def write(self, data: bytes) -> None:
+        """Go on where the last piece ended. Raises `TooLong`, and nothing of this piece is kept;
+        `Unavailable` (`storage_full`)."""
+
+    def sync(self) -> int:
+        """Make durable what was written; where the next byte will stand."""
 
 
 class Storage(Protocol):
@@ -55,14 +92,16 @@ class Storage(Protocol):
         """Raises `Missing`."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes [start, end) in pieces of at most 1 MiB. Raises `Missing` at once."""
+        """The bytes [start, end) in pieces of at most 1 MiB; less where the object ends. Raises
+        `Missing` at once. A reader that has begun sees all of it, also when it is deleted."""
 
     def local_path(self, key: str) -> Path | None:
         """The object as a file of this machine, to be read in place; None: there is none, `fetch`
         it. Raises `Missing`."""
 
     def fetch(self, key: str, path: Path) -> None:
-        """Put the object's bytes at `path`: a link or a copy. Raises `Missing`."""
+        """Put the object's bytes at `path`, where nothing is: a link, not to be written to, or a
+        copy. Raises `Missing`."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Every object's key that begins with `prefix`, which ends with a slash or is empty."""
@@ -73,24 +112,35 @@ class Storage(Protocol):
 
     # --- incoming files
 
-    def begin(self, key: str, size_bytes: int | None) -> None:
-        """Open an incoming file. `size_bytes` as far as the client has said. May run twice."""
+    def begin(self, key: str) -> None:
+        """Open an incoming file. May run twice: what is there stays."""
 
-    def write_at(self, key: str, offset: int, data: Iterable[bytes], *, limit: int) -> int:
-        """Write from `offset` on; returns how many bytes were written, all of them durable. Raises
-        `Missing`, and `TooLong` once the file would pass `limit` bytes."""
+    def writer(self, key: str, offset: int, *, limit: int, alone: bool) -> Writer:
+        """Write from `offset` on, up to `limit` bytes from the start of the file. `alone`: no other
+        writer at the same time; else several may write to places of their own.
 
-    def received(self, key: str) -> int:
-        """Bytes from the start to the furthest end that was written. Raises `Missing`."""
+        Raises `Missing`, `Busy`.
+        """
 
-    def finish(self, key: str, object_key: str) -> Stored:
-        """The incoming file becomes the object, without a copy; it is gone afterwards. May run
-        twice. Raises `Missing`, `AlreadyThere` (with other bytes)."""
+    def finish(self, key: str, object_key: str, size_bytes: int) -> Stored:
+        """The first `size_bytes` of the incoming file become the object, without a copy; the file
+        is gone afterwards, and nobody writes to it any more. May run twice.
+
+        Raises `Missing`, `TooShort`, `Busy` while somebody writes, `AlreadyThere` where an object
+        of another origin stands.
+        """
 
     def abandon(self, key: str) -> None:
-        """Remove an incoming file; what is absent is no error."""
+        """Remove an incoming file, also while somebody writes to it: their bytes are lost. What is
+        absent is no error."""
+
+    def incoming(self) -> Iterator[str]:
+        """The keys of all incoming files."""
 
     # --- health
+
+    def tidy(self, older_than_s: float) -> int:
+        """Remove what killed writers left half-made, if it is so old. How many."""
 
     def check(self) -> None:
         """Raises `Unavailable` (`storage_unavailable`) unless a byte can be written and read."""
