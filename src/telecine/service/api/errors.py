@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from telecine.engine.errors import InputRefused, MediaError, UsageError
-from telecine.service.api.schemas import Problem
 from telecine.service.domain import (
     Conflict,
     Forbidden,
@@ -102,8 +101,12 @@ def responses(*statuses: int, **codes: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": phrase(status),
-            "model": Problem,
-            "content": {PROBLEM_JSON: {"examples": found}},
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": found,
+                }
+            },
         }
         for status, found in sorted(examples.items())
     }
@@ -164,11 +167,21 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code)
-        return problem(
-            request,
-            error.status_code,
-            code or f"http_{error.status_code}",
-            str(error.detail),
-            headers=dict(error.headers or {}),
-        )
+        code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+        headers = dict(error.headers or {})
+        return problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+# Of errors that the framework itself finds.
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "no_such_route",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
+
+
+def internal(request: Request) -> JSONResponse:
+    """The answer to an error that nobody expected: what it was stands in the log alone."""
+    detail = "something went wrong here; the log says more under this request's id"
+    return problem(request, 500, "internal", detail)
