@@ -111,13 +111,14 @@ def join_steps(
     earlier_s: float = 0.0,
     time_to_first_play_s: float | None = None,
     cancel: Cancel | None = None,
+    on_move: Callable[[], object] = lambda: None,
 ) -> Report:
     """Finish what `run_step` made elsewhere, once all of it lies in `folder`: write the playlists,
     verify, report. With this a plan's steps and their end may each run on another machine, and
     leave what `transcode` leaves.
 
-    `earlier_s` is how long the job took until now. Raises `StepFailed` (`parts_missing`,
-    `init_mismatch`, `disk_error`), `VerifyFailed` and `Interrupted`.
+    `earlier_s` is how long the job took until now; `on_move` hears of each file. Raises
+    `StepFailed` (`parts_missing`, `init_mismatch`, `disk_error`), `VerifyFailed` and `Interrupted`.
     """
     began, cpu_began_s = time.monotonic(), time.thread_time()
     cancel = cancel or Cancel()
@@ -132,8 +133,9 @@ def join_steps(
             for made in result.made:
                 for segment in made.segments:
                     publisher.add(made.rendition, segment)
+                    on_move()
         measured = publisher.finish()
-        found = verify(folder, cancel=cancel)
+        found = verify(folder, cancel=cancel, on_read=on_move)
         if cancel.is_set():
             raise Interrupted
         broken = [rule for rule in found.rules if not rule.passed]

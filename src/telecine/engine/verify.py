@@ -69,15 +69,16 @@ def verify(
     decode: bool = False,
     tools: Tools | None = None,
     cancel: Cancel | None = None,
+    on_read: Callable[[], object] = lambda: None,
 ) -> Verification:
     """Judge what `transcode` left in `folder` by every rule that applies to it.
 
     With `decode` every rendition and file is also decoded, in the sandbox of `tools` (this
     machine's, where none are given); that needs room in `folder` for one rendition at a time, gone
-    afterwards. Raises `Interrupted` when `cancel` is set and what `find_tools` and `run` raise,
-    nothing for what lies in `folder`.
+    afterwards. `on_read` hears of each file before it is read. Raises `Interrupted` when `cancel`
+    is set and what `find_tools` and `run` raise, nothing for what lies in `folder`.
     """
-    reader = _Reader(folder.resolve(), cancel)
+    reader = _Reader(folder.resolve(), cancel, on_read)
     found = reader.found()
     if decode:
         found = reader.decoded(found, tools or find_tools())
@@ -91,9 +92,10 @@ class _Unreadable(Exception):
 class _Reader:
     """Reads a folder. What cannot be read becomes a `Fault` under the rule that it breaks."""
 
-    def __init__(self, folder: Path, cancel: Cancel | None) -> None:
+    def __init__(self, folder: Path, cancel: Cancel | None, on_read: Callable[[], object]) -> None:
         self._folder = folder
         self._cancel = cancel
+        self._on_read = on_read
         self._faults: list[Fault] = []
 
     def found(self) -> Found:
@@ -144,6 +146,7 @@ class _Reader:
         """A whole file. Raises `_Unreadable`."""
         if self._cancel is not None and self._cancel.is_set():
             raise Interrupted
+        self._on_read()
         target = self._inside(path)
         try:
             size = target.stat().st_size
