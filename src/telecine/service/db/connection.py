@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,17 @@ class Tx:
     def now_s(self) -> float:
         """The database's time, read now."""
         return float(self.connection.execute(sa.select(self.now)).scalar_one())
+
+
+# What else belongs to the request at hand: done in its transaction, just before the commit, and
+# undoing all of it by raising (an idempotency key's row).
+joining: ContextVar[Callable[[Tx], None] | None] = ContextVar("joining", default=None)
+
+
+def _join(tx: Tx) -> None:
+    join = joining.get()
+    if join is not None:
+        join(tx)
 
 
 class Database:
@@ -78,11 +90,13 @@ class Database:
         itself leaves open whether it took place."""
         if self._writer is None:
             with self._connected() as connection, connection.begin():
-                yield Tx(connection, self._now)
+                yield (tx := Tx(connection, self._now))
+                _join(tx)
             return
         with self._writer, self._connected() as connection:
             _begin_immediate(connection)
-            yield Tx(connection, self._now)
+            yield (tx := Tx(connection, self._now))
+            _join(tx)
             connection.commit()
 
     def close(self) -> None:
