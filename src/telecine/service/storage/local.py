@@ -5,8 +5,8 @@
     temporary/       objects in the making
 
 A link never replaces anything, so that of two writers one wins and nobody sees half a file. Several
-processes of one machine may share the folder; who writes to an incoming file holds a lock on it
-that ends with its process. An ETag is made of size, modification time in nanoseconds and inode:
+processes of one machine may share the folder; who writes to an incoming file holds a lock on their
+range of it that ends with their process. An ETag is made of size, modification time in nanoseconds and inode:
 objects never change, so no reading is needed to tell two of them apart.
 """
 
@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,16 +146,15 @@ class LocalStorage:
             except FileNotFoundError:  # the empty folder has been pruned: once more
                 pass
 
-    def writer(self, key: str, offset: int, *, limit: int, alone: bool) -> LocalWriter:
-        path = self._incoming / check_key(key)
-        fd = _open_locked(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    def writer(self, key: str, offset: int, limit: int) -> LocalWriter:
+        fd = _open_locked(self._incoming / check_key(key), offset, limit)
         if fd is None:
             raise _missing(key)
         return LocalWriter(fd, offset, limit)
 
     def finish(self, key: str, object_key: str, size_bytes: int) -> Stored:
         path, place = self._incoming / check_key(key), self._place(object_key)
-        fd = _open_locked(path, fcntl.LOCK_EX, wait_s=FINISH_WAIT_S)
+        fd = _open_locked(path, wait_s=FINISH_WAIT_S)
         if fd is None:
             return self.stat(object_key)  # finished before, or never begun
         try:
@@ -226,7 +226,7 @@ class LocalStorage:
 
 
 class LocalWriter:
-    """A `Writer` to a file; holds its lock."""
+    """A `Writer` to a file; its open descriptor holds the lock."""
 
     def __init__(self, fd: int, offset: int, limit: int) -> None:
         self._fd = fd
@@ -321,24 +321,31 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _open_locked(path: Path, kind: int, *, wait_s: float = 0.0) -> int | None:
-    """A descriptor of the file at `path`, locked; None: there is none. Raises `Busy`."""
+def _open_locked(
+    path: Path, start: int = 0, end: int | None = None, *, wait_s: float = 0.0
+) -> int | None:
+    """A descriptor of the file at `path` that alone has the bytes [start, end); None: there is no
+    file. Raises `Busy` when another still has some of them after `wait_s`."""
     deadline = time.monotonic() + wait_s
+    length = 0 if end is None else max(1, end - start)  # to the kernel 0 means: to the end
+    # The kernel's struct flock. These locks belong to the open descriptor, not to the process:
+    # threads exclude each other too, and whatever ends a process ends them.
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     while True:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
             if _same_file(fd, path):
                 return fd
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             if time.monotonic() >= deadline:
                 os.close(fd)
                 raise Busy("somebody writes to this file", code="incoming_busy") from None
             time.sleep(_POLL_S)
-        os.close(fd)  # finished or abandoned before we had the lock, or still locked
+        os.close(fd)  # locked by another; or finished or abandoned before we had the lock
 
 
 def _same_file(fd: int, path: Path) -> bool:

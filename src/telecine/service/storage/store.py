@@ -41,7 +41,7 @@ class TooShort(ServiceError):
 
 
 class Busy(ServiceError):
-    """Somebody writes to this incoming file right now."""
+    """Somebody writes to these bytes of an incoming file right now."""
 
 
 def check_key(key: str) -> str:
@@ -115,12 +115,9 @@ class Storage(Protocol):
     def begin(self, key: str) -> None:
         """Open an incoming file. May run twice: what is there stays."""
 
-    def writer(self, key: str, offset: int, *, limit: int, alone: bool) -> Writer:
-        """Write from `offset` on, up to `limit` bytes from the start of the file. `alone`: no other
-        writer at the same time; else several may write to places of their own.
-
-        Raises `Missing`, `Busy`.
-        """
+    def writer(self, key: str, offset: int, limit: int) -> Writer:
+        """Write to the bytes [offset, limit) of the file, alone: others may write elsewhere in it
+        at the same time. Raises `Missing`, `Busy` where somebody has some of these bytes."""
 
     def finish(self, key: str, object_key: str, size_bytes: int) -> Stored:
         """The first `size_bytes` of the incoming file become the object, without a copy; the file
