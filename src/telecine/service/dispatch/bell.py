@@ -19,6 +19,9 @@ class Bell(Protocol):
 
     def ring(self, queue: str) -> None: ...
 
+    def listen(self, queue: str) -> Listener:
+        """An ear for this queue, for one thread."""
+
 
 class Listener(Protocol):
     """One listener's ear."""

@@ -34,6 +34,10 @@ class LocalBell:
         except OSError:
             return  # whoever waits polls as well
 
+    def listen(self, queue: str) -> LocalListener:
+        """An ear for this queue, for one thread."""
+        return LocalListener(self._folder, queue)
+
 
 class LocalListener:
     """One listener's ear, for one thread."""
