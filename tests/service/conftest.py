@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -14,7 +15,8 @@ from fastapi.testclient import TestClient
 
 from telecine.engine.tools import Tools, find_tools
 from telecine.service.assembly import open_services
-from telecine.service.db import tables
+from telecine.service.db.connection import Database
+from telecine.service.db.migrate import migrate
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 
@@ -32,11 +34,22 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data=tmp_path / "data", signup="open", workers=0)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "telecine.db"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    database.close()  # the last one out takes the log file along
+    return path
+
+
 @pytest.fixture
-def services(settings: Settings, tools: Tools) -> Iterator[Services]:
+def services(settings: Settings, tools: Tools, empty_database: Path) -> Iterator[Services]:
     """One process's services over an empty database."""
+    settings.data.mkdir(parents=True)
+    shutil.copyfile(empty_database, settings.data / "telecine.db")
     found = open_services(settings, tools)
-    tables.metadata.create_all(found.database.engine)
     yield found
     found.database.close()
 

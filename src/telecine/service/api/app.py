@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 
-from telecine.service.api import errors
+from telecine.service import logs
+from telecine.service.api import documents, errors, idempotency
+from telecine.service.api.middleware import BodyLimit, Cors, Requests
 from telecine.service.services import Services
 
 ROUTES = ("accounts", "sessions", "api_keys", "admin", "uploads", "tus", "assets", "jobs",
           "playback", "operations")  # fmt: skip
 
+_IDS = ("asset_id", "job_id", "upload_id")
+
+
+async def _bind_ids(request: Request) -> None:
+    """What a route logs is about the things that its path names."""
+    logs.bind(**{key: str(request.path_params[key]) for key in _IDS if key in request.path_params})
+
 
 def make_app(services: Services) -> FastAPI:
     """The whole API over these services."""
-    app = FastAPI(title="Telecine", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Telecine",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(_bind_ids)],
+    )
     app.state.services = services
+    # The last one added is the outermost.
+    app.add_middleware(idempotency.Recorder)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Cors, origins=services.settings.cors_origins)
+    app.add_middleware(Requests, secure=services.settings.secure)
     errors.install(app)
+    idempotency.install(app)
+    documents.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"telecine.service.api.routes.{name}").router)
     return app
