@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
+from telecine import remote
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import Profile, TopPolicy, make_profile, parse_output, parse_rung
 from telecine.printable import printable
@@ -60,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _open_standard_streams()
     try:
-        code = _run(parse(words))
+        code = (
+            _run_remote(words) if words[:1] and words[0] in remote.COMMANDS else _run(parse(words))
+        )
         sys.stdout.flush()
         return code
     except MediaError as error:
@@ -131,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
+    remote.add_commands(commands)
     return top
 
 
@@ -244,6 +248,16 @@ def _run(asked: Asked) -> int:
     commands = {"transcode": _transcode, "probe": _probe, "plan": _plan, "verify": _verify}
     with _stoppable(cancel, raising=True):
         return commands[asked.command](asked, cancel)
+
+
+def _run_remote(words: Sequence[str]) -> int:
+    """The commands that talk to a service."""
+    found = parser().parse_args(words)
+    from telecine.engine.process import Cancel
+
+    cancel = Cancel()
+    with _stoppable(cancel, raising=True):
+        return remote.run(found, cancel)
 
 
 @contextmanager

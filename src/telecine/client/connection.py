@@ -80,7 +80,7 @@ class Connection:
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, sign: bool = True) -> Any:
         """The JSON answer to a POST, which carries a key of its own: however often it is asked, it
         happens once. `sign=False`: without saying who asks."""
-        headers = {"Idempotency-Key": secrets.token_hex(16)} if sign else {}
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
         answer = self._again("POST", path, json=body or {}, headers=headers, sign=sign)
         return self._json(answer)
 

@@ -29,12 +29,16 @@ def fetch(
     sha256: str,
     on_received: OnReceived,
 ) -> None:
-    """Make `target` the file at `url`, replacing what is there.
+    """Make `target` the file at `url`, replacing what is there; nothing is fetched where `target`
+    is that file already.
 
     Raises `ApiError`, `ConnectionFailed` (after several tries without a byte of headway),
     `DigestMismatch` (nothing is left), `OSError`. After the others, what arrived stays beside
     `target` for the next call.
     """
+    if target.is_file() and _measure(target) == (size_bytes, sha256):
+        on_received(size_bytes, size_bytes)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{sha256[:16]}.part")
     failures, furthest = 0, -1
@@ -78,10 +82,15 @@ def _append(
             raise ConnectionFailed(f"the connection ended after {have} of {size} bytes")
 
 
-def _check(part: Path, size: int, sha256: str, target: Path) -> None:
-    with part.open("rb") as file:
+def _measure(path: Path) -> tuple[int, str]:
+    """Size and SHA-256."""
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found = os.fstat(file.fileno()).st_size
+        return os.fstat(file.fileno()).st_size, digest
+
+
+def _check(part: Path, size: int, sha256: str, target: Path) -> None:
+    found, digest = _measure(part)
     if (found, digest) != (size, sha256):
         part.unlink()
         raise DigestMismatch(
