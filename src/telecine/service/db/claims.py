@@ -1,0 +1,243 @@
+"""Which task is next, and whose it is: a claim is a lease under a new epoch.
+
+The next task is the best by priority; then tasks of first play go before others; then the tenant
+who was served least lately; then the oldest job. A queued job stands for its first task, which is
+one of first play, while its tenant runs fewer jobs than it may. Tasks of one job go in the order of
+its plan.
+
+Nothing here waits for a row that another claim holds. A claim of a ready task locks that task
+alone; all else that changes tasks locks the job first.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from telecine.service.db.connection import Tx
+from telecine.service.db.events import tell
+from telecine.service.db.tables import assets, attempts, jobs, tasks, tenants
+from telecine.service.db.tenants import decayed, take_slot
+
+LEASE_S = 30.0
+
+# Others may take every candidate that was seen; whoever is left without asks again, not for ever.
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one attempt at a task. It writes below `prefix` only, and is over as soon
+    as another epoch of the task begins or its job ends."""
+
+    task_id: str
+    job_id: str
+    user_id: str
+    asset_id: str
+    kind: str
+    step_id: str | None
+    epoch: int
+    prefix: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The best task of one tenant in one class, or (`queued`) its best job that may start."""
+
+    priority: int
+    opening: bool
+    served_s: float
+    job_id: str
+    user_id: str
+    queued: bool
+
+    @property
+    def rank(self) -> tuple[int, bool, float, str]:
+        """The lowest is served first. Ids of jobs sort by age."""
+        return (-self.priority, not self.opening, self.served_s, self.job_id)
+
+
+def claim(tx: Tx, worker: str, *, lease_s: float = LEASE_S) -> Claim | None:
+    """Take the best task there is, starting its job if that is queued; None: there is none.
+
+    Its attempt and prefix are recorded, and its lease runs `lease_s` from now. No event is told of
+    it: that would make every claim wait for its job's row.
+    """
+    for _ in range(ROUNDS):
+        now_s = tx.now_s()
+        candidates = [*_ready(tx, now_s), *_queued(tx, now_s)]
+        for candidate in sorted(candidates, key=lambda one: one.rank):
+            if candidate.queued and not _start(tx, candidate):
+                continue
+            found = _next_task(tx, candidate, now_s)
+            if found is not None:
+                return _take(tx, found, worker, lease_s)
+        if not candidates:
+            return None
+    return None
+
+
+def _ready(tx: Tx, now_s: float) -> list[Candidate]:
+    groups = (
+        sa.select(
+            tasks.c.priority,
+            tasks.c.opening,
+            tasks.c.user_id,
+            sa.func.min(tasks.c.job_id).label("job_id"),
+        )
+        .where(tasks.c.state == "ready", tasks.c.not_before <= now_s)
+        .group_by(tasks.c.priority, tasks.c.opening, tasks.c.user_id)
+        .subquery()
+    )
+    rows = tx.connection.execute(
+        sa.select(groups, tenants.c.served_s, tenants.c.served_at).join_from(
+            groups, tenants, tenants.c.user_id == groups.c.user_id
+        )
+    )
+    return [
+        Candidate(
+            priority=row.priority,
+            opening=row.opening,
+            served_s=decayed(row.served_s, row.served_at, now_s),
+            job_id=row.job_id,
+            user_id=row.user_id,
+            queued=False,
+        )
+        for row in rows
+    ]
+
+
+def _queued(tx: Tx, now_s: float) -> list[Candidate]:
+    # Two seeks in the index (user, state, priority, id) for each tenant, however long its queue is.
+    first, same = jobs.alias("first"), jobs.alias("same")
+    best = (
+        sa.select(first.c.priority)
+        .where(first.c.user_id == tenants.c.user_id, first.c.state == "queued")
+        .order_by(first.c.priority.desc())
+        .limit(1)
+        .correlate(tenants)
+        .scalar_subquery()
+    )
+    oldest = (
+        sa.select(same.c.id)
+        .where(same.c.user_id == tenants.c.user_id, same.c.state == "queued")
+        .where(same.c.priority == best)
+        .order_by(same.c.id)
+        .limit(1)
+        .correlate(tenants)
+        .scalar_subquery()
+    )
+    waiting = (
+        sa.select(
+            tenants.c.user_id, tenants.c.served_s, tenants.c.served_at, oldest.label("job_id")
+        )
+        .where(tenants.c.queued_jobs > 0, tenants.c.running_jobs < tenants.c.max_running_jobs)
+        .subquery()
+    )
+    rows = tx.connection.execute(
+        sa.select(waiting, jobs.c.priority).join_from(waiting, jobs, jobs.c.id == waiting.c.job_id)
+    )
+    return [
+        Candidate(
+            priority=row.priority,
+            opening=True,
+            served_s=decayed(row.served_s, row.served_at, now_s),
+            job_id=row.job_id,
+            user_id=row.user_id,
+            queued=True,
+        )
+        for row in rows
+    ]
+
+
+def _start(tx: Tx, candidate: Candidate) -> bool:
+    """Set a queued job running; False when another claim was faster, or took the tenant's slot."""
+    this = jobs.c.id == candidate.job_id
+    job = tx.connection.execute(
+        sa.select(jobs.c.asset_id)
+        .where(this, jobs.c.state == "queued")
+        .with_for_update(skip_locked=True)
+    ).first()
+    if job is None or not take_slot(tx, candidate.user_id):
+        return False
+    tx.connection.execute(sa.update(jobs).where(this).values(state="running", started_at=tx.now))
+    tx.connection.execute(
+        sa.update(tasks)
+        .where(
+            tasks.c.job_id == candidate.job_id,
+            tasks.c.state == "blocked",
+            tasks.c.waits_for == 0,
+        )
+        .values(state="ready")
+    )
+    # An asset that plays already goes on playing what it has.
+    tx.connection.execute(
+        sa.update(assets)
+        .where(assets.c.id == job.asset_id, assets.c.state.in_(("uploaded", "failed")))
+        .values(state="processing", job_id=candidate.job_id, updated_at=tx.now)
+    )
+    tell(tx, candidate.job_id, "started", {})
+    return True
+
+
+def _next_task(tx: Tx, candidate: Candidate, now_s: float) -> sa.Row[*tuple[Any, ...]] | None:
+    """The task that the candidate stands for, locked; None when others have them all."""
+    asset_id = sa.select(jobs.c.asset_id).where(jobs.c.id == tasks.c.job_id).scalar_subquery()
+    found = sa.select(
+        *(tasks.c.id, tasks.c.job_id, tasks.c.user_id, asset_id.label("asset_id")),
+        *(tasks.c.kind, tasks.c.step_id, tasks.c.epoch),
+    ).where(tasks.c.state == "ready", tasks.c.not_before <= now_s)
+    if candidate.queued:
+        found = found.where(tasks.c.job_id == candidate.job_id)
+        found = found.order_by(tasks.c.opening.desc(), tasks.c.position)
+    else:
+        found = found.where(
+            tasks.c.priority == candidate.priority,
+            tasks.c.opening == candidate.opening,
+            tasks.c.user_id == candidate.user_id,
+        ).order_by(tasks.c.job_id, tasks.c.position)
+    return tx.connection.execute(found.limit(1).with_for_update(skip_locked=True)).first()
+
+
+def _take(tx: Tx, row: sa.Row[*tuple[Any, ...]], worker: str, lease_s: float) -> Claim:
+    epoch = row.epoch + 1
+    taken = Claim(
+        task_id=row.id,
+        job_id=row.job_id,
+        user_id=row.user_id,
+        asset_id=row.asset_id,
+        kind=row.kind,
+        step_id=row.step_id,
+        epoch=epoch,
+        # The epoch makes it this attempt's. The random part keeps attempts apart even when a
+        # database was set back and gives out an epoch twice.
+        prefix=f"tasks/{row.job_id}/{row.id}/{epoch}-{secrets.token_hex(4)}",
+        owner=worker,
+    )
+    tx.connection.execute(
+        sa.update(tasks)
+        .where(tasks.c.id == taken.task_id)
+        .values(
+            state="running",
+            epoch=epoch,
+            lease_owner=worker,
+            lease_until=tx.now + lease_s,
+            started_at=tx.now,
+            progress=None,
+        )
+    )
+    tx.connection.execute(
+        sa.insert(attempts).values(
+            task_id=taken.task_id,
+            epoch=epoch,
+            job_id=taken.job_id,
+            prefix=taken.prefix,
+            worker=worker,
+            claimed_at=tx.now,
+        )
+    )
+    return taken
