@@ -174,10 +174,11 @@ def _start(tx: Tx, candidate: Candidate) -> bool:
         )
         .values(state="ready")
     )
-    # An asset that plays already goes on playing what it has.
+    # An asset that plays goes on playing what it has, be it another job's that runs.
+    idle = sa.or_(assets.c.state.in_(("uploaded", "failed")), assets.c.job_id.is_(None))
     tx.connection.execute(
         sa.update(assets)
-        .where(assets.c.id == job.asset_id, assets.c.state.in_(("uploaded", "failed")))
+        .where(assets.c.id == job.asset_id, assets.c.state != "ready", idle)
         .values(state="processing", job_id=candidate.job_id, updated_at=tx.now)
     )
     tell(tx, candidate.job_id, "started", {})

@@ -46,7 +46,7 @@ from telecine.service.db.tables import (
     task_needs,
     tasks,
 )
-from telecine.service.db.tenants import count
+from telecine.service.db.tenants import count, know
 from telecine.service.dispatch.bell import TASKS
 from telecine.service.domain import FINAL_JOB_STATES, JobState, NotFound, new_id
 
@@ -84,6 +84,7 @@ __all__ = [
     "tell",
 ]
 
+MAX_RUNNING_JOBS = 5  # of one user, unless the settings say otherwise
 MAX_CRASHES = 3  # leases of a task that may run out
 MAX_ERRORS = 3  # failures of a task that may be told
 BACKOFF_S = 5.0
@@ -188,8 +189,9 @@ def _run_out(tx: Tx) -> sa.ColumnElement[bool]:
 # --- jobs begin -------------------------------------------------------------------------------
 
 
-def submit(tx: Tx, job: NewJob) -> None:
-    """Queue a job with its tasks. Ring `TASKS` after the commit.
+def submit(tx: Tx, job: NewJob, *, max_running_jobs: int = MAX_RUNNING_JOBS) -> None:
+    """Queue a job with its tasks. Ring `TASKS` after the commit. `max_running_jobs` is the setting,
+    which holds from now on where the user has no limit of their own.
 
     Raises `ValueError` when there is no task, or one needs a task that is not before it.
     """
@@ -211,6 +213,7 @@ def submit(tx: Tx, job: NewJob) -> None:
         )
     )
     _insert_tasks(tx, job.id, job.user_id, job.priority, job.tasks)
+    know(tx, job.user_id, max_running_jobs)
     _queue(tx, job.id, job.user_id)
 
 
