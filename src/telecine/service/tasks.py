@@ -1,0 +1,612 @@
+"""What each kind of task does.
+
+Nothing here knows of leases. Who runs a task says when to stop (`Work.cancel`), sees how far it is
+(`Work.meter`) and commits what `perform` returns. The one thing that is written meanwhile is the
+timeline: finished segments are advanced, fenced by the claim.
+
+    step     one step of the job's plan, in a scratch folder of its own; every finished segment
+             is put into storage and advanced at once, so that it plays
+    finish   all that the steps made, joined by links: playlists, verify, report, outputs
+    digest   the source's SHA-256
+    noop     nothing
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import queue as queues
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import sqlalchemy as sa
+
+from telecine.engine.containers import jpeg_size
+from telecine.engine.encode import StepResult, run_step
+from telecine.engine.errors import InputRefused, Interrupted, StepFailed
+from telecine.engine.manifests import MANIFEST, MASTER, OPENING_SEGMENTS, listed_now, started
+from telecine.engine.output import REPORT
+from telecine.engine.plan import (
+    WORK,
+    FileOutput,
+    Plan,
+    Step,
+    encoded_instead,
+    plan_from_json,
+)
+from telecine.engine.process import Cancel
+from telecine.engine.progress import step_span_s
+from telecine.engine.report import Report, RungReport
+from telecine.engine.schedule import opening_steps
+from telecine.engine.segments import INIT_NAME, Segment, segment_name
+from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.transcode import join_steps
+from telecine.service.db import queue, work
+from telecine.service.db.connection import Tx
+from telecine.service.db.queue import Claim, NewOutput, NewSegment, NewTask
+from telecine.service.dispatch.bell import EVENTS
+from telecine.service.domain import Unavailable
+from telecine.service.logs import get_logger
+from telecine.service.orders import Digest, make_tasks
+from telecine.service.services import Services
+from telecine.service.storage.store import READ_BYTES, Storage
+
+ADVANCE_EVERY_S = 0.25
+DATABASE_PAUSE_S = 0.5
+PATIENCE_S = 25.0
+
+CONTENT_TYPES = {
+    "hls": "application/vnd.apple.mpegurl",
+    "dash": "application/dash+xml",
+    "mp4": "video/mp4",
+    "mp3": "audio/mpeg",
+    "aac": "audio/mp4",
+    "opus": "audio/ogg",
+    "flac": "audio/flac",
+    "poster": "image/jpeg",
+    "report": "application/json",
+}
+
+# A plan may be megabytes; a worker runs many steps of one.
+read_plan = functools.lru_cache(maxsize=4)(plan_from_json)
+
+
+T = TypeVar("T")
+
+log = get_logger("tasks")
+
+
+class Fenced(Exception):
+    """The task is no longer this claim's: another attempt has it, or nobody."""
+
+
+class Meter:
+    """How far a task is. Written by its threads, read by whoever keeps its lease."""
+
+    def __init__(self, span_s: float = 0.0) -> None:
+        self.moved_at = time.monotonic()
+        self._began = self.moved_at
+        self._span_s = span_s
+        self._done_s = 0.0
+
+    def expect(self, span_s: float) -> None:
+        """How many seconds of the film there are to do; 1 where it is none of the film."""
+        self._span_s = span_s
+
+    def move(self, done_s: float = 0.0) -> None:
+        """Something moved; so many seconds are done by now, as far as that can be told."""
+        self.moved_at = time.monotonic()
+        self._done_s = min(max(self._done_s, done_s), self._span_s)
+
+    def progress(self) -> dict[str, float]:
+        """`done_s` of the step's span; the same as a `fraction`; `speed` in seconds of film a
+        second."""
+        elapsed_s = max(time.monotonic() - self._began, 1e-3)
+        return {
+            "done_s": round(self._done_s, 3),
+            "fraction": round(self._done_s / self._span_s, 4) if self._span_s else 0.0,
+            "speed": round(self._done_s / elapsed_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed task and what it works with. `scratch` is this attempt's own folder, `shared` that
+    of all tasks of the job on this machine; both are the collector's once the claim has ended."""
+
+    services: Services
+    claim: Claim
+    scratch: Path
+    shared: Path
+    cancel: Cancel
+    meter: Meter
+
+    @property
+    def storage(self) -> Storage:
+        return self.services.storage
+
+    def go_on(self) -> None:
+        if self.cancel.is_set():
+            raise Interrupted
+
+    def still_moving(self) -> None:
+        """Between pieces of work that no child does."""
+        self.go_on()
+        self.meter.move()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a task leaves to be committed: its result, and columns of its asset and job to set.
+    `plan` is that of its job where the commit may let it play."""
+
+    result: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    plan: Plan | None = None
+    outputs: tuple[NewOutput, ...] = ()
+    job_prefix: str | None = None
+    asset: Mapping[str, object] = field(default_factory=dict)
+    job: Mapping[str, object] = field(default_factory=dict)
+
+
+def perform(task: Work) -> Done:
+    """Do what a claimed task is for; blocks until it is done or `task.cancel` is set.
+
+    Raises `MediaError` (the source, a tool, a check), `ServiceError` and `OSError` (storage,
+    database), `Fenced`. Finished segments stay advanced then; all else that was written lies in the
+    scratch folder and under the claim's prefix, where the collector finds it.
+    """
+    match task.claim.kind:
+        case "step":
+            return _step(task)
+        case "finish":
+            return _finish(task)
+        case "digest":
+            return _digest(task)
+        case _:
+            return Done({})
+
+
+def persist(services: Services, cancel: Cancel, do: Callable[[Tx], T]) -> T:
+    """`do` in a transaction, again and again while the database is away: an hour of encoding must
+    not fail for a second without it. `do` may run twice. Raises `Interrupted` once `cancel` is set,
+    and after `PATIENCE_S` what the database says."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with services.database.write() as tx:
+                return do(tx)
+        except (Unavailable, sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the database is away", error=str(error))
+            if cancel.wait(DATABASE_PAUSE_S):
+                raise Interrupted from error
+
+
+def _subject(services: Services, job_id: str) -> work.Subject:
+    with services.database.read() as tx:
+        found = work.find_subject(tx, job_id)
+    if found is None:
+        raise Fenced
+    return found
+
+
+def _source_key(subject: work.Subject) -> str:
+    if subject.source_key is None:
+        raise InputRefused("the source was deleted", code="source_gone")
+    return subject.source_key
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def _step(task: Work) -> Done:
+    assert task.claim.step_id is not None
+    subject = _subject(task.services, task.claim.job_id)
+    plan = read_plan(subject.plan)
+    step = plan.step(task.claim.step_id)
+    task.scratch.mkdir(parents=True)
+    task.shared.mkdir(parents=True, exist_ok=True)
+    task.meter.expect(step_span_s(plan, step))
+    source = _local_source(task, _source_key(subject))
+    if step.needs:
+        gather(task, plan, step.needs, task.scratch)
+    with Advancer(task, plan, step) as advancer:
+        result = run_step(
+            plan,
+            step.id,
+            source,
+            task.scratch,
+            tools=task.services.tools,
+            on_segment=advancer.add,
+            on_progress=task.meter.move,
+            cancel=advancer.cancel,
+            shared=task.shared,
+        )
+    for file in result.files:
+        task.storage.put_file(f"{task.claim.prefix}/{file.path}", task.scratch / file.path)
+        task.meter.move()
+    return Done(to_plain(result), warnings=result.warnings, plan=plan)
+
+
+def _local_source(task: Work, key: str) -> Path:
+    """The source as a file. A store elsewhere is read once an attempt."""
+    found = task.storage.local_path(key)
+    if found is None:
+        found = task.scratch / "source"
+        task.storage.fetch(key, found)
+    return found
+
+
+class Advancer:
+    """Puts a step's finished segments into storage and advances them, beside the step.
+
+    Those that let an opening step play go at once, the others in batches. Leaving the block waits
+    for what is left and raises what went wrong: `Fenced`, `ServiceError`, `OSError`. `cancel` ends
+    the step when the task is cancelled, or when nothing can be advanced any more.
+    """
+
+    def __init__(self, task: Work, plan: Plan, step: Step) -> None:
+        self.cancel = Cancel(task.cancel)
+        self._task = task
+        self._plan = plan
+        self._opening = plan.hls and step in opening_steps(plan)
+        self._waiting: queues.SimpleQueue[tuple[str, Segment] | None] = queues.SimpleQueue()
+        self._inits: set[str] = set()
+        self._count: dict[str, int] = {}
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="advance")
+
+    def add(self, rendition: str, segment: Segment) -> None:
+        """A segment is whole in the scratch folder."""
+        self._waiting.put((rendition, segment))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        # The step was interrupted because of it, if it was.
+        if self._failure is not None and (error is None or isinstance(error, Interrupted)):
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            last = False
+            while not last:
+                batch, last = self._next_batch()
+                if batch:
+                    self._advance(batch)
+        except Exception as error:  # told to the thread that leaves the block
+            self._failure = error
+            self.cancel.set()
+
+    def _next_batch(self) -> tuple[list[tuple[str, Segment]], bool]:
+        """What waits, and whether nothing comes after it. Blocks until there is something."""
+        item = self._waiting.get()
+        batch = []
+        while item is not None:
+            batch.append(item)
+            rendition = item[0]
+            self._count[rendition] = self._count.get(rendition, 0) + 1
+            if self._opening and self._count[rendition] <= OPENING_SEGMENTS:
+                return batch, False
+            try:
+                # One batch holds what comes within this time.
+                item = self._waiting.get(timeout=ADVANCE_EVERY_S)
+            except queues.Empty:
+                return batch, False
+        return batch, True
+
+    def _advance(self, batch: Sequence[tuple[str, Segment]]) -> None:
+        self._task.go_on()
+        rows = []
+        for rendition, segment in batch:
+            if rendition not in self._inits:
+                self._inits.add(rendition)
+                rows.append(self._put(rendition, work.INIT, INIT_NAME))
+            name = segment_name(segment.number)
+            rows.append(self._put(rendition, segment.number, name, to_plain(segment)))
+            self._task.meter.move()
+        services, claim = self._task.services, self._task.claim
+        if not persist(services, self._task.cancel, lambda tx: queue.advance(tx, claim, rows)):
+            raise Fenced
+        tell_if_playable(services, self._task.cancel, claim.job_id, self._plan)
+
+    def _put(
+        self, rendition: str, number: int, name: str, facts: dict[str, Any] | None = None
+    ) -> NewSegment:
+        path = f"{self._plan.folder_of(rendition)}/{name}"
+        here = self._task.scratch / path
+        stored = self._task.storage.put_file(f"{self._task.claim.prefix}/{path}", here)
+        if facts is None:
+            facts = {"sha256": hashlib.sha256(here.read_bytes()).hexdigest()}
+        return NewSegment(
+            rendition=rendition,
+            number=number,
+            storage_key=stored.key,
+            size_bytes=stored.size_bytes,
+            facts=facts,
+        )
+
+
+# --- another plan ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """What a job goes over to."""
+
+    plan: Plan
+    tasks: tuple[NewTask, ...]
+    warnings: tuple[str, ...]  # that the first plan had not
+
+
+def instead_of_copying(services: Services, job_id: str) -> Instead | None:
+    """What to do when a copy turned out damaged; None where nothing was copied, or must be."""
+    subject = _subject(services, job_id)
+    first = read_plan(subject.plan)
+    plan = encoded_instead(first)
+    if plan is None:
+        return None
+    with services.database.read() as tx:
+        expected = work.expected_sha256(tx, subject.asset_id)
+    digest: Digest = "beside" if expected is None else "first"
+    if subject.source_sha256 is not None:
+        digest = "known"
+    said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
+    return Instead(plan, make_tasks(plan, digest=digest), said)
+
+
+# --- first play -----------------------------------------------------------------------------------
+
+
+def playable(plan: Plan, runs: Mapping[str, int], steps_done: set[str]) -> bool:
+    """Whether a growing `master.m3u8` can be played: `runs` are how many segments each rendition
+    has without a hole, `steps_done` the steps that have ended."""
+    if not plan.hls:
+        return False
+    names = [rendition.name for rendition in plan.listed]
+    if plan.sound is not None:
+        names.append(plan.sound.name)
+    known = {name: runs.get(name, 0) for name in names}
+    # Of these one step makes all there is; who encodes in chunks has enough with the first.
+    complete = {
+        name
+        for step in plan.steps
+        if step.kind in ("video-copy", "audio") and step.id in steps_done
+        for name in step.renditions
+    }
+    return started(plan, listed_now(plan, known), known, complete)
+
+
+def tell_if_playable(services: Services, cancel: Cancel, job_id: str, plan: Plan) -> None:
+    """Record a job's first play, once, when its timeline has come that far."""
+    if not plan.hls:
+        return
+    # Not in the transaction that advanced: of two that advance at once neither would see both.
+    with services.database.read() as tx:
+        if work.first_play_known(tx, job_id):
+            return
+        runs = work.unbroken_runs(tx, job_id)
+        if not playable(plan, runs, work.succeeded_steps(tx, job_id)):
+            return
+    persist(services, cancel, lambda tx: _record_first_play(tx, job_id))
+    services.bell.ring(EVENTS)
+
+
+def _record_first_play(tx: Tx, job_id: str) -> None:
+    seconds = work.record_first_play(tx, job_id)
+    if seconds is not None:
+        data = {"playlist": MASTER, "time_to_first_play_s": round(seconds, 3)}
+        queue.tell(tx, job_id, "playable", data)
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def gather(
+    task: Work, plan: Plan, step_ids: Sequence[str], folder: Path
+) -> tuple[list[StepResult], dict[str, str]]:
+    """Put what these steps made where the engine looks for it, by links. Returns their results,
+    and of each file's path in `folder` its key. Raises `StepFailed` (`parts_missing`)."""
+    with task.services.database.read() as tx:
+        rows = work.finished_steps(tx, task.claim.job_id, step_ids)
+        keys = work.segment_keys(tx, task.claim.job_id)
+    results = []
+    parts: dict[str, str] = {}
+    for row in rows:
+        result = from_plain(StepResult, row.result)
+        if result.plan_id != plan.id:
+            continue  # of a plan that was given up
+        results.append(result)
+        for path, rendition, number in _segments_of(plan, result):
+            if (rendition, number) not in keys:
+                raise StepFailed(f"{path} was not advanced", code="parts_missing")
+            parts[path] = keys[rendition, number]
+        for file in result.files:
+            parts[file.path] = f"{row.prefix}/{file.path}"
+    for path, key in parts.items():
+        task.go_on()
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        task.storage.fetch(key, folder / path)
+        task.meter.move()
+    return results, parts
+
+
+def _segments_of(plan: Plan, result: StepResult) -> Iterator[tuple[str, str, int]]:
+    """(path, rendition, number) of everything that a step made of renditions."""
+    for made in result.made:
+        home = plan.folder_of(made.rendition)
+        yield f"{home}/{INIT_NAME}", made.rendition, work.INIT
+        for segment in made.segments:
+            yield f"{home}/{segment_name(segment.number)}", made.rendition, segment.number
+
+
+def _finish(task: Work) -> Done:
+    subject = _subject(task.services, task.claim.job_id)
+    plan = read_plan(subject.plan)
+    folder = task.scratch / "whole"
+    folder.mkdir(parents=True)
+    results, parts = gather(task, plan, [step.id for step in plan.steps], folder)
+    report = join_steps(
+        plan,
+        folder,
+        results,
+        tools=task.services.tools,
+        earlier_s=subject.age_s,
+        time_to_first_play_s=subject.time_to_first_play_s,
+        cancel=task.cancel,
+        on_move=task.meter.move,
+    )
+    sizes = _put_tree(task, folder, parts)
+    outputs = measure_outputs(plan, report, folder, sizes, task.still_moving)
+    poster = next((file.path for file in plan.files if file.kind == "poster"), None)
+    plain = to_plain(report)
+    return Done(
+        result={"verified_rules": report.verified_rules},
+        outputs=outputs,
+        job_prefix=task.claim.prefix,
+        asset={} if poster is None else {"poster_key": f"{task.claim.prefix}/{poster}"},
+        job={"report": plain, "warnings": plain["warnings"]},
+    )
+
+
+def _put_tree(task: Work, folder: Path, parts: Mapping[str, str]) -> dict[str, int]:
+    """The finished tree under the claim's prefix; path → bytes. What lies in storage already gets
+    another name there."""
+    sizes = {}
+    for file in sorted(folder.rglob("*")):
+        path = file.relative_to(folder).as_posix()
+        if not file.is_file() or path.startswith(f"{WORK}/"):
+            continue
+        task.go_on()
+        key = f"{task.claim.prefix}/{path}"
+        stored = (
+            task.storage.copy(parts[path], key)
+            if path in parts
+            else task.storage.put_file(key, file)
+        )
+        sizes[path] = stored.size_bytes
+        task.meter.move()
+    return sizes
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def measure_outputs(
+    plan: Plan,
+    report: Report,
+    folder: Path,
+    sizes: Mapping[str, int],
+    on_read: Callable[[], object],
+) -> tuple[NewOutput, ...]:
+    """A row for everything that was asked for and for the report, measured in the finished folder.
+    `sizes` are the bytes of each of its files."""
+    facts: list[tuple[str, str, dict[str, Any]]] = []
+    if plan.hls:
+        streams = _stream_facts(plan, report, sizes)
+        facts += [("hls", MASTER, streams), ("dash", MANIFEST, streams)]
+    for file in plan.files:
+        facts.append((file.kind, file.path, _file_facts(plan, file, folder, sizes[file.path])))
+    facts.append(("report", REPORT, {"verified_rules": report.verified_rules}))
+    return tuple(
+        NewOutput(
+            kind=kind,
+            path=path,
+            content_type=CONTENT_TYPES[kind],
+            size_bytes=sizes[path],
+            sha256=_sha256(folder / path, on_read),
+            facts=found,
+        )
+        for kind, path, found in facts
+    )
+
+
+def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """`total_bytes` counts playlists and segments of all renditions."""
+    names = {rendition.name for rendition in plan.listed}
+    homes = [f"{plan.folder_of(name)}/" for name in names]
+    if plan.sound is not None:
+        names.add(plan.sound.name)
+        homes.append(f"{plan.sound.folder}/")
+    total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
+    return {
+        "duration_s": report.duration_s,
+        "total_bytes": total + sizes[MASTER] + sizes[MANIFEST],
+        "renditions": [_rung_facts(rung) for rung in report.rungs if rung.name in names],
+    }
+
+
+def _rung_facts(rung: RungReport) -> dict[str, Any]:
+    size = {"width": rung.width, "height": rung.height} if rung.width else {}
+    return {
+        "name": rung.name,
+        **size,
+        "mode": rung.mode,
+        "segments": rung.segments,
+        "size_bytes": rung.size_bytes,
+        "peak_bps": rung.peak_bps,
+        "average_bps": rung.average_bps,
+    }
+
+
+def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> dict[str, Any]:
+    if file.kind == "poster":
+        size = jpeg_size((folder / file.path).read_bytes())
+        return {"width": size.width, "height": size.height}
+    duration_s = float(plan.timeline.duration_s)
+    facts: dict[str, Any] = {
+        "duration_s": round(duration_s, 3),
+        "average_bps": round(8 * size_bytes / duration_s),
+    }
+    if file.rendition is not None:
+        made = plan.rendition(file.rendition).size
+        facts |= {"width": made.width, "height": made.height}
+    return facts
+
+
+def _sha256(path: Path, on_read: Callable[[], object]) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            found.update(piece)
+            on_read()
+    return found.hexdigest()
+
+
+# --- digests --------------------------------------------------------------------------------------
+
+
+def _digest(task: Work) -> Done:
+    subject = _subject(task.services, task.claim.job_id)
+    task.meter.expect(1.0)
+    found, done_bytes = hashlib.sha256(), 0
+    for piece in task.storage.read(_source_key(subject)):
+        found.update(piece)
+        done_bytes += len(piece)
+        task.go_on()
+        task.meter.move(done_bytes / max(1, subject.source_size_bytes))
+    with task.services.database.read() as tx:
+        expected = work.expected_sha256(tx, subject.asset_id)
+    digest = found.hexdigest()
+    if expected is not None and expected.lower() != digest:
+        raise InputRefused(
+            f"the upload was announced with SHA-256 {expected}, and has {digest}",
+            code="digest_mismatch",
+        )
+    return Done({"sha256": digest}, asset={"source_sha256": digest})
