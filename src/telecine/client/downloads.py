@@ -14,9 +14,6 @@ from pathlib import Path
 from telecine.client.connection import TRIES, Connection, passes, pause_s
 from telecine.client.errors import ApiError, ConnectionFailed, DigestMismatch, UnexpectedAnswer
 
-PIECE_BYTES = 256 * 1024
-_RANGE_NOT_SATISFIABLE = 416
-
 OnReceived = Callable[[int, int], None]  # bytes that have arrived, bytes in all
 
 
@@ -72,7 +69,7 @@ def _append(
         elif have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise UnexpectedAnswer("the service sent another range than the one asked for")
         with part.open("ab" if have else "wb") as file:
-            for piece in response.iter_bytes(PIECE_BYTES):
+            for piece in response.iter_bytes():
                 file.write(piece)
                 have += len(piece)
                 on_received(have, size)

@@ -56,10 +56,15 @@ def send_file(connection: Connection, upload: Upload, file: BinaryIO, on_sent: O
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
+def _path(upload: Upload) -> str:
+    # Not `tus_url`: that names the service as its operator does, which need not be how we reach it.
+    return f"/v1/tus/{upload.id}"
+
+
 def _wanted_next(connection: Connection, upload: Upload) -> int:
-    text = connection.head(upload.tus_url, _TUS).get("Upload-Offset", "")
+    text = connection.head(_path(upload), _TUS).get("Upload-Offset", "")
     if not (text.isascii() and text.isdigit()):
-        raise UnexpectedAnswer(f"{upload.tus_url} does not say how much it has")
+        raise UnexpectedAnswer(f"the upload {upload.id} does not say how much of it is there")
     return int(text)
 
 
@@ -82,7 +87,7 @@ def _send_from(
         return {"content": _pieces(file, offset, size, on_sent)}
 
     with connection.once(
-        "PATCH", upload.tus_url, headers=headers, renewed=body, **body()
+        "PATCH", _path(upload), headers=headers, renewed=body, **body()
     ) as response:
         response.read()
 
