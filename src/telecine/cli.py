@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from telecine import remote
+from telecine import hosting, remote
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import Profile, TopPolicy, make_profile, parse_output, parse_rung
 from telecine.printable import printable
@@ -61,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _open_standard_streams()
     try:
-        code = (
-            _run_remote(words) if words[:1] and words[0] in remote.COMMANDS else _run(parse(words))
-        )
+        first = words[0] if words else ""
+        if first in hosting.COMMANDS:
+            code = hosting.run(parser().parse_args(words))
+        else:
+            code = _run_remote(words) if first in remote.COMMANDS else _run(parse(words))
         sys.stdout.flush()
         return code
     except MediaError as error:
@@ -135,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
     remote.add_commands(commands)
+    hosting.add_commands(commands)
     return top
 
 

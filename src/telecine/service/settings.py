@@ -3,6 +3,7 @@ module of the service reads the environment. docs/reference/settings.md says eac
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -132,6 +133,16 @@ class Settings(BaseSettings):
     def secure(self) -> bool:
         """Whether clients reach us by TLS, ours or that of a proxy before us."""
         return self.base_url.startswith("https:")
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of another process of this installation: ours, with these settings."""
+    found = dict(os.environ)  # noqa: TID251
+    for name, value in settings.model_dump().items():
+        if value is not None:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            found[f"TELECINE_{name.upper()}"] = text
+    return found
 
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")

@@ -33,11 +33,12 @@ def make_app(services: Services) -> FastAPI:
         dependencies=[Depends(_bind_ids)],
     )
     app.state.services = services
+    app.state.streams = set()
     # The last one added is the outermost.
     app.add_middleware(idempotency.Recorder)
     app.add_middleware(BodyLimit)
     app.add_middleware(Cors, origins=services.settings.cors_origins)
-    app.add_middleware(Requests, secure=services.settings.secure)
+    app.add_middleware(Requests, secure=services.settings.secure, streams=app.state.streams)
     errors.install(app)
     idempotency.install(app)
     documents.install(app)

@@ -6,6 +6,7 @@ outside in: `Requests` → `Cors` → `BodyLimit` → `idempotency.Recorder` →
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -37,11 +38,15 @@ API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-anc
 
 
 class Requests:
-    """The outermost layer: names the request, logs it, sets headers, answers what went wrong."""
+    """The outermost layer: names the request, logs it, sets headers, answers what went wrong.
 
-    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
+    `streams` holds the tasks that send events just now: one that is cancelled ends its answer well.
+    """
+
+    def __init__(self, app: ASGIApp, *, secure: bool, streams: set[asyncio.Task[object]]) -> None:
         self.app = app
         self.secure = secure
+        self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,18 +61,28 @@ class Requests:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         began = time.monotonic()
         status, sent = 0, 0
+        task = asyncio.current_task()
+        assert task is not None
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _set_headers(MutableHeaders(scope=message), scope["path"], request_id, self.secure)
+                headers = MutableHeaders(scope=message)
+                _set_headers(headers, scope["path"], request_id, self.secure)
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    self.streams.add(task)
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if task not in self.streams:
+                raise
+            task.uncancel()
+            await send({"type": "http.response.body", "body": b""})
         except ClientDisconnect:
             status = status or _CLIENT_WENT
         except Exception:
@@ -77,6 +92,7 @@ class Requests:
             answer = errors.internal(Request(scope))
             await answer(scope, receive, send_with_headers)
         finally:
+            self.streams.discard(task)
             _log_request(scope, status or _CLIENT_WENT, sent, time.monotonic() - began)
 
 
