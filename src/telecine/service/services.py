@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from telecine.engine.tools import Tools
 from telecine.service.db.connection import Database
 from telecine.service.dispatch.bell import Bell
+from telecine.service.login_limits import LoginLimits
+from telecine.service.passwords import Passwords
 from telecine.service.settings import Settings
 from telecine.service.signing import Signer
 from telecine.service.storage.store import Storage
@@ -22,3 +24,5 @@ class Services:
     bell: Bell
     signer: Signer
     tools: Tools
+    passwords: Passwords = field(default_factory=Passwords)
+    login_limits: LoginLimits = field(default_factory=LoginLimits)

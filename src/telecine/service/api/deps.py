@@ -7,7 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from telecine.service import accounts
+from telecine.service import accounts, logs
+from telecine.service.accounts import Credentials
+from telecine.service.api import cookies
 from telecine.service.domain import Forbidden, Principal, Scope
 from telecine.service.services import Services
 
@@ -20,12 +22,39 @@ def services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 
 
-def principal(request: Request, doors: ServicesDep) -> Principal:
+def credentials(request: Request, doors: ServicesDep) -> Credentials:
+    """What this request brings to prove who asks."""
+    headers = request.headers
+    settings = doors.settings
+    # A page of ours has the origin that the browser reached us by; no other page can send a Host.
+    here = f"{request.url.scheme}://{headers.get('host', '')}"
+    return Credentials(
+        method=request.method,
+        authorization=headers.get("authorization"),
+        access_cookie=cookies.read(request, "access", settings),
+        csrf_header=headers.get("x-csrf-token"),
+        origin=headers.get("origin"),
+        origins=frozenset({here, settings.base_url, *settings.cors_origins}),
+    )
+
+
+CredentialsDep = Annotated[Credentials, Depends(credentials)]
+
+
+def principal(doors: ServicesDep, found: CredentialsDep) -> Principal:
     """Who asks, by bearer token, API key or cookie. Raises `Unauthenticated`, `Forbidden`."""
-    return accounts.authenticate(doors, request)
+    who = accounts.authenticate(doors, found)
+    logs.bind(user_id=who.user_id)
+    return who
+
+
+def address(request: Request) -> str:
+    """Where the request comes from; behind a trusted proxy, what that says."""
+    return request.client.host if request.client else ""
 
 
 PrincipalDep = Annotated[Principal, Depends(principal)]
+AddressDep = Annotated[str, Depends(address)]
 
 
 def allowed(scope: Scope) -> Callable[[PrincipalDep], Principal]:
