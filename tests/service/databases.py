@@ -1,0 +1,96 @@
+"""A fresh database for each test, on SQLite and on PostgreSQL alike.
+
+PostgreSQL is a server of the test run's own (`scripts/servers.py`), or the one that
+`TELECINE_TEST_POSTGRESQL` names. A test that lacks it says so, and fails when CI=true.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from scripts.servers import postgres_binaries, start_postgres, stop_postgres
+from telecine.service.db.connection import Database
+from telecine.service.db.tables import metadata
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[sa.URL]:
+    """A PostgreSQL server's database `postgres`, in which others can be made."""
+    known = os.environ.get("TELECINE_TEST_POSTGRESQL")
+    if known:
+        yield _url(known)
+        return
+    if postgres_binaries() is None:
+        why = "not run: needs PostgreSQL; `scripts/services start postgres` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why, pytrace=False)
+        pytest.skip(why)
+    # Not below pytest's folder, which the server's user may not enter.
+    with tempfile.TemporaryDirectory(prefix="telecine-", ignore_cleanup_errors=True) as outer:
+        Path(outer).chmod(0o755)
+        folder = Path(outer) / "postgres"
+        try:
+            yield _url(start_postgres(folder))
+        finally:
+            stop_postgres(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: sa.URL) -> Iterator[tuple[sa.URL, str]]:
+    """The server, and the name of a database with every table and no rows, to be copied."""
+    with _made(postgres) as made:
+        engine = sa.create_engine(made)
+        metadata.create_all(engine)
+        engine.dispose()
+        assert made.database is not None
+        yield postgres, made.database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A fresh database's URL, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'fresh.db'}"
+        database = Database(url)
+        metadata.create_all(database.engine)
+        database.close()
+        yield url
+        return
+    server, template = request.getfixturevalue("postgres_template")
+    with _made(server, template) as made:
+        yield made.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh database, once on SQLite and once on PostgreSQL."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+def _url(text: str) -> sa.URL:
+    return sa.make_url(text).set(drivername="postgresql+psycopg")
+
+
+@contextmanager
+def _made(server: sa.URL, template: str = "template1") -> Iterator[sa.URL]:
+    """A database on the server, dropped at the end, whoever is still connected."""
+    name = f"telecine_{secrets.token_hex(6)}"
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield server.set(database=name)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        engine.dispose()
