@@ -81,12 +81,14 @@ def start_postgres(folder: Path) -> str:
     words += ["--pwfile", folder / "password", "--encoding", "UTF8", "--locale", "C.UTF-8"]
     _as_owner(words, folder)
     defaults = (data / "postgresql.conf").read_text(encoding="utf-8")
+    start: list[str | Path] = [binaries / "pg_ctl", "--pgdata", data, "--log", folder / "log"]
+    start += ["--timeout", str(START_S), "--wait", "start"]
     for left in reversed(range(TRIES)):
         port = _free_port()
         settings = SETTINGS.format(port=port, folder=folder)
         (data / "postgresql.conf").write_text(defaults + settings, encoding="utf-8")
         try:
-            _as_owner([binaries / "pg_ctl", *_start_words(folder)], folder)
+            _as_owner(start, folder)
             break
         except ServerFailed:
             if not left:
@@ -100,8 +102,8 @@ def stop_postgres(folder: Path) -> None:
     """Stop the server in `folder`, if one runs, and remove the folder."""
     binaries = postgres_binaries()
     if binaries is not None and _running(folder):
-        stop = ["--pgdata", folder / "data", "--mode", "immediate", "--wait", "stop"]
-        _as_owner([binaries / "pg_ctl", *stop], folder)
+        stop: list[str | Path] = [binaries / "pg_ctl", "--pgdata", folder / "data"]
+        _as_owner([*stop, "--mode", "immediate", "--wait", "stop"], folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -119,11 +121,6 @@ def install_postgres() -> None:
         done = subprocess.run(words, env=environment, stdout=sys.stderr, check=False)
         if done.returncode:
             raise ServerFailed(f"{' '.join(words)} failed")
-
-
-def _start_words(folder: Path) -> list[str | Path]:
-    log = folder / "log"
-    return ["--pgdata", folder / "data", "--log", log, "--timeout", str(START_S), "--wait", "start"]
 
 
 def _running(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tests.service.databases import database, database_url, postgres, postgres_template
 
 from telecine.engine.tools import Tools, find_tools
 from telecine.service.assembly import open_services
@@ -19,6 +20,8 @@ from telecine.service.db.connection import Database
 from telecine.service.db.migrate import migrate
 from telecine.service.services import Services
 from telecine.service.settings import Settings
+
+__all__ = ["database", "database_url", "postgres", "postgres_template"]
 
 PASSWORD = "a long word that nobody guesses 7"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
 from scripts.servers import postgres_binaries, start_postgres, stop_postgres
+
 from telecine.service.db.connection import Database
 from telecine.service.db.tables import metadata
 
