@@ -58,7 +58,7 @@ def status_of(error: Exception) -> int:
     if own is not None:
         return own
     found = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return int(next(found, HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
 def phrase(status: int) -> str:

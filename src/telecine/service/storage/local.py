@@ -6,8 +6,8 @@
 
 A link never replaces anything, so that of two writers one wins and nobody sees half a file. Several
 processes of one machine may share the folder; who writes to an incoming file holds a lock on their
-range of it that ends with their process. An ETag is made of size, modification time in nanoseconds and inode:
-objects never change, so no reading is needed to tell two of them apart.
+range of it, which ends with their process. An ETag is made of size, modification time in
+nanoseconds and inode: objects never change, so no reading is needed to tell two of them apart.
 """
 
 from __future__ import annotations
