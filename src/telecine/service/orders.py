@@ -134,6 +134,8 @@ def _wanted(
         )
     if len(outputs) > MAX_OUTPUTS:
         raise Invalid(f"{len(outputs)} outputs: at most {MAX_OUTPUTS}", code="output_invalid")
+    if not all(isinstance(output, Mapping) for output in outputs):
+        raise Invalid('an output is an object such as {"type": "hls"}', code="output_invalid")
     return outputs
 
 
@@ -149,9 +151,12 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
 
 
 def _output(plain: Mapping[str, Any]) -> Output:
-    kind = str(plain.get("type"))[:40]
+    kind = str(plain.get("type"))
     if kind not in get_args(OutputKind):
-        return parse_output(kind)  # which raises, and says what there is
+        raise Invalid(
+            f"unknown output type {kind[:40]!r}: one of {', '.join(get_args(OutputKind))}",
+            code="output_unknown",
+        )
     fields = _FIELDS.get(kind, frozenset())
     unknown = sorted(set(plain) - fields - {"type"})
     if unknown:

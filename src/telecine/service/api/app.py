@@ -12,7 +12,7 @@ from telecine.service.api.middleware import BodyLimit, Cors, Requests
 from telecine.service.services import Services
 
 ROUTES = ("accounts", "sessions", "api_keys", "admin", "uploads", "tus", "assets", "jobs",
-          "playback", "operations")  # fmt: skip
+          "downloads", "playback", "operations")  # fmt: skip
 
 _IDS = ("asset_id", "job_id", "upload_id")
 

@@ -1,0 +1,116 @@
+"""What a client may ask for, as OpenAPI shows it: typed outputs, and the order around them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from telecine.engine.profile import AUDIO_RATE_RANGE_BPS, TopPolicy
+from telecine.service.api.schemas import Asked
+from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
+from telecine.service.orders import MAX_OUTPUTS, MAX_RUNGS, Order, make_order
+
+_RATE = f"Bits a second, {AUDIO_RATE_RANGE_BPS[0]} to {AUDIO_RATE_RANGE_BPS[1]}."
+
+
+class HlsOutput(Asked):
+    """HLS and DASH from the same segments: a ladder that fits the source."""
+
+    type: Literal["hls"]
+    rungs: list[int] | None = Field(
+        None,
+        max_length=MAX_RUNGS,
+        description="Short sides in pixels; nothing is enlarged. Null: the default ladder.",
+        examples=[[1080, 720, 480]],
+    )
+    top: TopPolicy = Field(
+        "auto",
+        description="Whether the source's own picture may be the top rung: `auto` copies it where "
+        "every rule allows, `copy` refuses the job where one does not, `encode` never copies.",
+    )
+
+
+class Mp4Output(Asked):
+    """One MP4 file, H.264 and AAC, that plays while it downloads."""
+
+    type: Literal["mp4"]
+    size: str = Field(
+        "source",
+        pattern=r"^(source|[0-9]{2,5}p?)$",
+        description="Short side such as `720p`, or `source`.",
+        examples=["720p"],
+    )
+
+
+class Mp3Output(Asked):
+    """The sound as MP3."""
+
+    type: Literal["mp3"]
+    bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 192000.", examples=[192_000])
+
+
+class AacOutput(Asked):
+    """The sound as AAC in an M4A file; without a rate the source's own AAC is copied."""
+
+    type: Literal["aac"]
+    bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 160000, or a copy.")
+
+
+class OpusOutput(Asked):
+    """The sound as Opus."""
+
+    type: Literal["opus"]
+    bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 128000.")
+
+
+class FlacOutput(Asked):
+    """The sound without loss."""
+
+    type: Literal["flac"]
+
+
+class PosterOutput(Asked):
+    """One picture from the film, as JPEG."""
+
+    type: Literal["poster"]
+
+
+WantedOutput = Annotated[
+    HlsOutput | Mp4Output | Mp3Output | AacOutput | OpusOutput | FlacOutput | PosterOutput,
+    Field(discriminator="type"),
+]
+
+
+class OrderAsked(Asked):
+    """What is to be made, and how: a preset or a list of outputs."""
+
+    preset: str | None = Field(None, max_length=64, examples=["stream"])
+    outputs: list[WantedOutput] | None = Field(None, max_length=MAX_OUTPUTS)
+    priority: int = Field(
+        0,
+        ge=MIN_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Higher goes first among all that waits.",
+    )
+    metadata: dict[str, str] = Field(
+        default_factory=dict,
+        description="Your own words, kept with the job: at most 16 KiB.",
+        examples=[{"order": "17"}],
+    )
+    source_policy: SourcePolicy = Field(
+        "keep", description="`delete_when_done`: the source goes once the job has succeeded."
+    )
+
+    def order(self) -> Order:
+        """The checked order. Raises `Invalid`."""
+        outputs: list[dict[str, Any]] | None = None
+        if self.outputs is not None:
+            outputs = [output.model_dump(exclude_none=True) for output in self.outputs]
+        return make_order(
+            preset=self.preset,
+            outputs=outputs,
+            priority=self.priority,
+            metadata=self.metadata,
+            source_policy=self.source_policy,
+        )

@@ -1,0 +1,120 @@
+"""Assets: list, search, read, edit, delete; the public gallery.
+
+The owner sees all of an asset. Anyone who has the id of a public or unlisted one sees what a viewer
+needs; for everyone else it does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from telecine.service.db import assets as rows
+from telecine.service.db.assets import AssetRow
+from telecine.service.db.connection import Tx
+from telecine.service.dispatch.bell import EVENTS
+from telecine.service.domain import (
+    AssetState,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Principal,
+    Visibility,
+)
+from telecine.service.services import Services
+
+
+def list_mine(
+    services: Services,
+    who: Principal,
+    *,
+    words: str | None,
+    state: AssetState | None,
+    visibility: Visibility | None,
+    after: str | None,
+    limit: int,
+) -> tuple[list[AssetRow], float]:
+    """The asker's assets, newest first, older than `after`; and the database's time."""
+    with services.database.read() as tx:
+        found = rows.list_assets(
+            tx,
+            user_id=who.user_id,
+            visibility=visibility,
+            state=state,
+            words=words,
+            after=after,
+            limit=limit,
+        )
+        return found, tx.now_s()
+
+
+def list_gallery(
+    services: Services, *, words: str | None, after: str | None, limit: int
+) -> tuple[list[AssetRow], float]:
+    """What everyone may see: public and ready, newest first, older than `after`; and the database's
+    time."""
+    with services.database.read() as tx:
+        found = rows.list_assets(
+            tx,
+            user_id=None,
+            visibility="public",
+            state="ready",
+            words=words,
+            after=after,
+            limit=limit,
+        )
+        return found, tx.now_s()
+
+
+def read(services: Services, who: Principal | None, asset_id: str) -> tuple[AssetRow, Any, float]:
+    """An asset, what the probe found if it is the asker's own, and the database's time.
+
+    Raises `NotFound`, also where it is private and somebody else's; `Forbidden` (`scope_missing`)
+    for an API key that may not see its user's assets.
+    """
+    with services.database.read() as tx:
+        row = rows.find_asset(tx, asset_id)
+        if row is not None and who is not None and row.user_id == who.user_id:
+            if "assets:read" not in who.scopes:
+                raise Forbidden("this API key lacks the scope assets:read", code="scope_missing")
+            return row, rows.find_media(tx, asset_id), tx.now_s()
+        if row is None or row.visibility == "private":
+            raise NotFound("no such asset", code="asset_unknown")
+        return row, None, tx.now_s()
+
+
+def edit(
+    services: Services, who: Principal, asset_id: str, changes: Mapping[str, str]
+) -> tuple[AssetRow, Any, float]:
+    """Change title, description or visibility; the asset as `read` tells it. Raises `NotFound`."""
+    with services.database.write() as tx:
+        _own(tx, who, asset_id)
+        if changes:
+            rows.update_asset(tx, asset_id, changes)
+        return _own(tx, who, asset_id), rows.find_media(tx, asset_id), tx.now_s()
+
+
+def delete(services: Services, who: Principal, asset_id: str) -> None:
+    """Remove an asset, its jobs and all of their files: gone for readers at once, from the disk
+    when the collector has been. What runs for it is ended within seconds. Raises `NotFound`."""
+    with services.database.write() as tx:
+        rows.delete_asset(tx, _own(tx, who, asset_id))
+    services.bell.ring(EVENTS)
+
+
+def source_of(services: Services, who: Principal, asset_id: str) -> tuple[AssetRow, float]:
+    """An asset of the asker's that still has its source, and the database's time. Raises
+    `NotFound`, `Conflict` (`source_gone`)."""
+    with services.database.read() as tx:
+        row = _own(tx, who, asset_id)
+        now_s = tx.now_s()
+    if row.source_key is None:
+        raise Conflict("the source was deleted when its job was done", code="source_gone")
+    return row, now_s
+
+
+def _own(tx: Tx, who: Principal, asset_id: str) -> AssetRow:
+    row = rows.find_asset(tx, asset_id)
+    if row is None or row.user_id != who.user_id:
+        raise NotFound("no such asset", code="asset_unknown")
+    return row
