@@ -154,6 +154,10 @@ def _server(url: sa.URL) -> sa.Engine:
     return sa.create_engine(url, pool_size=16, max_overflow=16, pool_pre_ping=True)
 
 
+def _lower(text: object) -> object:
+    return text.lower() if isinstance(text, str) else text
+
+
 def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -168,5 +172,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         raw.isolation_level = None  # the driver opens no transactions of its own: we say BEGIN
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             raw.execute(f"PRAGMA {pragma}")
+        # SQLite's own knows the letters A to Z alone: a search for "über" is to find "ÜBER".
+        raw.create_function("lower", 1, _lower, deterministic=True)
 
     return engine
