@@ -21,7 +21,7 @@ from telecine.engine.profile import Output, parse_output
 from telecine.printable import printable
 
 if TYPE_CHECKING:
-    from telecine.client import Client, Job, JobEvent, Progress, Upload
+    from telecine.client import Client, Job, JobEvent, Playback, Progress, Upload
     from telecine.client.home import Credentials
     from telecine.display import Show
     from telecine.engine.events import JSON
@@ -308,20 +308,16 @@ def _begun(client: Client, upload_id: str | None) -> Upload | None:
 
 def _watched(client: Client, job: Job, found: argparse.Namespace, cancel: Cancel) -> int:
     """Show a job to its end; says how it ended."""
-    from telecine.client import JobEvent
-
-    last: JobEvent | Progress | None = None
     try:
         with _shown(found, cancel, job.id) as show:
-            for last in client.watch(job.id):
+            for told in client.watch(job.id):
                 if found.json:
-                    _print_line(last)
+                    _print_line(told)
                 else:
-                    _show(show, last)
+                    _show(show, told, lambda: client.playback(job.asset_id))
     except Interrupted:
         text = f"interrupted: the job goes on (`telecine cancel {job.id}` ends it)"
         raise Interrupted(text) from None
-    assert isinstance(last, JobEvent)
     job = client.job(job.id)
     if job.state == "succeeded":
         if not found.json:
@@ -352,8 +348,7 @@ def _jobs(found: argparse.Namespace, _: Cancel) -> int:
         _print_json([_plain(job) for job in jobs])
         return 0
     for job in jobs:
-        done = job.progress.get("fraction") if job.progress else None
-        percent = f"{done:4.0%}" if isinstance(done, int | float) and not job.final else "    "
+        percent = f"{job.progress.fraction:4.0%}" if job.progress else "    "
         wanted = job.preset or ",".join(str(output.get("type")) for output in job.outputs)
         at = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         print(printable(f"{job.id}  {at}  {job.state:<9} {percent}  {wanted}"))
@@ -466,7 +461,7 @@ def _moving(show: Show | None, stage: str) -> Callable[[int, int], None]:
     return hear
 
 
-def _show(show: Show | None, told: JobEvent | Progress) -> None:
+def _show(show: Show | None, told: JobEvent | Progress, look: Callable[[], Playback]) -> None:
     """What a job tells, in the display's words."""
     from telecine.client import Progress
     from telecine.engine.events import Event
@@ -483,8 +478,8 @@ def _show(show: Show | None, told: JobEvent | Progress) -> None:
             show.hear(Event("warning", {"message": message}))
         _say(f"warning: {message}")
     elif told.type == "playable" and show is not None:
-        said: dict[str, JSON] = {"after_s": told.data.get("after_s"), "playlist": "telecine jobs"}
-        show.hear(Event("playable", said))
+        after_s = told.data.get("time_to_first_play_s")
+        show.hear(Event("playable", {"after_s": after_s, "playlist": look().embed_url}))
 
 
 def _plain(value: Any) -> Any:
@@ -500,8 +495,7 @@ def _print_line(told: JobEvent | Progress) -> None:
     if isinstance(told, JobEvent):
         line = {"event": told.type, "number": told.number, **told.data}
     else:
-        plain = _plain(told)
-        line = {"event": plain.pop("type"), **plain}
+        line = {"event": "progress", **_plain(told)}
     print(json.dumps(line, ensure_ascii=False, default=str), flush=True)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import FrozenInstanceError, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -502,6 +502,7 @@ def test_events_go_on_after_the_last_one_that_was_heard() -> None:
     with client_of(fake) as client:
         told = list(client.watch(JOB_ID))
     numbered = [(event.number, event.type) for event in told if isinstance(event, JobEvent)]
+    assert numbers(told) == [1, 2, 3, 4]
     assert numbered == [(1, "queued"), (2, "started"), (3, "playable"), (4, "succeeded")]
     [snapshot] = [event for event in told if isinstance(event, Progress)]
     assert (snapshot.fraction, snapshot.stage, snapshot.rungs) == (0.5, "encode", {"720p": 0.5})
@@ -509,10 +510,29 @@ def test_events_go_on_after_the_last_one_that_was_heard() -> None:
     assert heard == [None, "2", "2", "2", "3"]
 
 
+def numbers(told: Iterable[JobEvent | Progress]) -> list[int]:
+    return [event.number for event in told if isinstance(event, JobEvent)]
+
+
+def test_a_job_that_was_tried_again_is_watched_to_its_last_end() -> None:
+    fake = Fake(
+        [sse(("failed", 2, {}), ("queued", 3, {}), ("started", 4, {}), ("succeeded", 5, {}))]
+    )
+    with client_of(fake) as client:
+        assert numbers(client.watch(JOB_ID)) == [2, 3, 4, 5]
+
+
+def test_a_connection_that_breaks_after_the_last_event_is_no_error() -> None:
+    fake = Fake([sse(("succeeded", 5, {}), cut=True), httpx2.Response(204)])
+    with client_of(fake) as client:
+        assert numbers(client.watch(JOB_ID)) == [5]
+    assert fake.asked[1].headers["Last-Event-ID"] == "5"
+
+
 def test_watching_begins_where_one_wants() -> None:
     fake = Fake([sse(("succeeded", 9, {}))])
     with client_of(fake) as client:
-        assert [event.type for event in client.watch(JOB_ID, after=8)] == ["succeeded"]
+        assert numbers(client.watch(JOB_ID, after=8)) == [9]
     assert fake.asked[0].headers["Last-Event-ID"] == "8"
 
 

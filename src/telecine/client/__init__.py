@@ -11,6 +11,7 @@ from telecine.client.answers import (
     Playback,
     Progress,
     Session,
+    Stage,
     Upload,
     User,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Playback",
     "Progress",
     "Session",
+    "Stage",
     "TokenKeeper",
     "Tokens",
     "UnexpectedAnswer",

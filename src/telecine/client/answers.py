@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -81,7 +81,6 @@ class ApiKey:
     scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None = None
-    revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
 
@@ -123,8 +122,8 @@ class Asset:
     visibility: str
     title: str
     description: str
-    filename: str
     created_at: datetime
+    filename: str = ""
     duration_s: float | None = None
     job_id: str | None = None
     summary: tuple[str, ...] | None = None
@@ -133,17 +132,44 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """Where a film plays. `embed` is a piece of HTML; a private film's URLs expire."""
+    """Where a film plays. `state`: `waiting`, `growing` (it plays while the rest is made), `ready`
+    or `failed`. `embed_html` is to be pasted into a page; a private film's URLs expire."""
 
+    state: str
     hls_url: str | None
     dash_url: str | None
+    file_url: str | None
     poster_url: str | None
-    embed_url: str | None = None
-    embed_html: str | None = None
-    expires_at: datetime | None = None
+    embed_url: str
+    embed_html: str
+    expires_at: datetime | None
 
 
 # --- jobs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All work of one kind; `fraction` is 0 to 1."""
+
+    name: str
+    fraction: float
+    tasks: int
+    tasks_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is, just now: not numbered, and older ones do not matter. `stage` is empty when
+    all is done; `rungs` are 0 to 1 of each rendition's duration."""
+
+    fraction: float
+    stage: str
+    stages: tuple[Stage, ...] = ()
+    rungs: Mapping[str, float] = field(default_factory=dict)
+    speed: float | None = None
+    eta_s: float | None = None
+    queue_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +182,15 @@ class Job:
     priority: int
     preset: str | None
     outputs: tuple[Mapping[str, Any], ...]
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, str]
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     error: Failure | None = None
-    warnings: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
     time_to_first_play_s: float | None = None
-    progress: Mapping[str, Any] | None = None
+    progress: Progress | None = None
+    plan: Mapping[str, Any] | None = None
 
     @property
     def final(self) -> bool:
@@ -196,16 +223,3 @@ class JobEvent:
     @property
     def final(self) -> bool:
         return self.type in FINAL_STATES
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is, just now: not numbered, and older ones do not matter."""
-
-    fraction: float
-    stage: str = ""
-    speed: float | None = None
-    eta_s: float | None = None
-    rungs: Mapping[str, float] = field(default_factory=dict)
-    queue_position: int | None = None
-    type: Literal["progress"] = "progress"

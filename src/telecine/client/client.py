@@ -40,6 +40,7 @@ from telecine.client.tokens import MemoryKeeper, TokenKeeper
 
 T = TypeVar("T")
 PAGE = 100  # the largest page that the service gives
+SCOPES = ("assets:read", "assets:write", "jobs:read", "jobs:write", "uploads:write")
 
 
 def _hear_nothing(done: int, size: int) -> None:
@@ -116,13 +117,14 @@ class Client:
     def me(self) -> User:
         return read(User, self._connection.get("/v1/users/me"))
 
-    def delete_me(self) -> None:
+    def delete_me(self, password: str) -> None:
         """Delete the account, with all its media; its sessions and keys end at once."""
-        self._connection.delete("/v1/users/me")
+        self._connection.delete("/v1/users/me", {"password": password})
         self._connection.keeper.put(None)
 
-    def change_password(self, old: str, new: str) -> None:
-        body = {"old_password": old, "new_password": new}
+    def change_password(self, current: str, new: str) -> None:
+        """Ends all my other sessions."""
+        body = {"current_password": current, "password": new}
         self._connection.put("/v1/users/me/password", body)
 
     def session(self) -> Session:
@@ -136,12 +138,13 @@ class Client:
         self._connection.delete(f"/v1/sessions/{session_id}")
 
     def create_api_key(
-        self, name: str, scopes: Sequence[str] | None = None, *, expires_in_s: int | None = None
+        self, name: str, scopes: Sequence[str] = SCOPES, *, expires_in_s: int | None = None
     ) -> NewApiKey:
-        """A new key; `scopes` None: all that a key may have. Its secret is shown this once."""
-        body = {"name": name, "scopes": scopes, "expires_in_s": expires_in_s}
-        answer = self._connection.post("/v1/api-keys", _said(body))
-        return NewApiKey(read(ApiKey, answer), str(answer["key"]))
+        """A new key, with all that a key may do unless `scopes` say less. Its secret is shown this
+        once."""
+        body = {"name": name, "scopes": list(scopes), "expires_in_s": expires_in_s}
+        answer = _mapping(self._connection.post("/v1/api-keys", _said(body)))
+        return NewApiKey(read(ApiKey, answer), str(answer.get("secret")))
 
     def api_keys(self) -> Iterator[ApiKey]:
         return self._pages(ApiKey, "/v1/api-keys")

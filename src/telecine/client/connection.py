@@ -90,8 +90,8 @@ class Connection:
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json(self._again("PUT", path, json=body))
 
-    def delete(self, path: str) -> None:
-        self._again("DELETE", path)
+    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        self._again("DELETE", path, json=body)
 
     def head(self, path: str, headers: Mapping[str, str]) -> httpx2.Headers:
         """The headers that answer a HEAD."""

@@ -26,7 +26,7 @@ def watch(connection: Connection, job_id: str, after: int) -> Iterator[Told]:
 
     Raises `ApiError`, `ConnectionFailed` (after several tries that told nothing new).
     """
-    failures = 0
+    failures, ended = 0, False
     while True:
         try:
             for told in _listen(connection, job_id, after):
@@ -35,11 +35,14 @@ def watch(connection: Connection, job_id: str, after: int) -> Iterator[Told]:
                     if told.number <= after:
                         continue
                     after = told.number
+                    ended = told.final  # unless more follows: it was tried again
                 yield told
-                if isinstance(told, JobEvent) and told.final:
-                    return
+            if ended:
+                return
             failures += 1  # the stream ended, the job did not: the service is being stopped
             why: ApiError | ConnectionFailed = ConnectionFailed("the stream of events ended")
+        except _AllHeard:
+            return
         except (ApiError, ConnectionFailed) as error:
             failures += 1
             why = error
@@ -48,12 +51,18 @@ def watch(connection: Connection, job_id: str, after: int) -> Iterator[Told]:
         connection.sleep(pause_s(failures, getattr(why, "retry_after_s", None)))
 
 
+class _AllHeard(Exception):
+    """The job has ended, and nothing happened after the last event that we heard."""
+
+
 def _listen(connection: Connection, job_id: str, after: int) -> Iterator[Told]:
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
     if after:
         headers["Last-Event-ID"] = str(after)
     path = f"/v1/jobs/{job_id}/events"
     with connection.once("GET", path, headers=headers, timeout=_SILENCE) as response:
+        if response.status_code == httpx2.codes.NO_CONTENT:
+            raise _AllHeard
         for event in httpx2.EventSource(response):
             yield read_event(event)
 
