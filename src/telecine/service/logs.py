@@ -112,7 +112,7 @@ def _render_for_people(_logger: object, _method: str, event: MutableMapping[str,
 # --- secrets ------------------------------------------------------------------------------------
 
 _SECRET_KEY = re.compile(
-    r"authorization|cookie|passw|secret|token|signature|credential|api_?key|private", re.I
+    r"authorization|cookie|passw|secret|token|signature|credential|api[_-]?key|private|csrf", re.I
 )
 
 _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -121,13 +121,14 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Queries and forms.
     (
         re.compile(
-            r"(?<![a-z0-9])([a-z0-9_.-]*(?:passw|secret|token|signature|credential|api_?key|policy)"
+            r"(?<![a-z0-9])([a-z0-9_.-]*(?:passw|secret|token|signature|credential|api[_-]?key|policy|csrf)"
             r"[a-z0-9_.-]*)=[^&\s\"';,]+",
             re.I,
         ),
         rf"\1={REDACTED}",
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+", re.I), rf"\1 {REDACTED}"),
+    (re.compile(r"(__Host-[\w-]+|telecine_[\w-]+)=[^;\s\"']+"), rf"\1={REDACTED}"),  # our cookies
     (re.compile(r"\btck_[A-Za-z0-9]+_[A-Za-z0-9_-]+"), REDACTED),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+"), REDACTED),  # a JSON Web Token
     (re.compile(r"(://[^:/?#\s@]*):[^@/\s]+@"), rf"\1:{REDACTED}@"),  # a database's password
@@ -162,6 +163,8 @@ def _clean(key: str, value: Any) -> Any:
             return redact_text(value.decode(errors="backslashreplace"))
         case Mapping():
             return {str(name): _clean(str(name), one) for name, one in value.items()}
+        case [str() | bytes() as name, _] if _SECRET_KEY.search(str(name)):  # a header
+            return [name, REDACTED]
         case list() | tuple() | set() | frozenset():
             return [_clean("", one) for one in value]
         case None | bool() | int() | float():

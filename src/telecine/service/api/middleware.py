@@ -67,7 +67,7 @@ class Requests:
         async def send_with_headers(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 _set_headers(headers, scope["path"], request_id, self.secure)
                 if headers.get("content-type", "").startswith("text/event-stream"):
