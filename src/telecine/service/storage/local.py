@@ -100,16 +100,16 @@ class LocalStorage:
 
     def stat(self, key: str) -> Stored:
         try:
-            found = self._place(key).stat()
-        except (FileNotFoundError, NotADirectoryError):
+            found = self._existing(key).stat()
+        except FileNotFoundError:  # gone between the two looks
             raise _missing(key) from None
         etag = f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"
         return Stored(key, found.st_size, etag)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         try:
-            return _Pieces(self._place(key), start, end)
-        except (FileNotFoundError, NotADirectoryError):
+            return _Pieces(self._existing(key), start, end)
+        except FileNotFoundError:
             raise _missing(key) from None
 
     def local_path(self, key: str) -> Path | None:
