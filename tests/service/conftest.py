@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from tests.service.databases import database, database_url, postgres, postgres_template
+from tests.service.databases import (
+    clock,
+    clocked,
+    database,
+    database_url,
+    postgres,
+    postgres_template,
+)
 
 from telecine.engine.tools import Tools, find_tools
+from telecine.service.api.app import make_app
 from telecine.service.assembly import open_services
 from telecine.service.db.connection import Database
 from telecine.service.db.migrate import migrate
+from telecine.service.passwords import Passwords
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 
-__all__ = ["database", "database_url", "postgres", "postgres_template"]
+__all__ = ["clock", "clocked", "database", "database_url", "postgres", "postgres_template"]
 
 PASSWORD = "a long word that nobody guesses 7"
 
@@ -47,30 +56,44 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class Clock:
+    """The database's clock, which a test may put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        real = sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double)
+        self.now = real + sa.bindparam("ahead_s", callable_=lambda: self.ahead_s, type_=sa.Double)
+
+    def forward(self, seconds: float) -> None:
+        self.ahead_s += seconds
+
+
 @pytest.fixture
-def services(settings: Settings, tools: Tools, empty_database: Path) -> Iterator[Services]:
-    """One process's services over an empty database."""
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def services(
+    settings: Settings, tools: Tools, empty_database: Path, clock: Clock
+) -> Iterator[Services]:
+    """One process's services over an empty database, with passwords that are hashed quickly."""
     settings.data.mkdir(parents=True)
     shutil.copyfile(empty_database, settings.data / "telecine.db")
-    found = open_services(settings, tools)
+    opened = open_services(settings, tools)
+    opened.database.close()
+    found = dataclasses.replace(
+        opened,
+        database=Database(settings.database_url, now=clock.now),
+        passwords=Passwords(time_cost=1, memory_kib=64, lanes=1),
+    )
     yield found
     found.database.close()
 
 
 @pytest.fixture
-def app(services: Services, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    from telecine.service.api import app as api
-
-    # Until every owner's module is there.
-    there = []
-    for name in api.ROUTES:
-        try:
-            import_module(f"telecine.service.api.routes.{name}")
-            there.append(name)
-        except Exception as error:
-            print(f"routes of {name} are missing: {error!r}", file=sys.stderr)
-    monkeypatch.setattr(api, "ROUTES", tuple(there))
-    return api.make_app(services)
+def app(services: Services) -> FastAPI:
+    return make_app(services)
 
 
 @pytest.fixture

@@ -82,8 +82,9 @@ def configure(*, json: bool = True, level: str = "info", stream: TextIO | None =
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True  # the middleware logs requests
-    # Statements and their parameters would be logged at `info`.
-    logging.getLogger("sqlalchemy").setLevel("WARNING")
+    # At `info` these log statements with their parameters, and every look at the revision.
+    for name in ("sqlalchemy", "alembic"):
+        logging.getLogger(name).setLevel("WARNING")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -42,7 +42,7 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 30
 LOOK_EVERY_S = 0.2
 PURGE_EVERY_S = 600.0
-LIFELINE_GRACE_S = 10  # a worker whose parent has gone
+TIDYING_S = 5  # a worker's own grace is `grace_s`; then it gives its task back
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _LIVED_WELL_S = 60.0
@@ -118,7 +118,7 @@ def work(settings: Settings, *, name: str, once: bool = False, lifeline: int | N
 
     logs.configure(json=settings.log_json, level=settings.log_level)
     if lifeline is not None:
-        threading.Thread(target=_hang_on, args=(lifeline,), daemon=True).start()
+        threading.Thread(target=_hang_on, args=(lifeline, settings.grace_s), daemon=True).start()
     services = open_services(settings)
     if not is_current(services.database):
         raise Unavailable(
@@ -338,7 +338,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.terminate()  # the worker alone: it stops its children itself
-        deadline = time.monotonic() + self.settings.grace_s
+        deadline = time.monotonic() + self.settings.grace_s + TIDYING_S
         for slot in self._slots:
             if slot.process is None:
                 continue
@@ -359,10 +359,10 @@ def _signal(slot: _Slot, number: int) -> None:
             return  # it ended by itself meanwhile
 
 
-def _hang_on(lifeline: int) -> None:
+def _hang_on(lifeline: int, grace_s: float) -> None:
     """Wait for the parent's end; then stop as on SIGTERM, and soon by force."""
     os.set_inheritable(lifeline, False)
     os.read(lifeline, 1)  # nobody writes: it returns when the other end is gone
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(LIFELINE_GRACE_S)
+    time.sleep(grace_s + TIDYING_S)
     os.killpg(0, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from telecine.service.api import deps
-from telecine.service.api.errors import responses
+from telecine.service.api.errors import PROBLEM_JSON, responses
 from telecine.service.api.schemas import Problem
 
 DESCRIPTION = """\
@@ -91,6 +92,15 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
+def document_bytes(app: FastAPI) -> bytes:
+    """The document as JSON, made once."""
+    if not hasattr(app.state, "document"):
+        text = json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":"))
+        app.state.document = text.encode()
+    found: bytes = app.state.document
+    return found
+
+
 def make_document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI 3.1 document of all routes, with the errors that each may answer."""
     document = get_openapi(
@@ -132,9 +142,20 @@ def _complete(operation: dict[str, Any], *, asks_who: bool) -> None:
     if asks_who:
         general += [401, 403]
         operation["security"] = [{"bearer": []}]
-    for status, answer in responses(*general).items():
-        answers.setdefault(str(status), answer)
+    found = responses(*general)
+    if any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", ())):
+        codes = {"idempotency_in_flight": 409, "idempotency_answer_lost": 409}
+        found |= responses(*general, **codes, idempotency_mismatch=422)
+    for status, answer in found.items():
+        _merge(answers.setdefault(str(status), answer), answer)
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def _merge(answer: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the examples of `more` to those of a problem document."""
+    mine = answer.get("content", {}).get(PROBLEM_JSON)
+    if mine is not None and answer is not more:
+        mine["examples"] = {**more["content"][PROBLEM_JSON]["examples"], **mine["examples"]}
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -44,7 +45,10 @@ def migrate(database: Database, to: str = "head") -> None:
 def is_current(database: Database) -> bool:
     """Whether the database is what this version of Telecine works with."""
     with database.read() as tx:
-        return _revision(tx.connection) == ScriptDirectory.from_config(_config()).get_current_head()
+        if not sa.inspect(tx.connection).has_table("alembic_version"):
+            return False
+        there = tx.connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return there == _head()
 
 
 @contextmanager
@@ -85,6 +89,11 @@ def _config() -> Config:
 
 def _revision(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _known() -> set[str]:

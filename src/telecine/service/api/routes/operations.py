@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from typing import Annotated, Literal
 
@@ -99,8 +98,7 @@ def _try_storage(doors: Services) -> State:
 
 @router.get("/openapi.json", include_in_schema=False)
 def get_openapi(request: Request) -> Response:
-    body = json.dumps(request.app.openapi(), ensure_ascii=False, separators=(",", ":"))
-    return Response(body, media_type="application/json")
+    return Response(documents.document_bytes(request.app), media_type="application/json")
 
 
 @router.get("/docs", include_in_schema=False)
