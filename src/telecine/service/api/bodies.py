@@ -37,15 +37,13 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 async def blocking(work: Callable[[], T]) -> T:
-    """Run something that writes in a thread; not broken off by a cancelled request."""
+    """Run something that writes in a thread; once begun it is not broken off."""
     try:
         limiter = _writers.get()
     except LookupError:
         limiter = anyio.CapacityLimiter(WRITERS)
         _writers.set(limiter)
-    with anyio.CancelScope(shield=True):
-        done = await anyio.to_thread.run_sync(work, limiter=limiter)
-    return done
+    return await anyio.to_thread.run_sync(work, limiter=limiter)
 
 
 def told_length(request: Request) -> int | None:
@@ -61,7 +59,41 @@ def refuse_long(request: Request, limit_bytes: int) -> None:
         raise _too_large(limit_bytes)
 
 
-async def pump(request: Request, feed: Callable[[bytes], object], *, limit_bytes: int) -> None:
+class Reading:
+    """One body being read: how long nothing has come, and a way to end it from outside. Belongs to
+    the event loop's thread."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self._heard_at = anyio.current_time()
+        self._waiting: anyio.CancelScope | None = None
+
+    @property
+    def silent_s(self) -> float:
+        return anyio.current_time() - self._heard_at if self._waiting is not None else 0.0
+
+    def stop(self) -> None:
+        """End it as if the client had gone."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def next(self, request: Request) -> Any:
+        """The next ASGI message; None: silent for too long, or stopped."""
+        with anyio.move_on_after(SILENCE_S) as self._waiting:
+            message = await request.receive()
+            self._heard_at = anyio.current_time()
+            self._waiting = None
+            return message
+        return None
+
+
+async def pump(
+    request: Request,
+    feed: Callable[[bytes], object],
+    *,
+    limit_bytes: int,
+    reading: Reading | None = None,
+) -> None:
     """Hand the body to `feed`, piece by piece, each in a thread and in order.
 
     Raises `TooLarge` (`upload_too_large`) once more than `limit_bytes` came, whatever the headers
@@ -72,8 +104,9 @@ async def pump(request: Request, feed: Callable[[bytes], object], *, limit_bytes
     held: list[bytes] = []
     held_bytes = total = 0
     more = True
+    reading = reading or Reading()
     while more:
-        message = await _next(request)
+        message = await reading.next(request)
         if message is None or message["type"] == "http.disconnect":
             await _flush(held, feed)
             if message is None:
@@ -92,12 +125,6 @@ async def pump(request: Request, feed: Callable[[bytes], object], *, limit_bytes
             await _flush(held, feed)
             held_bytes = 0
     await _flush(held, feed)
-
-
-async def _next(request: Request) -> Any:
-    with anyio.move_on_after(SILENCE_S):
-        return await request.receive()
-    return None
 
 
 async def _flush(held: list[bytes], feed: Callable[[bytes], object]) -> None:

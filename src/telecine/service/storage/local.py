@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,9 @@ class LocalWriter:
         self._fd = fd
         self._offset = offset
         self._limit = limit
+        # A server that is stopped hard may close it while a thread still writes: its number must
+        # not have become another file's then.
+        self._using = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -242,20 +246,22 @@ class LocalWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._fd)
+        with self._using:
+            os.close(self._fd)
+            self._fd = -1
 
     def write(self, data: bytes) -> None:
         if self._offset + len(data) > self._limit:
             raise TooLong(f"more than {self._limit} bytes", code="incoming_too_long")
         rest = memoryview(data)
-        with _told_when_full():
+        with self._using, _told_when_full():
             while rest:
                 written = os.pwrite(self._fd, rest, self._offset)
                 self._offset += written
                 rest = rest[written:]
 
     def sync(self) -> int:
-        with _told_when_full():
+        with self._using, _told_when_full():
             os.fdatasync(self._fd)  # the size too, where it has grown
         return self._offset
 

@@ -1,8 +1,9 @@
 """The storage protocol: objects under keys, and incoming files that grow until they are one.
 
 Keys are ours, never a user's words: `[A-Za-z0-9._/-]`, at most 300 characters, no part that is
-empty, `.` or `..`; any other is a `ValueError`. No key is the folder of another. An object is whole or absent, and never changes.
-Objects and incoming files are two spaces: the same key may stand in both.
+empty, `.` or `..`; any other is a `ValueError`. No key is the folder of another. An object is whole
+or absent, and never changes. Objects and incoming files are two spaces: the same key may stand in
+both.
 
 `tests/service/storage_conformance.py` says the same as tests; every store passes it.
 """

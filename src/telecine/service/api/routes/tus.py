@@ -16,19 +16,22 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from telecine.service import uploads
-from telecine.service.api.bodies import BodyRoute, Handler, blocking, pump, refuse_long
+from telecine.service.api.bodies import BodyRoute, Handler, Reading, blocking, pump, refuse_long
 from telecine.service.api.deps import ServicesDep, UploadsWrite
 from telecine.service.api.errors import responses
 from telecine.service.db.uploads import UploadRow
 from telecine.service.domain import Invalid, ServiceError
 from telecine.service.services import Services
-from telecine.service.uploads import Checksum, IncomingTail, Opening
+from telecine.service.uploads import Checksum, IncomingTail, Locked, Opening
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
 OFFSET_TYPE = "application/offset+octet-stream"
 ALGORITHMS = {"sha1": 20, "sha256": 32}
 MAX_METADATA_LETTERS = 16 * 1024
+
+# A request that has been silent for so long gives way to a new one on the same upload.
+SILENT_S = 5.0
 
 
 class ProtocolError(ServiceError):
@@ -215,17 +218,21 @@ async def append_tus_bytes(
     proof = _read_checksum(checksum)
     begin = _read_number("Upload-Offset", offset)
     size_bytes = None if length is None else _read_number("Upload-Length", length)
-    tail = await blocking(
-        partial(
-            uploads.open_tail,
-            services,
-            who.user_id,
-            upload_id,
-            begin,
-            size_bytes=size_bytes,
-            checksum=proof,
-        )
+    opening = partial(
+        uploads.open_tail,
+        services,
+        who.user_id,
+        upload_id,
+        begin,
+        size_bytes=size_bytes,
+        checksum=proof,
     )
+    try:
+        tail = await blocking(opening)
+    except Locked:
+        if not await _end_silent(upload_id):
+            raise
+        tail = await blocking(opening)
     upload = await _take(request, services, tail)
     headers = {"Upload-Offset": str(upload.offset_bytes), **_expiry(upload)}
     return Response(status_code=204, headers=headers)
@@ -276,20 +283,37 @@ async def override_method(
 
 # --- bytes ----------------------------------------------------------------------------------------
 
+# Who sends to which upload just now. A client that lost its connection comes back before the server
+# has noticed: its old request must not lock it out.
+_readings: dict[str, Reading] = {}
+
+
+async def _end_silent(upload_id: str) -> bool:
+    """End the request that sends to this upload, if it has been silent; whether it was."""
+    reading = _readings.get(upload_id)
+    if reading is None or reading.silent_s < SILENT_S:
+        return False
+    reading.stop()
+    await reading.ended.wait()
+    return True
+
 
 async def _take(request: Request, services: Services, tail: IncomingTail) -> UploadRow:
     """Feed the body to the upload; completed when that was the last byte."""
     upload = tail.upload
     room = (upload.size_bytes or upload.max_bytes) - upload.offset_bytes
+    reading = _readings[upload.id] = Reading()
     try:
         try:
-            await pump(request, tail.feed, limit_bytes=room)
+            await pump(request, tail.feed, limit_bytes=room, reading=reading)
         except (ClientDisconnect, Invalid):
             await blocking(tail.keep)
             raise
         upload = await blocking(tail.finish)
     finally:
-        await blocking(tail.close)
+        tail.close()
+        del _readings[upload.id]
+        reading.ended.set()
     if upload.offset_bytes == upload.size_bytes:
         return await blocking(partial(uploads.finish, services, upload.user_id, upload.id))
     return upload

@@ -337,7 +337,7 @@ async def put_upload_part(
         await pump(request, part.feed, limit_bytes=size_bytes)
         etag = await blocking(part.finish)
     finally:
-        await blocking(part.close)
+        part.close()
     response.headers["ETag"] = f'"{etag}"'
     return PartStored(number=number, size_bytes=size_bytes, etag=etag)
 
@@ -506,7 +506,7 @@ async def _take(request: Request, form: _FormUpload, limit: int) -> UploadRow:
         await pump(request, form.feed, limit_bytes=limit + FORM_BYTES)
         upload = await blocking(form.finish)
     finally:
-        await blocking(form.close)
+        form.close()
     return upload
 
 
