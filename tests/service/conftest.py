@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tests.service.databases import (
-    clock,
     clocked,
     database,
     database_url,
     postgres,
     postgres_template,
+    stopped,
 )
 
 from telecine.engine.tools import Tools, find_tools
@@ -30,7 +30,7 @@ from telecine.service.passwords import Passwords
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 
-__all__ = ["clock", "clocked", "database", "database_url", "postgres", "postgres_template"]
+__all__ = ["clocked", "database", "database_url", "postgres", "postgres_template", "stopped"]
 
 PASSWORD = "a long word that nobody guesses 7"
 

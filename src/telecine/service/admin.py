@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from telecine.service import accounts, logs, tokens
 from telecine.service.db import accounts as db
 from telecine.service.db.accounts import OneTimePurpose, User
+from telecine.service.db.connection import Tx
 from telecine.service.domain import Role
 from telecine.service.emails import checked_email, normalised_email
 from telecine.service.passwords import check_new_password
@@ -54,23 +55,25 @@ def first_admin_token(services: Services) -> str | None:
         if db.admins(tx):
             return None
         db.drop_one_time_tokens(tx, "first_admin")
-    return _mint(services, "first_admin", FIRST_ADMIN_TTL_S).text
+        return _mint(tx, "first_admin", FIRST_ADMIN_TTL_S).text
 
 
 def mint_invite(services: Services, *, by: str | None) -> OneTimeToken:
     """An invitation: whoever has it may sign up, once."""
-    return _mint(services, "invite", INVITE_TTL_S, by=by)
+    with services.database.write() as tx:
+        return _mint(tx, "invite", INVITE_TTL_S, by=by)
 
 
 def mint_password_reset(services: Services, user_id: str, *, by: str | None) -> OneTimeToken:
     """What a user sets another password with. Raises `NotFound` (`user_not_found`)."""
-    accounts.read(services, user_id)
     log.info("password_reset_minted", user_id=user_id, by=by)
-    return _mint(services, "password_reset", RESET_TTL_S, user_id=user_id, by=by)
+    with services.database.write() as tx:
+        accounts.found(db.user_by_id(tx, user_id))
+        return _mint(tx, "password_reset", RESET_TTL_S, user_id=user_id, by=by)
 
 
 def _mint(
-    services: Services,
+    tx: Tx,
     purpose: OneTimePurpose,
     ttl_s: float,
     *,
@@ -78,15 +81,14 @@ def _mint(
     by: str | None = None,
 ) -> OneTimeToken:
     text = tokens.new_secret(tokens.ONE_TIME)
-    with services.database.write() as tx:
-        expires_at = db.add_one_time_token(
-            tx,
-            token_hash=tokens.digest(text),
-            purpose=purpose,
-            ttl_s=ttl_s,
-            user_id=user_id,
-            created_by=by,
-        )
+    expires_at = db.add_one_time_token(
+        tx,
+        token_hash=tokens.digest(text),
+        purpose=purpose,
+        ttl_s=ttl_s,
+        user_id=user_id,
+        created_by=by,
+    )
     return OneTimeToken(text, expires_at)
 
 

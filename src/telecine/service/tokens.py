@@ -25,6 +25,7 @@ TYPE = "at+jwt"
 ISSUER = "telecine"
 AUDIENCE = "telecine-api"
 PURPOSE = "access-token"
+MAX_CHARACTERS = 1024  # ours have about 350
 
 API_KEY = "tck"
 REFRESH = "tcr"
@@ -64,7 +65,7 @@ def read_access_token(signer: Signer, token: str, *, now_s: float) -> AccessClai
     header, _, _ = jwt.encode(
         _header(signer), {}, _key(signer), algorithms=[ALGORITHM], default_type=None
     ).partition(".")
-    if not token.isascii() or not token.startswith(f"{header}."):
+    if len(token) > MAX_CHARACTERS or not token.isascii() or not token.startswith(f"{header}."):
         raise _invalid()
     try:
         claims = jwt.decode(token, _key(signer), algorithms=[ALGORITHM]).claims
