@@ -114,8 +114,8 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Asset:
-    """A film, a sound: what a user owns."""
+class PublicAsset:
+    """What everybody may see of a film."""
 
     id: str
     state: str
@@ -123,11 +123,42 @@ class Asset:
     title: str
     description: str
     created_at: datetime
-    filename: str = ""
     duration_s: float | None = None
+    poster_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A film, a sound: what a user owns. `media` is what the probe found, `summary` the same in
+    plain words; `source_sha256` is there once it is known."""
+
+    id: str
+    state: str
+    visibility: str
+    title: str
+    description: str
+    filename: str
+    created_at: datetime
+    source_size_bytes: int
+    source_sha256: str | None
+    source_kept: bool
+    summary: tuple[str, ...]
+    duration_s: float | None = None
+    poster_url: str | None = None
     job_id: str | None = None
-    summary: tuple[str, ...] | None = None
     time_to_first_play_s: float | None = None
+    media: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A link to an asset's source: signed, and it expires. `sha256` is there once it is known."""
+
+    url: str
+    expires_at: datetime
+    size_bytes: int
+    sha256: str | None
+    content_type: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ from telecine.client.answers import (
     Output,
     Playback,
     Progress,
+    PublicAsset,
     Session,
+    Source,
     Upload,
     User,
     read,
@@ -233,9 +235,9 @@ class Client:
     def assets(self, *, query: str | None = None, state: str | None = None) -> Iterator[Asset]:
         return self._pages(Asset, "/v1/assets", {"q": query, "state": state})
 
-    def gallery(self) -> Iterator[Asset]:
+    def gallery(self, *, query: str | None = None) -> Iterator[PublicAsset]:
         """What everybody may see."""
-        return self._pages(Asset, "/v1/gallery")
+        return self._pages(PublicAsset, "/v1/gallery", {"q": query})
 
     def edit_asset(
         self,
@@ -252,6 +254,21 @@ class Client:
     def delete_asset(self, asset_id: str) -> None:
         """Delete it with every file of it."""
         self._connection.delete(f"/v1/assets/{asset_id}")
+
+    def source(self, asset_id: str) -> Source:
+        """A link to the bytes that were uploaded."""
+        return read(Source, self._connection.get(f"/v1/assets/{asset_id}/source"))
+
+    def download_source(
+        self,
+        asset_id: str,
+        target: Path,
+        *,
+        on_received: downloads.OnReceived = _hear_nothing,
+    ) -> None:
+        """Make `target` the source of an asset, as `download` does; where its digest is not known
+        yet, only its size is checked."""
+        self._fetch(self.source(asset_id), target, on_received)
 
     def playback(self, asset_id: str) -> Playback:
         return read(Playback, self._connection.get(f"/v1/assets/{asset_id}/playback"))
@@ -320,12 +337,17 @@ class Client:
 
         Raises `DigestMismatch`, `OSError`.
         """
+        self._fetch(output, target, on_received)
+
+    def _fetch(
+        self, file: Output | Source, target: Path, on_received: downloads.OnReceived
+    ) -> None:
         downloads.fetch(
             self._connection,
-            output.url,
+            file.url,
             target,
-            size_bytes=output.size_bytes,
-            sha256=output.sha256,
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
             on_received=on_received,
         )
 

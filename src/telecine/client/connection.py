@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -66,7 +67,12 @@ class Connection:
         self.sleep = sleep
         self._api_key = api_key
         # The library reads no environment; who needs a proxy or a CA gives a transport.
-        self._http = httpx2.Client(timeout=TIMEOUT, transport=transport, trust_env=False)
+        self._http = httpx2.Client(
+            headers={"User-Agent": f"telecine-client/{version('telecine')}"},
+            timeout=TIMEOUT,
+            transport=transport,
+            trust_env=False,
+        )
 
     def close(self) -> None:
         self._http.close()

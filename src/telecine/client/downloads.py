@@ -1,7 +1,8 @@
 """A file from the service to the disk: whole and right, or not there.
 
 It grows under a hidden name beside its own, which tells the digest that it will have: a download
-that was broken off goes on from where it stopped, and only with the same bytes.
+that was broken off goes on from where it stopped, and only with the same bytes. Where the digest is
+not known, only the size can be checked, and nothing is kept for later.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def fetch(
     target: Path,
     *,
     size_bytes: int,
-    sha256: str,
+    sha256: str | None,
     on_received: OnReceived,
 ) -> None:
     """Make `target` the file at `url`, replacing what is there; nothing is fetched where `target`
@@ -37,7 +38,9 @@ def fetch(
         on_received(size_bytes, size_bytes)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{sha256[:16]}.part")
+    part = target.with_name(f".{target.name}.{sha256[:16] if sha256 else 'unknown'}.part")
+    if sha256 is None:
+        part.unlink(missing_ok=True)
     failures, furthest = 0, -1
     while True:
         have = part.stat().st_size if part.exists() else 0
@@ -86,9 +89,9 @@ def _measure(path: Path) -> tuple[int, str]:
         return os.fstat(file.fileno()).st_size, digest
 
 
-def _check(part: Path, size: int, sha256: str, target: Path) -> None:
+def _check(part: Path, size: int, sha256: str | None, target: Path) -> None:
     found, digest = _measure(part)
-    if (found, digest) != (size, sha256):
+    if (found, digest) != (size, sha256 or digest):
         part.unlink()
         raise DigestMismatch(
             f"{target.name}: {found} bytes with SHA-256 {digest}, not {size} with {sha256}"
