@@ -46,7 +46,7 @@ def postgres() -> Iterator[sa.URL]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres: sa.URL) -> Iterator[tuple[sa.URL, str]]:
     """The server, and the name of a database with every table and no rows, to be copied."""
-    with _made(postgres) as made:
+    with fresh_database(postgres) as made:
         engine = sa.create_engine(made)
         metadata.create_all(engine)
         engine.dispose()
@@ -65,8 +65,31 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
         return
     server, template = request.getfixturevalue("postgres_template")
-    with _made(server, template) as made:
+    with fresh_database(server, template) as made:
         yield made.render_as_string(hide_password=False)
+
+
+class StoppedClock:
+    """A database's clock that stands still until it is told to go."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def expression(self) -> sa.ColumnElement[float]:
+        return sa.bindparam("clock", callable_=lambda: self.now_s, type_=sa.Double)
+
+
+@pytest.fixture
+def stopped() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def clocked(database_url: str, stopped: StoppedClock) -> Iterator[Database]:
+    """A fresh database with this test's clock, once on SQLite and once on PostgreSQL."""
+    opened = Database(database_url, now=stopped.expression())
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -82,7 +105,7 @@ def _url(text: str) -> sa.URL:
 
 
 @contextmanager
-def _made(server: sa.URL, template: str = "template1") -> Iterator[sa.URL]:
+def fresh_database(server: sa.URL, template: str = "template1") -> Iterator[sa.URL]:
     """A database on the server, dropped at the end, whoever is still connected."""
     name = f"telecine_{secrets.token_hex(6)}"
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")

@@ -48,7 +48,7 @@ def is_current(database: Database) -> bool:
         if not sa.inspect(tx.connection).has_table("alembic_version"):
             return False
         there = tx.connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-        return there == _head()
+        return there == _head(FOLDER)
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 @cache
-def _head() -> str | None:
+def _head(_folder: Path) -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 

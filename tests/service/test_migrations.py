@@ -1,0 +1,249 @@
+"""Migrations make exactly the tables of `db/tables.py`: all or none, one process at a time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from tests.service.databases import fresh_database
+
+from telecine.service.db import migrate as migrating
+from telecine.service.db.connection import Database
+from telecine.service.db.migrate import is_current, migrate
+from telecine.service.db.tables import metadata
+from telecine.service.domain import Unavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'bare.db'}"
+        return
+    with fresh_database(request.getfixturevalue("postgres")) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def bare(bare_url: str) -> Iterator[Database]:
+    opened = Database(bare_url)
+    yield opened
+    opened.close()
+
+
+def tables_of(database: Database) -> set[str]:
+    return set(sa.inspect(database.engine).get_table_names())
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(bare: Database) -> None:
+    migrate(bare)
+    with bare.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            # SQLite gives defaults back in words of its own; the next test compares those.
+            opts={"compare_type": True, "compare_server_default": not bare.sqlite},
+        )
+        assert compare_metadata(context, metadata) == []
+    assert tables_of(bare) == {*metadata.tables, "alembic_version"}
+
+
+def test_they_are_the_same_to_the_letter(tmp_path: Path) -> None:
+    """What alembic does not compare (checks, partial indexes, rules of foreign keys)."""
+
+    def ddl(database: Database) -> set[str]:
+        with database.engine.connect() as connection:
+            found = connection.exec_driver_sql(
+                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+            )
+            return {_ordered(row[0]) for row in found if "alembic_version" not in row[0]}
+
+    migrated, created = (Database(f"sqlite:///{tmp_path / name}") for name in ("a.db", "b.db"))
+    migrate(migrated)
+    metadata.create_all(created.engine)
+    assert ddl(migrated) == ddl(created)
+    for database in (migrated, created):
+        database.close()
+
+
+def _ordered(statement: str) -> str:
+    """A statement with its lines in order: where a constraint stands in it does not matter."""
+    return "\n".join(sorted(line.strip().rstrip(",") for line in statement.splitlines()))
+
+
+def fill(database: Database) -> None:
+    """One row in every table, each naming those of the tables that it refers to."""
+    with database.write() as tx:
+        for table in metadata.sorted_tables:
+            row = {column.name: _any_value(column) for column in table.columns}
+            tx.connection.execute(sa.insert(table).values(**row))
+
+
+def _any_value(column: sa.Column[object]) -> object:
+    match column.type:
+        case sa.JSON():
+            return {"a": [1, "é"]}
+        case sa.Boolean():
+            return True
+        case sa.LargeBinary():
+            return b"\x00\xff"
+        case sa.Integer() | sa.Double():
+            return 1
+        case _:
+            return "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def test_up_down_and_up_with_data(bare: Database) -> None:
+    migrate(bare)
+    fill(bare)
+    with bare.read() as tx:
+        for table in metadata.sorted_tables:
+            count = sa.select(sa.func.count()).select_from(table)
+            assert tx.connection.execute(count).scalar() == 1, table.name
+    migrate(bare, "base")
+    assert tables_of(bare) == {"alembic_version"}
+    assert not is_current(bare)
+    migrate(bare)
+    assert tables_of(bare) == {*metadata.tables, "alembic_version"}
+    fill(bare)
+
+
+def test_rows_are_kept_when_there_is_nothing_to_do(bare: Database) -> None:
+    migrate(bare)
+    fill(bare)
+    migrate(bare)
+    with bare.read() as tx:
+        assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 1
+
+
+def test_foreign_keys_hold_after_a_migration(bare: Database) -> None:
+    """SQLite looks away while tables are made anew, and must look again afterwards."""
+    migrate(bare)
+    fill(bare)
+    with bare.write() as tx:
+        tx.connection.execute(sa.text("DELETE FROM users"))
+        assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 0
+
+
+def test_many_processes_migrate_at_once(bare_url: str) -> None:
+    together = Barrier(6)
+
+    def run(_: int) -> bool:
+        database = Database(bare_url)
+        together.wait(30)
+        migrate(database)
+        done = is_current(database)
+        database.close()
+        return done
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(run, range(6))) == [True] * 6
+
+
+@pytest.fixture
+def another_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package's migrations in a folder of the test, where it may add one."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrating.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrating, "FOLDER", folder)
+    return folder / "versions" / "r9999_next.py"
+
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+revision = "9999"
+down_revision = "0001"
+def upgrade() -> None:
+    op.create_table("later", sa.Column("id", sa.Integer, primary_key=True))
+    with op.batch_alter_table("users") as users:
+        users.add_column(sa.Column("nickname", sa.String(20), nullable=False, server_default="-"))
+    {then}
+def downgrade() -> None:
+    with op.batch_alter_table("users") as users:
+        users.drop_column("nickname")
+    op.drop_table("later")
+"""
+
+
+def test_a_migration_that_fails_changes_nothing(bare: Database, another_revision: Path) -> None:
+    another_revision.write_text(NEXT.format(then="raise RuntimeError('halfway')"))
+    with pytest.raises(RuntimeError, match="halfway"):
+        migrate(bare)
+    assert tables_of(bare) == set()
+    migrate(bare, "0001")
+    fill(bare)
+    with pytest.raises(RuntimeError, match="halfway"):
+        migrate(bare)
+    assert tables_of(bare) == {*metadata.tables, "alembic_version"}
+    assert "nickname" not in {c["name"] for c in sa.inspect(bare.engine).get_columns("users")}
+
+
+def test_the_next_revision_keeps_the_rows_up_and_down(
+    bare: Database, another_revision: Path
+) -> None:
+    """A table that SQLite has to make anew takes nothing along that refers to it."""
+    migrate(bare, "0001")
+    fill(bare)
+    another_revision.write_text(NEXT.format(then="pass"))
+    assert not is_current(bare)
+    migrate(bare)
+    assert is_current(bare)
+    with bare.read() as tx:
+        assert tx.connection.execute(sa.text("SELECT nickname FROM users")).scalar() == "-"
+        assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 1
+    migrate(bare, "0001")
+    assert tables_of(bare) == {*metadata.tables, "alembic_version"}
+    with bare.read() as tx:
+        assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 1
+
+
+def test_a_newer_database_is_left_alone(bare: Database) -> None:
+    migrate(bare)
+    with bare.write() as tx:
+        tx.connection.execute(sa.text("UPDATE alembic_version SET version_num = 'ffff'"))
+    with pytest.raises(Unavailable, match="newer") as refused:
+        migrate(bare)
+    assert refused.value.code == "database_newer"
+    assert not is_current(bare)
+    assert set(metadata.tables) <= tables_of(bare)
+
+
+def test_a_database_without_tables_is_not_current(bare: Database) -> None:
+    assert not is_current(bare)
+    migrate(bare)
+    assert is_current(bare)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names in the wheel that users install."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as found:
+        return set(found.namelist())
+
+
+def test_the_wheel_holds_migrations_and_vendored_files(wheel: set[str]) -> None:
+    package = ROOT / "src" / "telecine" / "service"
+    wanted = [*(package / "db" / "migrations").rglob("*"), *(package / "api" / "static").rglob("*")]
+    names = {
+        str(path.relative_to(ROOT / "src"))
+        for path in wanted
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert len(names) > 8
+    assert names <= wheel
