@@ -929,7 +929,7 @@ def _owned(tx: Tx, user_id: str, upload_id: str) -> UploadRow:
 def clean_name(filename: str) -> str:
     """The last part of a path, without what does not print; it names nothing of ours."""
     name = PurePosixPath(_UNPRINTABLE.sub("", filename).replace("\\", "/")).name.strip()
-    return name[-255:] or NAMELESS
+    return name[-255:] if name.strip(".") else NAMELESS
 
 
 def clean_title(title: str) -> str:
