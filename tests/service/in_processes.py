@@ -1,0 +1,43 @@
+"""What the queue's tests run in processes of their own. A module of its own, because a spawned
+process imports it by its name."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from telecine.service.db import queue
+from telecine.service.db.connection import Database
+from telecine.service.dispatch.local import LocalBell
+
+IDLE_ROUNDS = 5
+
+
+def work_noops(url: str, number: int, results: Any) -> None:
+    """Claim and commit until nothing comes. Puts (number, [(task, epoch) …], error or None)."""
+    database = Database(url)
+    done: list[tuple[str, int]] = []
+    error = None
+    try:
+        idle = 0
+        while idle < IDLE_ROUNDS:
+            with database.write() as tx:
+                held = queue.claim(tx, f"w{number}")
+            if held is None:
+                idle += 1
+                time.sleep(0.02)
+                continue
+            idle = 0
+            with database.write() as tx:
+                assert queue.commit(tx, held, result={})
+            done.append((held.task_id, held.epoch))
+    except BaseException as caught:
+        error = repr(caught)
+    finally:
+        database.close()
+    results.put((number, done, error))
+
+
+def ring(folder: Path, queue_name: str) -> None:
+    LocalBell(folder).ring(queue_name)
