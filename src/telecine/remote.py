@@ -33,6 +33,7 @@ DEFAULT_PRESET = "stream"
 MAX_LISTED = 1000
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_STREAMS = ("hls", "dash")
 _INPUT_REFUSED = 3  # exit code: the service refused it, and asking again will not help
 
 
@@ -370,7 +371,12 @@ def _download(found: argparse.Namespace, cancel: Cancel) -> int:
 
     folder = found.folder if found.folder is not None else Path(found.job)
     with _service() as client:
-        outputs = client.outputs(found.job)
+        made_there = client.outputs(found.job)
+        # A playlist without its segments plays nowhere; a stream is played where it is.
+        outputs = [output for output in made_there if output.kind not in _STREAMS]
+        if len(outputs) < len(made_there):
+            job = client.job(found.job)
+            _say(f"not fetched: the stream, which plays at {client.playback(job.asset_id).hls_url}")
         size = sum(output.size_bytes for output in outputs)
         made, before = [], 0
         with _shown(found, cancel, found.job) as show:
