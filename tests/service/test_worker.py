@@ -1,0 +1,659 @@
+"""Workers: what they make, and what they leave when they are killed, stopped, cancelled or fenced.
+
+The clips' pictures carry numbers (`tests.media.framecode`); what a job must make is what the
+command line's `transcode` makes of the same source, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.media.framecode import make
+from tests.media.running import tree as process_tree
+from tests.service.working import (
+    SHORT,
+    Submitted,
+    add_asset,
+    digests_below,
+    one,
+    rows,
+    submit_noops,
+    until,
+    worker_process,
+    working,
+)
+from tests.unit.sources import COMPLIANT, lasting
+
+from telecine.engine import argv
+from telecine.engine.errors import InputRefused, Interrupted, StepFailed, VerifyFailed
+from telecine.engine.plan import make_plan
+from telecine.engine.process import Cancel
+from telecine.engine.profile import make_profile, parse_output
+from telecine.engine.tools import Tools
+from telecine.engine.transcode import transcode
+from telecine.service import worker as worker_module
+from telecine.service.collector import collect, inspect_orphans, run_collector, sweep
+from telecine.service.db import queue, tables
+from telecine.service.domain import Unavailable, new_id
+from telecine.service.orders import make_order
+from telecine.service.services import Services
+from telecine.service.tasks import Done, Fenced, Meter, Work, playable
+from telecine.service.worker import Keeper, attend, ending, failure, run_worker
+
+X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "48", "-crf", "26")
+ENCODED: list[dict[str, Any]] = [
+    {"type": "hls", "top": "encode", "rungs": [180, 120]},
+    {"type": "mp4", "size": "120p"},
+    {"type": "mp3"},
+    {"type": "poster"},
+]
+COPIED: list[dict[str, Any]] = [{"type": "hls", "top": "copy"}, {"type": "mp4"}, {"type": "poster"}]
+STREAM = ENCODED[:1]
+
+# Long enough that a busy machine loses none of them, short enough to wait for.
+PATIENT = replace(SHORT, lease_s=8.0, fence_s=6.0)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """12 s: one chunk."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    make(path, ffmpeg=ffmpeg, rate=Fraction(24), seconds=12, size=(320, 180), video=X264)
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """66 s: three chunks. Snow makes each take a while."""
+    path = tmp_path_factory.mktemp("long") / "film.mp4"
+    make(path, ffmpeg=ffmpeg, rate=Fraction(24), seconds=66, size=(426, 240), noise=25, video=X264)
+    return path
+
+
+Command = Callable[[Path, list[dict[str, Any]]], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def by_command(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Command:
+    """What `transcode` makes of a source: digests of all files but the report, which tells times.
+    Made once for each source and wish."""
+    made: dict[str, dict[str, str]] = {}
+
+    def run(source: Path, outputs: list[dict[str, Any]]) -> dict[str, str]:
+        name = f"{source} {outputs}"
+        if name not in made:
+            folder = tmp_path_factory.mktemp("command") / "out"
+            profile = make_order(outputs=outputs).profile
+            transcode(source, folder, profile, tools=tools, jobs=2)
+            made[name] = digests_below(folder)
+            del made[name]["report.json"]
+        return made[name]
+
+    return run
+
+
+def made_by(job: Submitted) -> dict[str, str]:
+    found = job.tree()
+    del found["report.json"]
+    return found
+
+
+def finished(job: Submitted, timeout_s: float = 120) -> Any:
+    """Wait for the job's end; its row."""
+    until(lambda: job.row().state not in ("queued", "running"), timeout_s)
+    return job.row()
+
+
+@contextmanager
+def collecting(services: Services) -> Iterator[None]:
+    """Sweep, and collect late, as `telecine serve` does."""
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run_collector, args=(services,), kwargs={"stop": stop, "sweep_every_s": 0.2}
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- what is made ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outputs", [ENCODED, COPIED], ids=["encoded", "copied"])
+def test_a_job_ends_with_the_bytes_that_the_command_makes(
+    outputs: list[dict[str, Any]], film: Path, services: Services, by_command: Command
+) -> None:
+    job = Submitted(services, film, outputs)
+    with working(services):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert made_by(job) == by_command(film, outputs)
+
+    kinds = {"hls": "master.m3u8", "dash": "manifest.mpd", "report": "report.json"}
+    kinds |= {"mp4": "120p.mp4" if outputs is ENCODED else "source.mp4", "poster": "poster.jpg"}
+    kinds |= {"mp3": "audio.mp3"} if outputs is ENCODED else {}
+    made = rows(services, sa.select(tables.outputs).where(tables.outputs.c.job_id == job.id))
+    assert {output.kind for output in made} == set(kinds)
+    for output in made:
+        data = b"".join(services.storage.read(f"{row.prefix}/{output.path}"))
+        assert output.size_bytes == len(data)
+        assert output.sha256 == hashlib.sha256(data).hexdigest()
+    (streams,) = [output.facts for output in made if output.kind == "hls"]
+    files = {path for path in job.tree() if path.startswith(("video/", "audio/"))}
+    sizes = sum(services.storage.stat(f"{row.prefix}/{path}").size_bytes for path in files)
+    own = [o.size_bytes for o in made if o.kind in ("hls", "dash")]
+    assert streams["total_bytes"] == sizes + sum(own)
+    assert streams["duration_s"] == pytest.approx(12, abs=0.1)
+
+    asset = job.asset()
+    assert (asset.state, asset.job_id) == ("ready", job.id)
+    assert asset.poster_key == f"{row.prefix}/poster.jpg"
+    assert asset.source_sha256 == hashlib.sha256(film.read_bytes()).hexdigest()
+    assert row.report["state"] == "succeeded"
+    assert row.report["verified_rules"] > 0
+
+
+def test_the_first_play_is_told_once_and_before_the_end(film: Path, services: Services) -> None:
+    job = Submitted(services, film, STREAM)
+    with working(services):
+        until(lambda: job.row().time_to_first_play_s is not None)
+        numbers = {(row.rendition, row.number) for row in job.segments()}
+        row = finished(job)
+    if numbers:  # else the job was over before we looked
+        heads = [r.name for r in job.plan.listed if r.head]
+        assert {(name, number) for name in (*heads, "aac") for number in (-1, 0)} <= numbers
+    told = [name for name, _ in job.events()]
+    assert told.count("playable") == 1
+    assert told.index("playable") < told.index("output") < told.index("succeeded")
+    since_start = row.finished_at - row.created_at
+    assert 0 < row.time_to_first_play_s <= since_start
+    assert job.asset().time_to_first_play_s == pytest.approx(
+        row.time_to_first_play_s + row.created_at - job.asset().uploaded_at, abs=0.1
+    )
+
+
+def test_two_workers_share_one_film_and_end_with_the_same_bytes(
+    long_film: Path, services: Services, by_command: Command
+) -> None:
+    job = Submitted(services, long_film, ENCODED)
+    with (
+        collecting(services),
+        worker_process(services, "a", PATIENT),
+        worker_process(services, "b", PATIENT),
+    ):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    of_job = sa.select(tables.attempts.c.worker).where(tables.attempts.c.job_id == job.id)
+    assert {attempt.worker for attempt in rows(services, of_job)} == {"a", "b"}
+    assert made_by(job) == by_command(long_film, ENCODED)
+
+
+def test_a_source_that_seeks_badly_is_copied_once_for_all_chunks(
+    services: Services,
+    by_command: Command,
+    tmp_path: Path,
+    ffmpeg: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = tmp_path / "film.ts"
+    make(source, ffmpeg=ffmpeg, rate=Fraction(24), seconds=66, size=(320, 180), video=X264)
+    copies: list[object] = []
+    real = argv.working_copy
+
+    def counted(*given: Any) -> list[str]:
+        copies.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(argv, "working_copy", counted)
+    job = Submitted(services, source, STREAM)
+    assert len([step for step in job.plan.steps if job.plan.reads_copy(step)]) >= 2
+    with working(services), working(services, "there"):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert len(copies) == 1
+    assert made_by(job) == by_command(source, STREAM)
+    collect(services, older_than_s=0)
+    assert list((services.settings.data / "scratch").iterdir()) == []
+
+
+def test_a_copy_that_turns_out_damaged_is_given_up_for_a_plan_that_encodes(
+    services: Services, tmp_path: Path, ffmpeg: str
+) -> None:
+    source = tmp_path / "zeroed.mp4"
+    make(source, ffmpeg=ffmpeg, rate=Fraction(24), seconds=20, size=(640, 360), noise=6, video=X264)
+    data = bytearray(source.read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle : middle + 30_000] = bytes(30_000)
+    source.write_bytes(data)
+    job = Submitted(services, source, [{"type": "hls", "rungs": [360, 240]}])
+    assert job.plan.copied is not None
+    with working(services):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert {r["mode"] for r in row.report["rungs"] if r["width"]} == {"encode"}
+    warnings = [data["message"] for name, data in job.events() if name == "warning"]
+    assert any("encoded instead" in warning for warning in warnings)
+    assert row.time_to_first_play_s is not None
+    collect(services, older_than_s=0)
+    assert inspect_orphans(services) == []
+    assert set(services.storage.keys("tasks/")) == set(services.storage.keys(f"{row.prefix}/"))
+
+
+# --- what is left ---------------------------------------------------------------------------------
+
+
+def encoding(job: Submitted, *, moved_s: float = 1.0) -> Any:
+    """Wait for a later chunk that is being encoded; its task."""
+
+    def look() -> Any:
+        for task in job.tasks():
+            going = task.state == "running" and (task.progress or {}).get("done_s", 0) >= moved_s
+            if going and task.step_id and task.step_id.startswith("encode-000"):
+                return task
+        return None
+
+    return until(look)
+
+
+def only_what_is_kept(services: Services, *jobs: Submitted) -> bool:
+    """Whether the storage holds these jobs' outputs and all sources, and nothing else."""
+    kept = {key for key in services.storage.keys("") if not key.startswith("sources/")}
+    wanted = {f"{job.row().prefix}/{path}" for job in jobs for path in job.tree()}
+    return kept == wanted
+
+
+def test_a_killed_worker_costs_one_chunk(
+    long_film: Path, services: Services, by_command: Command
+) -> None:
+    job = Submitted(services, long_film, ENCODED)
+    with (
+        collecting(services),
+        worker_process(services, "doomed", PATIENT) as doomed,
+    ):
+        encoding(job)
+        doomed.send_signal(signal.SIGKILL)
+        with worker_process(services, "heir", PATIENT):
+            row = finished(job)
+    assert row.state == "succeeded", row.error
+    attempts = rows(services, sa.select(tables.attempts).where(tables.attempts.c.job_id == job.id))
+    assert [a.worker for a in attempts if a.outcome == "lost"] == ["doomed"]
+    assert len(attempts) == len(job.tasks()) + 1
+    assert made_by(job) == by_command(long_film, ENCODED)
+    collect(services, older_than_s=0)
+    assert only_what_is_kept(services, job)
+    assert list((services.settings.data / "scratch").iterdir()) == []
+
+
+def test_a_cancelled_job_kills_its_children_within_5_s_and_leaves_no_file(
+    long_film: Path, services: Services
+) -> None:
+    job = Submitted(services, long_film, ENCODED)
+    with worker_process(services, "w", PATIENT) as process:
+        encoding(job)
+        assert len(process_tree(process.pid)) > 1
+        with services.database.write() as tx:
+            queue.request_cancel(tx, job.id)
+        until(lambda: len(process_tree(process.pid)) == 1, timeout_s=5)
+        until(lambda: job.row().state == "cancelled", timeout_s=5)
+    collect(services, older_than_s=0)
+    assert [key for key in services.storage.keys("") if not key.startswith("sources/")] == []
+    assert list((services.settings.data / "scratch").iterdir()) == []
+    assert job.asset().state == "uploaded"
+
+
+def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_that_readers_follow(
+    long_film: Path, services: Services, by_command: Command
+) -> None:
+    job = Submitted(services, long_film, STREAM)
+    with worker_process(services, "paused", SHORT) as paused:
+        task = encoding(job)
+        paused.send_signal(signal.SIGSTOP)
+        before = {(s.rendition, s.number, s.storage_key) for s in job.segments()}
+        time.sleep(SHORT.lease_s + 0.5)
+        assert sweep(services) >= 1
+        paused.send_signal(signal.SIGTERM)  # heard on waking: it claims nothing more
+        paused.send_signal(signal.SIGCONT)
+        assert paused.wait(30) == 0
+    assert {(s.rendition, s.number, s.storage_key) for s in job.segments()} == before
+    (after,) = [t for t in job.tasks() if t.id == task.id]
+    assert (after.state, after.epoch, after.crashes, after.errors) == ("ready", task.epoch, 1, 0)
+    with working(services, clocks=PATIENT):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert made_by(job) == by_command(long_film, STREAM)
+    collect(services, older_than_s=0)
+    assert only_what_is_kept(services, job)
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+
+def with_grace(services: Services, grace_s: int) -> Services:
+    return replace(services, settings=services.settings.model_copy(update={"grace_s": grace_s}))
+
+
+def test_a_stopped_worker_gives_its_task_back_when_the_grace_is_over(
+    long_film: Path, services: Services
+) -> None:
+    job = Submitted(services, long_film, STREAM)
+    with working(with_grace(services, 0), clocks=PATIENT) as stop:
+        task = encoding(job)
+        stop.set()
+    (after,) = [t for t in job.tasks() if t.id == task.id]
+    assert (after.state, after.crashes, after.errors) == ("ready", 0, 0)
+    of_task = sa.select(tables.attempts).where(tables.attempts.c.task_id == task.id)
+    assert one(services, of_task).outcome == "released"
+
+
+def test_a_stopped_worker_ends_what_it_is_at_and_claims_no_more(
+    film: Path, services: Services
+) -> None:
+    job = Submitted(services, film, STREAM)
+    with working(with_grace(services, 60), clocks=PATIENT) as stop:
+        until(lambda: any(task.state == "running" for task in job.tasks()))
+        stop.set()
+    states = [task.state for task in job.tasks()]
+    assert states.count("succeeded") == 1
+    assert "running" not in states
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_a_source_that_does_not_decode_fails_the_job_with_the_engines_code(
+    film: Path, services: Services
+) -> None:
+    job = Submitted(services, film, STREAM)
+    kept = services.storage.local_path(job.asset().source_key)
+    assert kept is not None
+    kept.chmod(0o644)
+    data = bytearray(kept.read_bytes())
+    kept.unlink()  # the film itself is another link to these bytes
+    kept.write_bytes(bytes(len(data)))
+    with working(services):
+        row = finished(job)
+    assert row.state == "failed"
+    assert row.error["code"] == "encode_failed"
+    assert job.asset().state == "failed"
+    assert [task.errors for task in job.tasks()].count(1) == 1
+
+
+def raises(error: Exception) -> Callable[[Work], Done]:
+    def perform(_: Work) -> Done:
+        raise error
+
+    return perform
+
+
+def test_what_the_disk_refused_is_tried_again_later(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit_noops(services, 1)
+    monkeypatch.setattr(worker_module, "perform", raises(OSError(28, "No space left")))
+    run_worker(services, "w", once=True, stop=threading.Event())
+    task = one(services, sa.select(tables.tasks).where(tables.tasks.c.job_id == job_id))
+    assert (task.state, task.errors, task.error["code"]) == ("ready", 1, "disk_error")
+    assert task.not_before > task.started_at
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost", "end"),
+    [
+        (Done({}), False, "commit"),
+        (Done({}), True, "drop"),
+        (Fenced(), False, "drop"),
+        (Interrupted(), False, "release"),
+        (Interrupted(), True, "drop"),
+        (StepFailed("no", code="encode_failed"), False, "fail"),
+        (StepFailed("no", code="copy_failed"), False, "replan"),
+        (StepFailed("no", code="copy_failed", retryable=True), False, "fail"),
+        (VerifyFailed("no", broken=("decode-times",)), False, "replan"),
+        (VerifyFailed("no", broken=("decode-times",)), True, "drop"),
+        (InputRefused("no", code="digest_mismatch"), False, "fail"),
+        (OSError(5, "I/O error"), False, "fail"),
+        (Unavailable("no", code="storage_full"), False, "fail"),
+        (RuntimeError("a bug"), False, "fail"),
+    ],
+)
+def test_how_a_claim_ends(outcome: Done | BaseException, lost: bool, end: str) -> None:
+    assert ending(outcome, lost=lost) == end
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (InputRefused("no", code="too_small"), "too_small", False),
+        (StepFailed("no", code="stalled", retryable=True), "stalled", True),
+        (OSError(28, "full"), "disk_error", True),
+        (Unavailable("no", code="storage_full"), "storage_full", True),
+        (KeyError("x"), "internal", True),
+    ],
+)
+def test_what_is_told_of_a_failure(error: BaseException, code: str, retryable: bool) -> None:
+    said = failure(error)
+    assert (said["code"], said["retryable"]) == (code, retryable)
+
+
+def test_no_step_is_begun_on_a_disk_that_is_too_full(
+    film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Submitted(services, film, STREAM)
+    free = 2 * film.stat().st_size - 1
+    monkeypatch.setattr(
+        worker_module,
+        "shutil",
+        SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=free), rmtree=shutil.rmtree),
+    )
+    assert run_worker(services, "w", once=True, stop=threading.Event()) == 0
+    assert [task.epoch for task in job.tasks()] == [0] * len(job.tasks())
+    assert job.row().state == "queued"
+    free += 1
+    assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
+
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+def until_cancelled(task: Work) -> Done:
+    """A task that goes on and on."""
+    while not task.cancel.wait(0.05):
+        task.meter.move()
+    raise Interrupted
+
+
+def test_a_worker_fences_itself_when_the_database_is_silent(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit_noops(services, 1)
+    with services.database.write() as tx:
+        held = queue.claim(tx, "w")
+    assert held is not None
+    monkeypatch.setattr(worker_module, "perform", until_cancelled)
+
+    def away() -> Any:
+        raise Unavailable("gone", code="database_unavailable")
+
+    silent = replace(services, database=SimpleNamespace(read=away, write=away))  # type: ignore[arg-type]
+    began = time.monotonic()
+    attend(silent, held, stop=threading.Event(), clocks=replace(SHORT, fence_s=1.0))
+    assert 1.0 <= time.monotonic() - began < 10
+    task = one(services, sa.select(tables.tasks).where(tables.tasks.c.job_id == job_id))
+    assert (task.state, task.epoch) == ("running", 1)  # nothing was told: the sweeper will see
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_lease_is_kept_as_long_as_something_moves(
+    moves: bool, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_noops(services, 1)
+    clocks = replace(SHORT, lease_s=1.0, heartbeat_s=0.2, look_s=0.1, quiet_s=0.3)
+    with services.database.write() as tx:
+        held = queue.claim(tx, "w", lease_s=clocks.lease_s)
+    assert held is not None
+    sweep(services)  # a doorbell that is swept counts too
+    meter, cancel = Meter(), Cancel()
+    keeper = Keeper(services, held, meter, cancel, clocks)
+    keeper.start()
+    for _ in range(30):
+        time.sleep(0.1)
+        if moves:
+            meter.move()
+    assert sweep(services) == (0 if moves else 1)
+    if not moves:
+        assert cancel.wait(10)
+    assert keeper.lost is not moves
+    keeper.stop()
+
+
+def test_progress_is_written_while_a_step_runs(long_film: Path, services: Services) -> None:
+    job = Submitted(services, long_film, STREAM)
+    with working(with_grace(services, 0), clocks=PATIENT):
+        task = encoding(job, moved_s=2.0)
+    assert 0 < task.progress["fraction"] < 1
+    assert task.progress["speed"] > 0
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def announce(services: Services, asset_id: str, sha256: str) -> None:
+    """The upload that an asset came of, and what its client said that it is."""
+    with services.database.write() as tx:
+        owner = sa.select(tables.assets.c.user_id).where(tables.assets.c.id == asset_id)
+        tx.connection.execute(
+            sa.insert(tables.uploads).values(
+                id=new_id(),
+                user_id=tx.connection.execute(owner).scalar_one(),
+                state="finished",
+                door="tus",
+                filename="film.mp4",
+                content_type="video/mp4",
+                max_bytes=1,
+                sha256=sha256,
+                storage_key="incoming/x",
+                asset_id=asset_id,
+                created_at=tx.now,
+                expires_at=tx.now,
+            )
+        )
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_digest_that_was_announced_is_checked(
+    right: bool, film: Path, services: Services
+) -> None:
+    asset_id = add_asset(services, film)
+    digest = hashlib.sha256(film.read_bytes()).hexdigest()
+    announce(services, asset_id, digest if right else "0" * 64)
+    outputs = [{"type": "poster"}]
+    job = Submitted(services, film, outputs, asset_id=asset_id, digest="first")
+    with working(services):
+        row = finished(job)
+    if right:
+        assert row.state == "succeeded", row.error
+        assert job.asset().source_sha256 == digest
+    else:
+        assert (row.state, row.error["code"]) == ("failed", "digest_mismatch")
+        assert (job.asset().state, job.asset().source_sha256) == ("failed", None)
+
+
+def test_a_source_is_deleted_when_its_job_is_done_and_not_before(
+    film: Path, services: Services
+) -> None:
+    outputs = [{"type": "poster"}]
+    job = Submitted(services, film, outputs, source_policy="delete_when_done")
+    key = job.asset().source_key
+    other = Submitted(services, film, STREAM, asset_id=job.asset_id, digest="known", priority=-1)
+    with working(services):
+        assert finished(job).state == "succeeded"
+        collect(services, older_than_s=0)
+        assert job.asset().source_key == key or other.row().state == "succeeded"
+        assert finished(other).state == "succeeded"
+    assert job.asset().source_key is None
+    collect(services, older_than_s=0)
+    assert list(services.storage.keys("sources/")) == []
+    assert inspect_orphans(services) == []
+
+
+# --- first play, decided --------------------------------------------------------------------------
+
+
+def test_when_a_growing_film_can_be_played() -> None:
+    encoded = make_plan(lasting(54), make_profile(top="encode"))
+    heads = [r.name for r in encoded.listed if r.head]
+    begun = dict.fromkeys(heads, 1)
+    assert not playable(encoded, {}, set())
+    assert not playable(encoded, begun, set())  # no sound yet
+    assert playable(encoded, begun | {"aac": 1}, set())
+    assert not playable(encoded, {heads[0]: 1, "aac": 1}, set())
+
+    copied = make_plan(COMPLIANT, make_profile())
+    assert copied.copied is not None
+    name = copied.copied.name
+    assert not playable(copied, {name: 2, "aac": 3}, set())
+    assert playable(copied, {name: 3, "aac": 3}, set())
+    # A film of less than three segments is there as a whole.
+    assert not playable(copied, {name: 2, "aac": 2}, {"video-copy"})
+    assert playable(copied, {name: 2, "aac": 2}, {"video-copy", "audio"})
+
+    files = make_plan(COMPLIANT, make_profile((parse_output("mp3"),)))
+    assert not playable(files, {}, {"audio"})
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_once_runs_one_task_and_none_where_there_is_none(services: Services) -> None:
+    stop = threading.Event()
+    assert run_worker(services, "w", once=True, stop=stop) == 0
+    job_id = submit_noops(services, 2)
+    assert run_worker(services, "w", once=True, stop=stop) == 1
+    assert run_worker(services, "w", once=True, stop=stop) == 1
+    assert one(services, sa.select(tables.jobs).where(tables.jobs.c.id == job_id)).state == (
+        "succeeded"
+    )
+
+
+def test_a_worker_is_woken_by_the_bell(services: Services) -> None:
+    with working(services, clocks=replace(SHORT, poll_s=60.0)) as stop:
+        time.sleep(0.5)  # it found nothing and listens
+        job_id = submit_noops(services, 1)
+        services.bell.ring("tasks")
+        of_job = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
+        until(lambda: one(services, of_job).state == "succeeded", timeout_s=20)
+        stop.set()
+        services.bell.ring("tasks")
+
+
+def test_a_worker_waits_for_a_database_that_is_away(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = queue.claim
+    failures = iter([Unavailable("gone", code="database_unavailable")] * 3)
+
+    def claim(*given: Any, **more: Any) -> Any:
+        for error in failures:
+            raise error
+        return real(*given, **more)
+
+    monkeypatch.setattr(queue, "claim", claim)
+    job_id = submit_noops(services, 1)
+    with working(services):
+        of_job = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
+        until(lambda: one(services, of_job).state == "succeeded", timeout_s=20)
