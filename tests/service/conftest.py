@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,8 +21,10 @@ from tests.service.databases import (
     postgres_template,
     stopped,
 )
+from tests.service.films import film
 
 from telecine.engine.tools import Tools, find_tools
+from telecine.service import logs
 from telecine.service.api.app import make_app
 from telecine.service.assembly import open_services
 from telecine.service.db.connection import Database
@@ -30,9 +33,23 @@ from telecine.service.passwords import Passwords
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 
-__all__ = ["clocked", "database", "database_url", "postgres", "postgres_template", "stopped"]
+__all__ = [
+    "clocked",
+    "database",
+    "database_url",
+    "film",
+    "postgres",
+    "postgres_template",
+    "stopped",
+]
 
 PASSWORD = "a long word that nobody guesses 7"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """What is logged goes where pytest looks for it, not to the terminal."""
+    logs.configure(stream=io.StringIO())
 
 
 @pytest.fixture(scope="session")
