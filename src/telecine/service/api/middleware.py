@@ -70,6 +70,8 @@ class Requests:
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 _set_headers(headers, scope["path"], request_id, self.secure)
+                if status >= 400:  # what is not there yet may be there soon
+                    headers.setdefault("Cache-Control", "no-store")
                 if headers.get("content-type", "").startswith("text/event-stream"):
                     self.streams.add(task)
             elif message["type"] == "http.response.body":
