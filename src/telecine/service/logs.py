@@ -44,6 +44,10 @@ def bind(**ids: str) -> None:
         found.update(ids)
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, to be known when `configure` runs again."""
+
+
 def configure(*, json: bool = True, level: str = "info", stream: TextIO | None = None) -> None:
     """Send what this process logs to `stream` (standard error). May run again."""
     shared: list[Processor] = [
@@ -57,7 +61,7 @@ def configure(*, json: bool = True, level: str = "info", stream: TextIO | None =
     shown: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False) if json else _render_for_people
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -75,7 +79,7 @@ def configure(*, json: bool = True, level: str = "info", stream: TextIO | None =
         cache_logger_on_first_use=False,  # the tests configure more than once
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [one for one in root.handlers if not isinstance(one, _Handler)] + [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error"):

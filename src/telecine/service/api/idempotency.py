@@ -103,12 +103,13 @@ async def _claim(request: Request, doors: Services, owner: str, key: str) -> Non
         raise Invalid(
             "this Idempotency-Key was used for another request", code="idempotency_mismatch"
         )
-    if found.status is None:
+    answered = found.status not in (None, rows.COMMITTED)
+    if not answered and found.age_s <= rows.CRASHED_AFTER_S:
         raise Conflict(
             "the first request with this Idempotency-Key is not done yet",
             code="idempotency_in_flight",
         )
-    if found.status == rows.COMMITTED:
+    if found.status is None or not answered:
         raise Conflict(
             "the first request with this Idempotency-Key was carried out, but its answer is lost: "
             "look for what it made",

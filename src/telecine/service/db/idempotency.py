@@ -32,11 +32,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An earlier request of the same key. `status`: None while in flight, `COMMITTED` where it was
-    carried out and its answer is lost."""
+    """An earlier request of the same key. `status`: None until it is carried out, `COMMITTED` until
+    its answer is written down."""
 
     request_hash: str
     status: int | None
+    age_s: float
     headers: Mapping[str, str]
     body: bytes
 
@@ -65,7 +66,7 @@ def claim(tx: Tx, owner: str, key: str, request_hash: str) -> Claim | Earlier:
         taken = Claim(owner, key, row.created_at)
         tx.connection.execute(sa.update(table).where(_of(taken)).values(**mine))
         return Claim(owner, key, now)
-    return Earlier(row.request_hash, row.status, row.headers or {}, row.body or b"")
+    return Earlier(row.request_hash, row.status, age_s, row.headers or {}, row.body or b"")
 
 
 def commit(tx: Tx, claim: Claim) -> bool:
@@ -83,8 +84,8 @@ def keep(tx: Tx, claim: Claim, status: int, headers: Mapping[str, str], body: by
 
 
 def forget(tx: Tx, claim: Claim) -> None:
-    """The request was not carried out: the key is free again."""
-    tx.connection.execute(sa.delete(table).where(_of(claim)))
+    """The request failed: the key is free again, unless something was committed."""
+    tx.connection.execute(sa.delete(table).where(_of(claim), table.c.status.is_(None)))
 
 
 def purge(tx: Tx) -> int:
