@@ -1,5 +1,5 @@
-# `make help` lists the targets. Two work on a fresh machine that has git, make and Python ≥ 3.11:
-# `make demo` and `make test`.
+# `make help` lists the targets. Two are all that a fresh machine with git, make and Python ≥ 3.11
+# needs: `make serve` and `make test`.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -41,6 +41,10 @@ tests/e2e/node_modules/.package-lock.json: tests/e2e/package.json tests/e2e/pack
 
 # ---------------------------------------------------------------------------------- use
 
+.PHONY: serve
+serve: setup ## the service on http://127.0.0.1:8000, kept in telecine-data (ARGS="--port 9000 --signup open")
+	@exec $(BIN)/telecine serve --data telecine-data $(ARGS)
+
 .PHONY: demo
 demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo/ and say how to play it
 	@$(BIN)/python scripts/demo.py $(if $(FILE),"$(FILE)")
@@ -50,10 +54,10 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
 
-.PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-browser
-test: setup ## every test that needs no server and no browser, then: did the promised tests run?
-	@$(MAKE) --no-print-directory --keep-going test-unit test-media
-	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml
+.PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
+test: setup ## every test that needs no browser, then: did the promised tests run?
+	@$(MAKE) --no-print-directory --keep-going test-unit test-media test-service
+	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/service.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
@@ -75,6 +79,10 @@ unit-properties unit-programs: setup
 test-media: setup ## the ones that run the real FFmpeg
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml
 	$(PYTEST) tests/media tests/corpus --junitxml=$(JUNIT)/media.xml
+
+test-service: setup ## the ones of the service: real servers, workers, databases
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/service.xml
+	$(PYTEST) tests/service --junitxml=$(JUNIT)/service.xml
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml
