@@ -57,10 +57,8 @@ class Hasher:
         self._costs = (time_cost, memory_kib)
         self._argon2 = PasswordHash((Argon2Hasher(time_cost, memory_kib, lanes),))
         # No password has this hash; checking one against it takes as long as against any other.
-        self.decoy = (
-            f"$argon2id$v=19$m={memory_kib},t={time_cost},p={lanes}"
-            "$bm9ib2R5J3Mgc2FsdA$bm8gcGFzc3dvcmQgaGFzIHRoaXMgaGFzaDogMzIgYnk"
-        )
+        salt, digest = "A" * 22, "A" * 43  # 16 and 32 bytes, all zero
+        self.decoy = f"$argon2id$v=19$m={memory_kib},t={time_cost},p={lanes}${salt}${digest}"
 
     def hash(self, password: str) -> str:
         """What is kept of a password: Argon2's own text, with its parameters and salt."""
