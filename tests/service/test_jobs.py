@@ -277,6 +277,30 @@ def test_lists_read_no_plan(services: Services, ada: Owner, asset_id: str) -> No
     assert not any("jobs.plan" in statement for statement in said)
 
 
+@pytest.mark.parametrize("filters", [{}, {"state": "failed"}, {"asset_id": "A"}])
+def test_a_page_costs_the_same_whatever_the_list(
+    services: Services, ada: Owner, filters: dict[str, str]
+) -> None:
+    """SQLite's own plan of the query: it walks an index in the list's order, and sorts nothing."""
+    said: list[tuple[str, Any]] = []
+    engine = services.database.engine
+
+    def note(_c: Any, _u: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FROM jobs" in statement:
+            said.append((statement, parameters))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        ada.get("/v1/jobs", params={**filters, "after": new_id()})
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    statement, parameters = said[0]
+    with services.database.read() as tx:
+        plan = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    steps = [row[-1] for row in plan]
+    assert all("USING INDEX ix_jobs_" in step for step in steps), steps
+
+
 # --- cancel, retry --------------------------------------------------------------------------------
 
 
