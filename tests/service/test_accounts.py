@@ -595,7 +595,7 @@ def test_nobody_is_told_so(
 ) -> None:
     unknown = path.format(id="01ARZ3NDEKTSV4RRFFQ69G5FAV")
     answer = client.request(method, unknown, json=body, headers=root["headers"])
-    assert outcome(answer) == (404, "user_not_found")
+    assert outcome(answer) == (404, "user_unknown")
     odd = client.request(method, path.format(id="%00"), json=body, headers=root["headers"])
     assert odd.status_code == 422
 

@@ -378,7 +378,7 @@ def test_list_mine_and_end_one(client: TestClient) -> None:
     assert not works(client, bearer(second))
     assert works(client, first["headers"])
     again = client.delete(f"/v1/sessions/{ids[0]}", headers=first["headers"])
-    assert (again.status_code, again.json()["code"]) == (404, "session_not_found")
+    assert (again.status_code, again.json()["code"]) == (404, "session_unknown")
     foreign = client.delete(f"/v1/sessions/{other['session']['id']}", headers=first["headers"])
     assert foreign.status_code == 404
     assert works(client, other["headers"])

@@ -198,7 +198,7 @@ def email_taken() -> Conflict:
 
 
 def read(services: Services, user_id: str) -> User:
-    """A user. Raises `NotFound` (`user_not_found`)."""
+    """A user. Raises `NotFound` (`user_unknown`)."""
     with services.database.read() as tx:
         return found(db.user_by_id(tx, user_id))
 
@@ -292,9 +292,9 @@ def _password_wrong() -> Forbidden:
 
 
 def found(user: User | None) -> User:
-    """Raises `NotFound` (`user_not_found`) for nobody."""
+    """Raises `NotFound` (`user_unknown`) for nobody."""
     if user is None:
-        raise NotFound("there is no such user", code="user_not_found")
+        raise NotFound("there is no such user", code="user_unknown")
     return user
 
 

@@ -65,7 +65,7 @@ def mint_invite(services: Services, *, by: str | None) -> OneTimeToken:
 
 
 def mint_password_reset(services: Services, user_id: str, *, by: str | None) -> OneTimeToken:
-    """What a user sets another password with. Raises `NotFound` (`user_not_found`)."""
+    """What a user sets another password with. Raises `NotFound` (`user_unknown`)."""
     log.info("password_reset_minted", user_id=user_id, by=by)
     with services.database.write() as tx:
         accounts.found(db.user_by_id(tx, user_id))
@@ -117,7 +117,7 @@ def list_users(services: Services, *, after: str | None, limit: int) -> list[Use
 
 
 def find_user(services: Services, name: str) -> User:
-    """A user by e-mail address or id. Raises `NotFound` (`user_not_found`)."""
+    """A user by e-mail address or id. Raises `NotFound` (`user_unknown`)."""
     with services.database.read() as tx:
         by_email = db.user_by_email(tx, normalised_email(name))
         return by_email or accounts.found(db.user_by_id(tx, name))
@@ -127,7 +127,7 @@ def change_user(
     services: Services, user_id: str, change: UserChange, *, by: str | None = None
 ) -> User:
     """Change role, limits, or whether the account is disabled, which ends its sessions; its API
-    keys rest until it is enabled. Raises `NotFound` (`user_not_found`), `Conflict` (`last_admin`).
+    keys rest until it is enabled. Raises `NotFound` (`user_unknown`), `Conflict` (`last_admin`).
     """
     given = ((field.name, getattr(change, field.name)) for field in fields(change))
     changes: dict[str, Any] = {name: value for name, value in given if not isinstance(value, Keep)}
@@ -146,7 +146,7 @@ def change_user(
 
 
 def delete_user(services: Services, user_id: str, *, by: str | None = None) -> None:
-    """As `accounts.delete`, of anyone. Raises `NotFound` (`user_not_found`), `Conflict`
+    """As `accounts.delete`, of anyone. Raises `NotFound` (`user_unknown`), `Conflict`
     (`last_admin`)."""
     with services.database.write() as tx:
         accounts.keep_an_admin(tx, user_id)

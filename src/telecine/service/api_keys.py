@@ -64,11 +64,11 @@ def list_mine(services: Services, who: Principal, *, after: str | None, limit: i
 
 
 def revoke(services: Services, who: Principal, key_id: str) -> None:
-    """The key is refused from the next request on. Raises `NotFound` (`key_not_found`)."""
+    """The key is refused from the next request on. Raises `NotFound` (`key_unknown`)."""
     with services.database.write() as tx:
         revoked = db.revoke_api_key(tx, who.user_id, key_id)
     if not revoked:
-        raise NotFound("there is no such key of yours", code="key_not_found")
+        raise NotFound("there is no such key of yours", code="key_unknown")
     log.info("api_key_revoked", user_id=who.user_id, key_id=key_id)
 
 

@@ -222,7 +222,7 @@ def _ended() -> Unauthenticated:
 
 
 def current(services: Services, who: Principal) -> Session:
-    """The session that asks. Raises `NotFound` (`session_not_found`)."""
+    """The session that asks. Raises `NotFound` (`session_unknown`)."""
     assert who.session_id is not None
     with services.database.read() as tx:
         found = db.session_by_id(tx, who.session_id)
@@ -243,7 +243,7 @@ def list_mine(
 
 def end(services: Services, who: Principal, session_id: str) -> None:
     """End one of the asker's sessions: what it holds is refused from the next request on. Raises
-    `NotFound` (`session_not_found`) where it is not theirs, or over."""
+    `NotFound` (`session_unknown`) where it is not theirs, or over."""
     with services.database.write() as tx:
         ended = db.end_sessions(tx, who.user_id, only=session_id)
     if not ended:
@@ -268,4 +268,4 @@ def end_all(services: Services, who: Principal) -> None:
 
 
 def _not_found() -> NotFound:
-    return NotFound("there is no such session of yours", code="session_not_found")
+    return NotFound("there is no such session of yours", code="session_unknown")

@@ -100,7 +100,7 @@ def list_users(
     "/v1/admin/users/{user_id}",
     operation_id="update_user",
     summary="Change a user's role or limits, or disable the account",
-    responses=responses(admin_needed=403, user_not_found=404, last_admin=409),
+    responses=responses(admin_needed=403, user_unknown=404, last_admin=409),
 )
 def update_user(
     doors: ServicesDep, who: AdminDep, user_id: UserId, asked: ChangedByAdmin
@@ -114,7 +114,7 @@ def update_user(
     operation_id="delete_user",
     summary="Delete a user and all that is theirs",
     status_code=204,
-    responses=responses(admin_needed=403, user_not_found=404, last_admin=409),
+    responses=responses(admin_needed=403, user_unknown=404, last_admin=409),
 )
 def delete_user(doors: ServicesDep, who: AdminDep, user_id: UserId) -> None:
     admin.delete_user(doors, user_id, by=who.user_id)
@@ -126,7 +126,7 @@ def delete_user(doors: ServicesDep, who: AdminDep, user_id: UserId) -> None:
     summary="Let a user set a forgotten password anew",
     status_code=201,
     dependencies=[Idempotent],
-    responses=responses(admin_needed=403, user_not_found=404),
+    responses=responses(admin_needed=403, user_unknown=404),
 )
 def create_password_reset(doors: ServicesDep, who: AdminDep, user_id: UserId) -> OneTime:
     """A one-time token to give to them, good for a day."""

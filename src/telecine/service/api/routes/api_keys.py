@@ -116,7 +116,7 @@ def list_api_keys(
     operation_id="revoke_api_key",
     summary="Revoke an API key",
     status_code=204,
-    responses=responses(key_not_found=404),
+    responses=responses(key_unknown=404),
 )
 def revoke_api_key(doors: ServicesDep, who: SessionDep, key_id: KeyId) -> None:
     """It is refused from the next request on."""

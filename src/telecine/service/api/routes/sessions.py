@@ -217,7 +217,7 @@ def end_current_session(doors: ServicesDep, who: SessionDep, response: Response)
     operation_id="end_session",
     summary="End one of my sessions",
     status_code=204,
-    responses=responses(session_not_found=404),
+    responses=responses(session_unknown=404),
 )
 def end_session(doors: ServicesDep, who: SessionDep, session_id: SessionId) -> None:
     sessions.end(doors, who, session_id)
