@@ -567,6 +567,25 @@ def test_a_connection_that_is_killed_at_every_event_misses_nothing(
     assert connections == count + 1
 
 
+def test_a_burst_reaches_who_listens_and_holds_up_nobody(
+    ada: Owner, app: FastAPI, services: Services, asset_id: str
+) -> None:
+    """1200 events in one transaction: more than one look takes, and than the feed remembers."""
+    job_id = ada.submit(asset_id, preset="mp3")["id"]
+    with listening(app) as base, closing(Listener(base, job_id, ada.headers)) as one:
+        wait_for(lambda: 1 in one.heard())
+        time.sleep(0.5)  # the feed has had its first look
+        with services.database.write() as tx:
+            for n in range(1200):
+                queue.tell(tx, job_id, "warning", {"n": n})
+        services.bell.ring(EVENTS)
+        wait_for(lambda: len(one.heard()) >= 501)
+        assert httpx2.get(f"{base}/v1/presets", timeout=10).status_code == 200
+        ada.post(f"/v1/jobs/{job_id}/cancel", None)
+        wait_for(one.ended.is_set)
+    assert one.heard() == list(range(1, 1203))
+
+
 def test_the_database_is_read_once_however_many_listen(
     ada: Owner, app: FastAPI, services: Services, asset_id: str
 ) -> None:

@@ -94,7 +94,11 @@ class Feed:
         with self._lock:
             watched = self._jobs.get(job_id)
             seen = None if watched is None else watched.seen
-        if seen is None or number < (seen.events[0].number - 1 if seen.events else seen.reached):
+        if seen is None:
+            return None
+        first = seen.events[0].number if seen.events else seen.reached + 1
+        exhausted = number >= seen.reached < seen.last_event  # one look did not take all
+        if number < first - 1 or exhausted:
             return None
         return replace(seen, events=tuple(e for e in seen.events if e.number > number))
 
@@ -145,12 +149,8 @@ def _update(watched: _Watched, found: Seen | None) -> None:
 
 def _differs(before: Seen, found: Seen) -> bool:
     """Whether there is something to tell: speed and time left change with the clock alone."""
-    return bool(found.events) or (
-        before.state,
-        before.progress.fraction,
-        before.progress.rungs,
-    ) != (
-        found.state,
-        found.progress.fraction,
-        found.progress.rungs,
-    )
+    return bool(found.events) or _told(before) != _told(found)
+
+
+def _told(seen: Seen) -> tuple[object, ...]:
+    return (seen.state, seen.position, seen.progress.fraction, seen.progress.rungs)
