@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tests.service.conftest import PASSWORD, Clock, sign_up
 from telecine.service import accounts, sessions
 from telecine.service.admin import UserChange, change_user
 from telecine.service.api import cookies
+from telecine.service.api.app import make_app
 from telecine.service.db import tables
 from telecine.service.domain import SCOPES, Principal, TooMany
 from telecine.service.login_limits import (
@@ -534,11 +536,9 @@ def test_cookies_are_secure_wherever_browsers_take_such(url: str, secure: bool) 
     assert name == ("__Host-telecine_access" if secure else "telecine_access")
 
 
-@pytest.mark.parametrize("settings", [Settings(public_url="http://192.168.1.5:8000")])
-def test_without_tls_cookies_have_no_prefix(
-    settings: Settings, app_with: Callable[[Settings], FastAPI]
-) -> None:
-    with TestClient(app_with(settings), base_url="http://192.168.1.5:8000") as browser:
+def test_without_tls_cookies_have_no_prefix(app_with: Callable[[Settings], FastAPI]) -> None:
+    url = "http://192.168.1.5:8000"
+    with TestClient(app_with(Settings(public_url=url)), base_url=url) as browser:
         sign_up(browser)
         answer = browser.post("/v1/sessions", json={**ADA, "cookies": True})
         found = cookies_of(answer)
@@ -551,9 +551,6 @@ def test_without_tls_cookies_have_no_prefix(
 @pytest.fixture
 def app_with(services: Services) -> Callable[[Settings], FastAPI]:
     """The API with other settings over the same data."""
-    import dataclasses
-
-    from telecine.service.api.app import make_app
 
     def make(settings: Settings) -> FastAPI:
         merged = settings.model_copy(update={"data": services.settings.data, "signup": "open"})
