@@ -42,15 +42,19 @@ from telecine.engine.errors import InputRefused, Interrupted, StepFailed, Verify
 from telecine.engine.plan import make_plan
 from telecine.engine.process import Cancel
 from telecine.engine.profile import make_profile, parse_output
+from telecine.engine.segments import Segment, segment_name
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
+from telecine.service import assets
 from telecine.service import worker as worker_module
+from telecine.service.assembly import open_services
 from telecine.service.collector import collect, inspect_orphans, run_collector, sweep
 from telecine.service.db import queue, tables
-from telecine.service.domain import Unavailable, new_id
+from telecine.service.domain import Principal, Unavailable, new_id
 from telecine.service.orders import make_order
 from telecine.service.services import Services
-from telecine.service.tasks import Done, Fenced, Meter, Work, playable
+from telecine.service.settings import Settings
+from telecine.service.tasks import Advancer, Done, Fenced, Meter, Work, playable
 from telecine.service.worker import Keeper, attend, ending, failure, run_worker
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "48", "-crf", "26")
@@ -68,7 +72,7 @@ PATIENT = replace(SHORT, lease_s=8.0, fence_s=6.0)
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+def short_film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     """12 s: one chunk."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     make(path, ffmpeg=ffmpeg, rate=Fraction(24), seconds=12, size=(320, 180), video=X264)
@@ -137,13 +141,13 @@ def collecting(services: Services) -> Iterator[None]:
 
 @pytest.mark.parametrize("outputs", [ENCODED, COPIED], ids=["encoded", "copied"])
 def test_a_job_ends_with_the_bytes_that_the_command_makes(
-    outputs: list[dict[str, Any]], film: Path, services: Services, by_command: Command
+    outputs: list[dict[str, Any]], short_film: Path, services: Services, by_command: Command
 ) -> None:
-    job = Submitted(services, film, outputs)
+    job = Submitted(services, short_film, outputs)
     with working(services):
         row = finished(job)
     assert row.state == "succeeded", row.error
-    assert made_by(job) == by_command(film, outputs)
+    assert made_by(job) == by_command(short_film, outputs)
 
     kinds = {"hls": "master.m3u8", "dash": "manifest.mpd", "report": "report.json"}
     kinds |= {"mp4": "120p.mp4" if outputs is ENCODED else "source.mp4", "poster": "poster.jpg"}
@@ -164,13 +168,15 @@ def test_a_job_ends_with_the_bytes_that_the_command_makes(
     asset = job.asset()
     assert (asset.state, asset.job_id) == ("ready", job.id)
     assert asset.poster_key == f"{row.prefix}/poster.jpg"
-    assert asset.source_sha256 == hashlib.sha256(film.read_bytes()).hexdigest()
+    assert asset.source_sha256 == hashlib.sha256(short_film.read_bytes()).hexdigest()
     assert row.report["state"] == "succeeded"
     assert row.report["verified_rules"] > 0
 
 
-def test_the_first_play_is_told_once_and_before_the_end(film: Path, services: Services) -> None:
-    job = Submitted(services, film, STREAM)
+def test_the_first_play_is_told_once_and_before_the_end(
+    short_film: Path, services: Services
+) -> None:
+    job = Submitted(services, short_film, STREAM)
     with working(services):
         until(lambda: job.row().time_to_first_play_s is not None)
         numbers = {(row.rendition, row.number) for row in job.segments()}
@@ -253,6 +259,112 @@ def test_a_copy_that_turns_out_damaged_is_given_up_for_a_plan_that_encodes(
     collect(services, older_than_s=0)
     assert inspect_orphans(services) == []
     assert set(services.storage.keys("tasks/")) == set(services.storage.keys(f"{row.prefix}/"))
+
+
+@pytest.fixture
+def anywhere(database_url: str, tmp_path: Path, tools: Tools) -> Iterator[Services]:
+    """Services over SQLite and over PostgreSQL."""
+    found = open_services(Settings(data=tmp_path / "data", database=database_url), tools)
+    yield found
+    found.database.close()
+
+
+def test_workers_share_a_job_over_any_database(
+    short_film: Path, anywhere: Services, by_command: Command
+) -> None:
+    job = Submitted(anywhere, short_film, ENCODED)
+    with collecting(anywhere), working(anywhere, "a", PATIENT), working(anywhere, "b", PATIENT):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert made_by(job) == by_command(short_film, ENCODED)
+    collect(anywhere, older_than_s=0)
+    assert only_what_is_kept(anywhere, job)
+
+
+# --- advancing ------------------------------------------------------------------------------------
+
+
+class Timeline:
+    """Stands in for `queue.advance`: keeps each batch with the time at which it came."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, fenced: bool = False) -> None:
+        self.batches: list[tuple[float, list[tuple[str, int]]]] = []
+        self._fenced = fenced
+        monkeypatch.setattr(queue, "advance", self._advance)
+
+    def _advance(self, tx: object, held: object, new: list[queue.NewSegment]) -> bool:
+        self.batches.append((time.monotonic(), [(one.rendition, one.number) for one in new]))
+        return not self._fenced
+
+
+def advancing(services: Services, scratch: Path, step_id: str) -> tuple[Advancer, Path]:
+    """An advancer for a step of a copied film, and where its segments are written."""
+    plan = make_plan(COMPLIANT, make_profile())
+    submit_noops(services, 1)
+    with services.database.write() as tx:
+        held = queue.claim(tx, "w")
+    assert held is not None
+    assert plan.copied is not None
+    task = Work(services, held, scratch, scratch, Cancel(), Meter())
+    home = scratch / plan.folder_of(plan.copied.name)
+    home.mkdir(parents=True)
+    (home / "init.mp4").write_bytes(b"init")
+    return Advancer(task, plan, plan.step(step_id)), home
+
+
+def write_segment(home: Path, number: int) -> Segment:
+    path = home / segment_name(number)
+    path.write_bytes(b"segment")
+    return Segment(number, number, 1, 7, 1, ())
+
+
+def test_the_first_segments_of_an_opening_step_are_advanced_at_once(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeline = Timeline(monkeypatch)
+    advancer, home = advancing(services, tmp_path / "scratch", "video-copy")
+    name = home.name
+    with advancer:
+        for number in range(6):
+            advancer.add(name, write_segment(home, number))
+        added = time.monotonic()
+    batches = [batch for _, batch in timeline.batches]
+    assert batches[:3] == [[(name, -1), (name, 0)], [(name, 1)], [(name, 2)]]
+    assert [one for batch in batches[3:] for one in batch] == [(name, n) for n in (3, 4, 5)]
+    assert time.monotonic() - added < 10
+
+
+def test_segments_that_keep_coming_are_advanced_meanwhile(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeline = Timeline(monkeypatch)
+    advancer, home = advancing(services, tmp_path / "scratch", "encode-0000")
+    with advancer:
+        for number in range(100):
+            advancer.add(home.name, write_segment(home, number))
+            time.sleep(0.02)
+        last = time.monotonic()
+    meanwhile = [batch for at, batch in timeline.batches if at < last]
+    assert len(meanwhile) >= 3
+    assert len(timeline.batches) < 50  # in batches, not one by one
+    told = [number for _, batch in timeline.batches for _, number in batch]
+    assert told == list(range(-1, 100))
+
+
+def test_a_step_ends_when_its_task_is_fenced(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Timeline(monkeypatch, fenced=True)
+    advancer, home = advancing(services, tmp_path / "scratch", "video-copy")
+
+    def step() -> None:
+        with advancer:
+            advancer.add(home.name, write_segment(home, 0))
+            assert advancer.cancel.wait(10)
+            raise Interrupted  # as the engine does then
+
+    with pytest.raises(Fenced):
+        step()
 
 
 # --- what is left ---------------------------------------------------------------------------------
@@ -341,6 +453,23 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_that_readers_fo
     assert only_what_is_kept(services, job)
 
 
+def test_a_worker_lets_go_of_a_job_whose_asset_was_deleted(
+    long_film: Path, services: Services
+) -> None:
+    job = Submitted(services, long_film, STREAM)
+    with worker_process(services, "w", PATIENT) as process:
+        encoding(job)
+        owner = Principal(job.asset().user_id, "user", frozenset())
+        assets.delete(services, owner, job.asset_id)
+        until(lambda: len(process_tree(process.pid)) == 1, timeout_s=10)
+        collect(services, older_than_s=0)
+        assert list(services.storage.keys("")) == []
+        noops = submit_noops(services, 1)  # it is still there for others
+        of_job = sa.select(tables.jobs.c.state).where(tables.jobs.c.id == noops)
+        until(lambda: one(services, of_job).state == "succeeded")
+    assert inspect_orphans(services) == []
+
+
 # --- stopping -------------------------------------------------------------------------------------
 
 
@@ -362,9 +491,9 @@ def test_a_stopped_worker_gives_its_task_back_when_the_grace_is_over(
 
 
 def test_a_stopped_worker_ends_what_it_is_at_and_claims_no_more(
-    film: Path, services: Services
+    short_film: Path, services: Services
 ) -> None:
-    job = Submitted(services, film, STREAM)
+    job = Submitted(services, short_film, STREAM)
     with working(with_grace(services, 60), clocks=PATIENT) as stop:
         until(lambda: any(task.state == "running" for task in job.tasks()))
         stop.set()
@@ -377,9 +506,9 @@ def test_a_stopped_worker_ends_what_it_is_at_and_claims_no_more(
 
 
 def test_a_source_that_does_not_decode_fails_the_job_with_the_engines_code(
-    film: Path, services: Services
+    short_film: Path, services: Services
 ) -> None:
-    job = Submitted(services, film, STREAM)
+    job = Submitted(services, short_film, STREAM)
     kept = services.storage.local_path(job.asset().source_key)
     assert kept is not None
     kept.chmod(0o644)
@@ -451,10 +580,10 @@ def test_what_is_told_of_a_failure(error: BaseException, code: str, retryable: b
 
 
 def test_no_step_is_begun_on_a_disk_that_is_too_full(
-    film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
+    short_film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Submitted(services, film, STREAM)
-    free = 2 * film.stat().st_size - 1
+    job = Submitted(services, short_film, STREAM)
+    free = 2 * short_film.stat().st_size - 1
     monkeypatch.setattr(
         worker_module,
         "shutil",
@@ -556,13 +685,13 @@ def announce(services: Services, asset_id: str, sha256: str) -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_digest_that_was_announced_is_checked(
-    right: bool, film: Path, services: Services
+    right: bool, short_film: Path, services: Services
 ) -> None:
-    asset_id = add_asset(services, film)
-    digest = hashlib.sha256(film.read_bytes()).hexdigest()
+    asset_id = add_asset(services, short_film)
+    digest = hashlib.sha256(short_film.read_bytes()).hexdigest()
     announce(services, asset_id, digest if right else "0" * 64)
     outputs = [{"type": "poster"}]
-    job = Submitted(services, film, outputs, asset_id=asset_id, digest="first")
+    job = Submitted(services, short_film, outputs, asset_id=asset_id, digest="first")
     with working(services):
         row = finished(job)
     if right:
@@ -574,12 +703,14 @@ def test_a_digest_that_was_announced_is_checked(
 
 
 def test_a_source_is_deleted_when_its_job_is_done_and_not_before(
-    film: Path, services: Services
+    short_film: Path, services: Services
 ) -> None:
     outputs = [{"type": "poster"}]
-    job = Submitted(services, film, outputs, source_policy="delete_when_done")
+    job = Submitted(services, short_film, outputs, source_policy="delete_when_done")
     key = job.asset().source_key
-    other = Submitted(services, film, STREAM, asset_id=job.asset_id, digest="known", priority=-1)
+    other = Submitted(
+        services, short_film, STREAM, asset_id=job.asset_id, digest="known", priority=-1
+    )
     with working(services):
         assert finished(job).state == "succeeded"
         collect(services, older_than_s=0)

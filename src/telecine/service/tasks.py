@@ -26,14 +26,11 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
-from telecine.engine.containers import jpeg_size
 from telecine.engine.encode import StepResult, run_step
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed
-from telecine.engine.manifests import MANIFEST, MASTER, OPENING_SEGMENTS, listed_now, started
-from telecine.engine.output import REPORT
+from telecine.engine.manifests import MASTER, OPENING_SEGMENTS, listed_now, started
 from telecine.engine.plan import (
     WORK,
-    FileOutput,
     Plan,
     Step,
     encoded_instead,
@@ -41,7 +38,6 @@ from telecine.engine.plan import (
 )
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
-from telecine.engine.report import Report, RungReport
 from telecine.engine.schedule import opening_steps
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
@@ -53,24 +49,13 @@ from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import Unavailable
 from telecine.service.logs import get_logger
 from telecine.service.orders import Digest, make_tasks
+from telecine.service.outputs import measure_outputs
 from telecine.service.services import Services
-from telecine.service.storage.store import READ_BYTES, Storage
+from telecine.service.storage.store import Storage
 
 ADVANCE_EVERY_S = 0.25
 DATABASE_PAUSE_S = 0.5
 PATIENCE_S = 25.0
-
-CONTENT_TYPES = {
-    "hls": "application/vnd.apple.mpegurl",
-    "dash": "application/dash+xml",
-    "mp4": "video/mp4",
-    "mp3": "audio/mpeg",
-    "aac": "audio/mp4",
-    "opus": "audio/ogg",
-    "flac": "audio/flac",
-    "poster": "image/jpeg",
-    "report": "application/json",
-}
 
 # A plan may be megabytes; a worker runs many steps of one.
 read_plan = functools.lru_cache(maxsize=4)(plan_from_json)
@@ -199,7 +184,7 @@ def _subject(services: Services, job_id: str) -> work.Subject:
 
 def _source_key(subject: work.Subject) -> str:
     if subject.source_key is None:
-        raise InputRefused("the source was deleted", code="source_gone")
+        raise InputRefused("the source was deleted", code="source_deleted")
     return subject.source_key
 
 
@@ -297,6 +282,7 @@ class Advancer:
     def _next_batch(self) -> tuple[list[tuple[str, Segment]], bool]:
         """What waits, and whether nothing comes after it. Blocks until there is something."""
         item = self._waiting.get()
+        deadline = time.monotonic() + ADVANCE_EVERY_S
         batch = []
         while item is not None:
             batch.append(item)
@@ -305,8 +291,7 @@ class Advancer:
             if self._opening and self._count[rendition] <= OPENING_SEGMENTS:
                 return batch, False
             try:
-                # One batch holds what comes within this time.
-                item = self._waiting.get(timeout=ADVANCE_EVERY_S)
+                item = self._waiting.get(timeout=max(0.0, deadline - time.monotonic()))
             except queues.Empty:
                 return batch, False
         return batch, True
@@ -503,90 +488,6 @@ def _put_tree(task: Work, folder: Path, parts: Mapping[str, str]) -> dict[str, i
         sizes[path] = stored.size_bytes
         task.meter.move()
     return sizes
-
-
-# --- outputs --------------------------------------------------------------------------------------
-
-
-def measure_outputs(
-    plan: Plan,
-    report: Report,
-    folder: Path,
-    sizes: Mapping[str, int],
-    on_read: Callable[[], object],
-) -> tuple[NewOutput, ...]:
-    """A row for everything that was asked for and for the report, measured in the finished folder.
-    `sizes` are the bytes of each of its files."""
-    facts: list[tuple[str, str, dict[str, Any]]] = []
-    if plan.hls:
-        streams = _stream_facts(plan, report, sizes)
-        facts += [("hls", MASTER, streams), ("dash", MANIFEST, streams)]
-    for file in plan.files:
-        facts.append((file.kind, file.path, _file_facts(plan, file, folder, sizes[file.path])))
-    facts.append(("report", REPORT, {"verified_rules": report.verified_rules}))
-    return tuple(
-        NewOutput(
-            kind=kind,
-            path=path,
-            content_type=CONTENT_TYPES[kind],
-            size_bytes=sizes[path],
-            sha256=_sha256(folder / path, on_read),
-            facts=found,
-        )
-        for kind, path, found in facts
-    )
-
-
-def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """`total_bytes` counts playlists and segments of all renditions."""
-    names = {rendition.name for rendition in plan.listed}
-    homes = [f"{plan.folder_of(name)}/" for name in names]
-    if plan.sound is not None:
-        names.add(plan.sound.name)
-        homes.append(f"{plan.sound.folder}/")
-    total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
-    return {
-        "duration_s": report.duration_s,
-        "total_bytes": total + sizes[MASTER] + sizes[MANIFEST],
-        "renditions": [_rung_facts(rung) for rung in report.rungs if rung.name in names],
-    }
-
-
-def _rung_facts(rung: RungReport) -> dict[str, Any]:
-    size = {"width": rung.width, "height": rung.height} if rung.width else {}
-    return {
-        "name": rung.name,
-        **size,
-        "mode": rung.mode,
-        "segments": rung.segments,
-        "size_bytes": rung.size_bytes,
-        "peak_bps": rung.peak_bps,
-        "average_bps": rung.average_bps,
-    }
-
-
-def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> dict[str, Any]:
-    if file.kind == "poster":
-        size = jpeg_size((folder / file.path).read_bytes())
-        return {"width": size.width, "height": size.height}
-    duration_s = float(plan.timeline.duration_s)
-    facts: dict[str, Any] = {
-        "duration_s": round(duration_s, 3),
-        "average_bps": round(8 * size_bytes / duration_s),
-    }
-    if file.rendition is not None:
-        made = plan.rendition(file.rendition).size
-        facts |= {"width": made.width, "height": made.height}
-    return facts
-
-
-def _sha256(path: Path, on_read: Callable[[], object]) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            found.update(piece)
-            on_read()
-    return found.hexdigest()
 
 
 # --- digests --------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""What a finished job made, measured from its files: the rows of its outputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from telecine.engine.containers import jpeg_size
+from telecine.engine.manifests import MANIFEST, MASTER
+from telecine.engine.output import REPORT
+from telecine.engine.plan import FileOutput, Plan
+from telecine.engine.report import Report, RungReport
+from telecine.service.db.queue import NewOutput
+from telecine.service.storage.store import READ_BYTES
+
+CONTENT_TYPES = {
+    "hls": "application/vnd.apple.mpegurl",
+    "dash": "application/dash+xml",
+    "mp4": "video/mp4",
+    "mp3": "audio/mpeg",
+    "aac": "audio/mp4",
+    "opus": "audio/ogg",
+    "flac": "audio/flac",
+    "poster": "image/jpeg",
+    "report": "application/json",
+}
+
+
+def measure_outputs(
+    plan: Plan,
+    report: Report,
+    folder: Path,
+    sizes: Mapping[str, int],
+    on_read: Callable[[], object],
+) -> tuple[NewOutput, ...]:
+    """A row for everything that was asked for and for the report, measured in the finished folder.
+    `sizes` are the bytes of each of its files."""
+    facts: list[tuple[str, str, dict[str, Any]]] = []
+    if plan.hls:
+        streams = _stream_facts(plan, report, sizes)
+        facts += [("hls", MASTER, streams), ("dash", MANIFEST, streams)]
+    for file in plan.files:
+        facts.append((file.kind, file.path, _file_facts(plan, file, folder, sizes[file.path])))
+    facts.append(("report", REPORT, {"verified_rules": report.verified_rules}))
+    return tuple(
+        NewOutput(
+            kind=kind,
+            path=path,
+            content_type=CONTENT_TYPES[kind],
+            size_bytes=sizes[path],
+            sha256=_sha256(folder / path, on_read),
+            facts=found,
+        )
+        for kind, path, found in facts
+    )
+
+
+def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """`total_bytes` counts playlists and segments of all renditions."""
+    names = {rendition.name for rendition in plan.listed}
+    homes = [f"{plan.folder_of(name)}/" for name in names]
+    if plan.sound is not None:
+        names.add(plan.sound.name)
+        homes.append(f"{plan.sound.folder}/")
+    total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
+    return {
+        "duration_s": report.duration_s,
+        "total_bytes": total + sizes[MASTER] + sizes[MANIFEST],
+        "renditions": [_rung_facts(rung) for rung in report.rungs if rung.name in names],
+    }
+
+
+def _rung_facts(rung: RungReport) -> dict[str, Any]:
+    size = {"width": rung.width, "height": rung.height} if rung.width else {}
+    return {
+        "name": rung.name,
+        **size,
+        "mode": rung.mode,
+        "segments": rung.segments,
+        "size_bytes": rung.size_bytes,
+        "peak_bps": rung.peak_bps,
+        "average_bps": rung.average_bps,
+    }
+
+
+def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> dict[str, Any]:
+    if file.kind == "poster":
+        size = jpeg_size((folder / file.path).read_bytes())
+        return {"width": size.width, "height": size.height}
+    duration_s = float(plan.timeline.duration_s)
+    facts: dict[str, Any] = {
+        "duration_s": round(duration_s, 3),
+        "average_bps": round(8 * size_bytes / duration_s),
+    }
+    if file.rendition is not None:
+        made = plan.rendition(file.rendition).size
+        facts |= {"width": made.width, "height": made.height}
+    return facts
+
+
+def _sha256(path: Path, on_read: Callable[[], object]) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            found.update(piece)
+            on_read()
+    return found.hexdigest()
