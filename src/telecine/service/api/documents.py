@@ -34,6 +34,17 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+# Whole bodies, where the examples of the single fields do not make one.
+BODIES: dict[str, Any] = {
+    "update_me": {"name": "Ada Lovelace"},
+    "create_session": {"email": "ada@example.org", "password": "correct horse battery staple"},
+    "refresh_session": {"refresh_token": "tcr_2b1e6f0c9a7d4e35"},
+    "update_user": {"role": "admin", "max_upload_bytes": 5_000_000_000},
+    "create_presigned_post": {"filename": "film.mp4", "on_complete": {"preset": "stream"}},
+    "edit_asset": {"title": "A film", "visibility": "public"},
+    "retry_job": {"only_failed": True},
+}
+
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -131,6 +142,9 @@ def make_document(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], *, asks_who: bool) -> None:
     """Add what any route may answer, where the route does not say it itself."""
     answers: dict[str, Any] = operation["responses"]
+    if operation.get("operationId") in BODIES:
+        body = operation["requestBody"]["content"]["application/json"]
+        body["examples"] = {"usual": {"value": BODIES[operation["operationId"]]}}
     takes = "requestBody" in operation or bool(operation.get("parameters"))
     if answers.get("422", {}).get("description") == "Validation Error":  # FastAPI's own
         del answers["422"]
