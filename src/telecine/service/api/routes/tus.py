@@ -149,7 +149,7 @@ async def create_tus_upload(
         )
         upload = await _take(request, services, tail)
     headers = {
-        "Location": f"{services.settings.base_url}/v1/tus/{upload.id}",
+        "Location": f"/v1/tus/{upload.id}",  # right behind any proxy
         **({"Upload-Offset": str(upload.offset_bytes)} if with_bytes else {}),
         **_expiry(upload),
     }
