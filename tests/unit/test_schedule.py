@@ -13,7 +13,7 @@ from telecine.engine.errors import InputRefused, Interrupted, MediaError, StepFa
 from telecine.engine.plan import Plan, Step, make_plan
 from telecine.engine.process import Cancel
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.schedule import opening_steps, run_steps
+from telecine.engine.schedule import run_steps
 
 PLAN = make_plan(
     lasting(102),
@@ -82,7 +82,7 @@ def test_every_step_runs_once_and_tells_its_result() -> None:
     ],
 )
 def test_what_makes_it_playable_runs_first_and_alone(plan: Plan, opening: list[str]) -> None:
-    assert [step.id for step in opening_steps(plan)] == opening
+    assert [step.id for step in plan.opening] == opening
     stage = Stage(plan)
     stage.run()
     assert sorted(stage.began[: len(opening)]) == sorted(opening)

@@ -45,6 +45,9 @@ from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
 
+# Chunks in bulk stand behind whoever shows what is there already: a browser, an API, a player.
+BULK_NICENESS = 10
+
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
 
 # Seconds of the step's own span that are done: the most that was told counts. Work that is in no
@@ -369,12 +372,10 @@ def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
     source = _working_copy(work) if needs_copy else work.source
     command = argv.encode_chunk(work.tools.ffmpeg, plan, step, source, working_copy=needs_copy)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
-    work.ffmpeg(
-        command,
-        _sinks(writers),
-        limits=_picture_limits(plan, len(writers), span_s + 60),
-        read=(source,),
-    )
+    limits = _picture_limits(plan, len(writers), span_s + 60)
+    if step not in plan.opening:
+        limits = replace(limits, niceness=BULK_NICENESS)
+    work.ffmpeg(command, _sinks(writers), limits=limits, read=(source,))
     made = tuple(writer.finish() for writer in writers)
     work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))
     return made

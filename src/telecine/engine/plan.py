@@ -205,6 +205,14 @@ class Plan:
         audio = self.audio_rendition
         return audio if audio is not None and audio.listed else None
 
+    @property
+    def opening(self) -> tuple[Step, ...]:
+        """The steps whose first segments make it playable: a copy or the first encode, and
+        sound."""
+        picture = next((s for s in self.steps if s.kind in ("video-copy", "encode")), None)
+        sound = next((s for s in self.steps if s.kind == "audio"), None)
+        return tuple(step for step in (picture, sound) if step is not None)
+
     def reads_copy(self, step: Step) -> bool:
         """Whether this chunk is decoded from the working copy. The first needs no seek and reads
         the source itself, so that the first picture does not wait for a copy of everything; unless

@@ -53,6 +53,7 @@ class Limits:
     stall_s: float | None = 60  # without a byte on a sink and without a line that tells of progress
     file_bytes: int = 64 << 30  # of any one file it writes
     open_files: int = 256
+    niceness: int = 0  # how far behind this process it stands in line for the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,9 @@ def _run(
     log = _Log(on_line)
     started = time.monotonic()
     pid, readers = _spawn(command, tuple(sinks))
+    if limits.niceness:  # before it has threads: they take over what the first one has
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, pid, min(own + limits.niceness, 19))
     child = _Child(pid, limits, started)
     try:
         child.watch()

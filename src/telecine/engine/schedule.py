@@ -51,7 +51,7 @@ def run_steps(
             ]
 
         try:
-            opening = opening_steps(plan) if plan.hls else ()
+            opening = plan.opening if plan.hls else ()
             running = start(opening)
             if opening:
                 _wait_for_play(running, playable)
@@ -62,14 +62,6 @@ def run_steps(
             cancel.set()
             raise
     return results
-
-
-def opening_steps(plan: Plan) -> tuple[Step, ...]:
-    """The steps whose first segments make a source playable: a copy or the first encode, and
-    sound."""
-    picture = next((s for s in plan.steps if s.kind in ("video-copy", "encode")), None)
-    sound = next((s for s in plan.steps if s.kind == "audio"), None)
-    return tuple(step for step in (picture, sound) if step is not None)
 
 
 def _tried(step: Step, run_one: Callable[[Step], StepResult]) -> StepResult:
