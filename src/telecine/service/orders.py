@@ -25,7 +25,6 @@ from telecine.engine.profile import (
 )
 from telecine.engine.progress import step_span_s, step_work
 from telecine.engine.report import changes, describe
-from telecine.engine.schedule import opening_steps
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
 from telecine.service.presets import PRESETS
@@ -253,7 +252,7 @@ def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
     """A task for each step in the plan's order, then the source's digest, then `finish`, which
     needs all steps (and the digest where it has to come `first`)."""
     positions = {step.id: n for n, step in enumerate(plan.steps)}
-    opening = {step.id for step in opening_steps(plan)} if plan.hls else set()
+    opening = {step.id for step in plan.opening} if plan.hls else set()
     tasks = [
         NewTask(
             kind="step",

@@ -38,7 +38,6 @@ from telecine.engine.plan import (
 )
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
-from telecine.engine.schedule import opening_steps
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.transcode import join_steps
@@ -241,7 +240,7 @@ class Advancer:
         self.cancel = Cancel(task.cancel)
         self._task = task
         self._plan = plan
-        self._opening = plan.hls and step in opening_steps(plan)
+        self._opening = plan.hls and step in plan.opening
         self._waiting: queues.SimpleQueue[tuple[str, Segment] | None] = queues.SimpleQueue()
         self._inits: set[str] = set()
         self._count: dict[str, int] = {}
