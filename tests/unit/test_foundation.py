@@ -56,6 +56,7 @@ def test_the_runtime_lock_is_part_of_the_development_lock() -> None:
 
 def test_every_dependency_is_locked() -> None:
     assert names(PYPROJECT["project"]["dependencies"]) <= locked("runtime.txt")
+    assert names(PYPROJECT["project"]["optional-dependencies"]["serve"]) <= locked("runtime.txt")
     assert names(PYPROJECT["dependency-groups"]["dev"]) <= locked("dev.txt")
     assert names(PYPROJECT["build-system"]["requires"]) <= locked("dev.txt")
 
@@ -65,7 +66,7 @@ def test_the_readme_has_exactly_two_set_up_commands() -> None:
     start = readme.split("\n## Start\n")[1].split("\n## ")[0]
     (block,) = re.findall(r"```sh\n(.*?)```", start, re.DOTALL)
     commands = [line.split("#")[0].strip() for line in block.splitlines()]
-    assert commands == ["make demo", "make test"]
+    assert commands == ["make serve", "make test"]
 
 
 def test_every_pure_module_that_is_measured_is_there() -> None:
