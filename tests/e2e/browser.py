@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.server import MediaServer
@@ -157,7 +157,7 @@ class Player:
         self.rungs: list[int] = []
         self._page.goto(f"{server.address}/page.html")
 
-    def __enter__(self) -> Player:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

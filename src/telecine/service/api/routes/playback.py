@@ -203,7 +203,7 @@ _PAGE = {
     # No inline script or style, nothing from elsewhere; only here may others frame us. Media
     # Source Extensions hand the element a blob.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+    "img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors *",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
