@@ -86,7 +86,7 @@ test-service: setup ## the ones of the service: real servers, workers, databases
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml
-	$(PYTEST) tests/e2e/test_playback.py --junitxml=$(JUNIT)/e2e.xml
+	$(PYTEST) tests/e2e/test_playback.py tests/e2e/test_service_playback.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
 .PHONY: test-corpus test-resume test-publish bench
