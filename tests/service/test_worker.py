@@ -46,15 +46,17 @@ from telecine.engine.segments import Segment, segment_name
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.service import assets
+from telecine.service import tasks as task_module
 from telecine.service import worker as worker_module
 from telecine.service.assembly import open_services
 from telecine.service.collector import collect, inspect_orphans, run_collector, sweep
 from telecine.service.db import queue, tables
+from telecine.service.db.connection import Tx
 from telecine.service.domain import Principal, Unavailable, new_id
 from telecine.service.orders import make_order
 from telecine.service.services import Services
 from telecine.service.settings import Settings
-from telecine.service.tasks import Advancer, Done, Fenced, Meter, Work, playable
+from telecine.service.tasks import Advancer, Done, Fenced, Meter, Work, persist, playable
 from telecine.service.worker import Keeper, attend, ending, failure, run_worker
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "48", "-crf", "26")
@@ -650,6 +652,52 @@ def test_a_lease_is_kept_as_long_as_something_moves(
     keeper.stop()
 
 
+class Unsteady:
+    """A database that is away for the first so many transactions that write."""
+
+    def __init__(self, services: Services, failures: int) -> None:
+        self._real = services.database
+        self._left = failures
+
+    @contextmanager
+    def write(self) -> Iterator[Tx]:
+        self._left -= 1
+        if self._left >= 0:
+            raise Unavailable("gone", code="database_unavailable")
+        with self._real.write() as tx:
+            yield tx
+
+
+def unsteady(services: Services, failures: int) -> Services:
+    return replace(services, database=Unsteady(services, failures))  # type: ignore[arg-type]
+
+
+def test_what_must_be_written_waits_for_a_database_that_is_away(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "DATABASE_PAUSE_S", 0.05)
+    assert persist(unsteady(services, 3), Cancel(), lambda tx: tx.now_s()) > 0
+    cancelled = Cancel()
+    cancelled.set()
+    with pytest.raises(Interrupted):
+        persist(unsteady(services, 1_000_000), cancelled, lambda tx: tx.now_s())
+    monkeypatch.setattr(task_module, "PATIENCE_S", 0.2)
+    with pytest.raises(Unavailable):
+        persist(unsteady(services, 1_000_000), Cancel(), lambda tx: tx.now_s())
+
+
+def test_a_commit_whose_answer_was_lost_is_kept(services: Services) -> None:
+    submit_noops(services, 2)
+    with services.database.write() as tx:
+        held = queue.claim(tx, "w")
+    assert held is not None
+    for _ in range(2):
+        with services.database.write() as tx:
+            assert worker_module._commit(tx, held, Done({}))
+    counted = sa.select(tables.jobs.c.pending_tasks).where(tables.jobs.c.id == held.job_id)
+    assert one(services, counted).pending_tasks == 1
+
+
 def test_progress_is_written_while_a_step_runs(long_film: Path, services: Services) -> None:
     job = Submitted(services, long_film, STREAM)
     with working(with_grace(services, 0), clocks=PATIENT):
@@ -720,6 +768,29 @@ def test_a_source_is_deleted_when_its_job_is_done_and_not_before(
     collect(services, older_than_s=0)
     assert list(services.storage.keys("sources/")) == []
     assert inspect_orphans(services) == []
+
+
+class Elsewhere:
+    """A store that has no files of this machine: objects are fetched."""
+
+    def __init__(self, services: Services) -> None:
+        self._real = services.storage
+
+    def local_path(self, key: str) -> Path | None:
+        self._real.stat(key)
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_a_source_that_lies_elsewhere_is_fetched(short_film: Path, services: Services) -> None:
+    far = replace(services, storage=Elsewhere(services))
+    job = Submitted(services, short_film, [{"type": "poster"}], digest="known")
+    with working(far):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert set(job.tree()) == {"poster.jpg", "report.json"}
 
 
 # --- first play, decided --------------------------------------------------------------------------
