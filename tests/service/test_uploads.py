@@ -629,6 +629,20 @@ def test_a_policy_stays_within_the_owners_limit(client: TestClient, ada: Login) 
         assert (answer.status_code, answer.json()["code"]) == (422, "policy_invalid")
 
 
+def test_a_signed_form_takes_what_its_policy_says_in_large_pieces(
+    app: FastAPI, client: TestClient, ada: Login
+) -> None:
+    """A server hands over several hundred kilobytes at once: the fields and much of the file."""
+    wish = {"content_type": "audio/*", "max_size_bytes": 3 * MB}
+    form = client.post("/v1/uploads/presigned-post", headers=ada, json=wish).json()
+    body = multipart("XX", form["fields"], "x.wav", bytes(3 * MB))
+    head = "POST /v1/uploads/post HTTP/1.1\nHost: x\nConnection: close\n"
+    head += "Content-Type: multipart/form-data; boundary=XX\n"
+    with serving(app) as served:
+        answer = send_raw(served, f"{head}Content-Length: {len(body)}\n\n", [body])
+    assert (answer.status, json.loads(answer.body)["code"]) == (422, "not_media")
+
+
 # --- plain forms ----------------------------------------------------------------------------------
 
 

@@ -150,7 +150,7 @@ def limit_of(services: Services, user_id: str) -> int:
 
 
 def read(services: Services, user_id: str, upload_id: str) -> UploadRow:
-    """Raises `NotFound` (`upload_not_found`)."""
+    """Raises `NotFound` (`upload_unknown`)."""
     with services.database.read() as tx:
         return _owned(tx, user_id, upload_id)
 
@@ -912,14 +912,14 @@ def too_large(limit: int) -> TooLarge:
 def _find(tx: Tx, upload_id: str) -> UploadRow:
     upload = db.find_upload(tx, upload_id)
     if upload is None:
-        raise NotFound("no such upload", code="upload_not_found")
+        raise NotFound("no such upload", code="upload_unknown")
     return upload
 
 
 def _owned(tx: Tx, user_id: str, upload_id: str) -> UploadRow:
     upload = _find(tx, upload_id)
     if upload.user_id != user_id:
-        raise NotFound("no such upload", code="upload_not_found")
+        raise NotFound("no such upload", code="upload_unknown")
     return upload
 
 

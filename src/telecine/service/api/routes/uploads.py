@@ -446,9 +446,9 @@ class _SignedForm(_FormUpload):
 
     def feed(self, data: bytes) -> None:
         self._room -= len(data)
+        super().feed(data)  # which makes room when the file begins
         if self._room < 0:
             raise TooLarge("a longer form than its policy allows", code="upload_too_large")
-        super().feed(data)
 
     def open_file(self, part: FilePart, fields: dict[str, str]) -> IncomingFile:
         file = uploads.open_post(
