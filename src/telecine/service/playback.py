@@ -24,7 +24,6 @@ from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MAST
 from telecine.engine.plan import Plan, encoded_instead, plan_from_json
 from telecine.engine.playlist import write_multivariant
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
-from telecine.engine.serial import from_plain
 from telecine.service.db import playback as rows
 from telecine.service.db.connection import Tx
 from telecine.service.db.playback import INIT, PlayedAsset, PlayedJob
@@ -415,7 +414,9 @@ class Grown:
         for row in rows.segments_from(tx, job.id, have):
             known = self._segments[row.rendition]
             if row.number == len(known):  # else there is a hole before it
-                known.append(from_plain(Segment, row.facts))
+                # Keys are for I-frame playlists, which a growing film has none of: half the time
+                # and most of the memory of a long one.
+                known.append(Segment(**{**row.facts, "keys": ()}))
 
     def _complete(self, tx: Tx, job: PlayedJob) -> set[str]:
         """The renditions of which nothing further will come."""
