@@ -18,6 +18,7 @@ nothing.
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import itertools
 import random
@@ -47,7 +48,7 @@ END_S = 4000.0
 LEASE_S = 30.0  # what a lease lasts by the design, not by the code
 BEAT_S = 8.0
 POLL_S = 20.0
-SWEEP_S = 5.0
+SWEEP_S = 10.0
 LIMITS = {"A" * 26: 1, "B" * 26: 3}
 
 # What a run of many seeds must have met, or it has shown nothing.
@@ -59,7 +60,8 @@ FAULTS = (
 )
 REJECTS = (
     *("heartbeat refused", "advance refused", "commit refused", "fail refused"),
-    *("release refused", "replan refused", "commit refused for a cancel"),
+    *("release refused", "replan refused"),
+    *("commit refused for a cancel", "replan refused for a cancel"),
 )
 
 
@@ -215,6 +217,7 @@ class World:
         self.leases: dict[str, Lease] = {}
         self.cancelling: set[str] = set()
         self.jobs: list[NewJob] = []
+        self.fragile: set[str] = set()
         self.start_s = self.clock.now_s
 
     @property
@@ -364,6 +367,8 @@ class World:
         graph += [task(0) if chained else task() for _ in range(steps - 1)]
         graph.append(task(*range(steps), kind="finish"))
         number = f"{next(self.names):025}"
+        if self.random.random() < 0.15:
+            self.fragile.add(f"J{number}")
         return make_job(
             user_id,
             f"X{number}",
@@ -401,18 +406,15 @@ class World:
             state = self.state_of(job.id)
             if state in ("queued", "running") and self.chance(0.4):
                 self.seen["cancel"] += 1
-                now = self.say(lambda tx, job=job: self.code.request_cancel(tx, job.id))
+                now = self.say(functools.partial(self.code.request_cancel, job_id=job.id))
                 self.cancelling.add(job.id)
                 if now == "cancelled":
                     self.job_ended(job.id)
             elif state in ("failed", "cancelled"):
                 self.seen["retry"] += 1
                 only_failed = self.random.random() < 0.5
-                if not self.say(
-                    lambda tx, job=job, only=only_failed: self.code.retry(
-                        tx, job.id, only_failed=only
-                    )
-                ):
+                again = functools.partial(self.code.retry, job_id=job.id, only_failed=only_failed)
+                if not self.say(again):
                     raise Violation(f"seed {self.seed}: a {state} job was not retried")
                 self.cancelling.discard(job.id)
                 self.ring()
@@ -504,10 +506,14 @@ class World:
                 number += 1
                 if not self.advance(held, number):
                     return
+        yield self.random.uniform(0.1, BEAT_S)  # in which a cancel may come
         if not self.faulty:
             self.commit(held)
             return
-        (fate,) = self.random.choices(FATES, FATE_WEIGHTS)
+        weights = FRAGILE_WEIGHTS if held.job_id in self.fragile else FATE_WEIGHTS
+        if held.job_id in self.cancelling:
+            weights = CANCELLED_WEIGHTS
+        (fate,) = self.random.choices(FATES, weights)
         self.last_word(held, fate)
 
     def last_word(self, held: Claim, fate: str) -> None:
@@ -595,6 +601,7 @@ class World:
         stopped = held.job_id in self.cancelling
         heard = self.say(lambda tx: self.code.replan(tx, held, "{}", {}, graph))
         if stopped and not heard and self.alive(held):
+            self.seen["replan refused for a cancel"] += 1
             self.end(held)
             return
         if self.judge(held, "replan", heard=heard):
@@ -633,6 +640,8 @@ class World:
 LAST_WORDS = ("heartbeat", "advance", "commit", "error", "bad input", "release", "replan")
 FATES = ("commit", "error", "bad input", "release", "replan")
 FATE_WEIGHTS = (80, 10, 2, 5, 3)
+CANCELLED_WEIGHTS = (50, 5, 5, 10, 30)  # it was about to say this, and has not heard yet
+FRAGILE_WEIGHTS = (25, 70, 0, 5, 0)  # of jobs whose disk is full, as it were
 
 
 def iter_nothing() -> Generator[float]:
@@ -669,12 +678,13 @@ class Simulator:
         self.clock.now_s = StoppedClock().now_s
         # Ids decide who is first: they must be the same each time.
         ids = itertools.count(1)
-        kept, code.new_id = code.new_id, lambda: f"{next(ids):026}"
+        kept = code.__dict__["new_id"]
+        code.__dict__["new_id"] = lambda: f"{next(ids):026}"
         try:
             world = World(self.database, self.clock, code, seed, sweeps)
             world.run()
         finally:
-            code.new_id = kept
+            code.__dict__["new_id"] = kept
         return world.seen
 
     def close(self) -> None:
@@ -692,10 +702,10 @@ def not_met(seen: Counter[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """The queue without one of its fences: in `function` every `old` becomes `new`."""
+    """The queue without one of its fences: in what `name` names every `old` becomes `new`."""
 
     module: types.ModuleType
-    function: str
+    name: str
     old: str
     new: str
 
@@ -712,7 +722,7 @@ MUTANTS = {
         queue, "_run_out", "tasks.c.lease_until < tx.now", "sa.true()"
     ),
     "claim of a taken task": Mutant(
-        claims, "_next_task", 'tasks.c.state == "ready"', "tasks.c.waits_for == 0"
+        claims, "_NEXT_TASK", 'tasks.c.state == "ready"', "tasks.c.waits_for == 0"
     ),
     "epoch": Mutant(claims, "_take", "row.epoch + 1", "row.epoch"),
 }
@@ -723,11 +733,12 @@ def without(name: str) -> types.ModuleType:
     mutant = MUTANTS[name]
     path = Path(mutant.module.__file__ or "")
     text = path.read_text(encoding="utf-8")
-    found = re.search(rf"^def {mutant.function}\(.*?(?=^\S(?!\s*->))", text, re.M | re.S)
+    start = rf"^(?:def {mutant.name}\(|{mutant.name} = ).*?"
+    found = re.search(start + r"(?=^[^\s)]|\Z)", text, re.M | re.S)
     assert found is not None, mutant
     assert mutant.old in found[0], mutant
     text = text.replace(found[0], found[0].replace(mutant.old, mutant.new))
-    made = types.ModuleType(f"{mutant.module.__name__}_without_{mutant.function}")
+    made = types.ModuleType(f"{mutant.module.__name__}_without_{mutant.name}")
     sys.modules[made.__name__] = made  # dataclasses look their module up
     exec(compile(text, str(path), "exec"), made.__dict__)
     if mutant.module is queue:

@@ -81,7 +81,11 @@ def claim(tx: Tx, worker: str, *, lease_s: float = LEASE_S) -> Claim | None:
     return None
 
 
-def _ready(tx: Tx, now_s: float) -> list[Candidate]:
+# The statements of a claim are built once: it is what the service says to its database most often.
+_NOW = sa.bindparam("now_s", type_=sa.Double)
+
+
+def _all_ready() -> sa.Select[Any]:
     groups = (
         sa.select(
             tasks.c.priority,
@@ -89,29 +93,16 @@ def _ready(tx: Tx, now_s: float) -> list[Candidate]:
             tasks.c.user_id,
             sa.func.min(tasks.c.job_id).label("job_id"),
         )
-        .where(tasks.c.state == "ready", tasks.c.not_before <= now_s)
+        .where(tasks.c.state == "ready", tasks.c.not_before <= _NOW)
         .group_by(tasks.c.priority, tasks.c.opening, tasks.c.user_id)
         .subquery()
     )
-    rows = tx.connection.execute(
-        sa.select(groups, tenants.c.served_s, tenants.c.served_at).join_from(
-            groups, tenants, tenants.c.user_id == groups.c.user_id
-        )
+    return sa.select(groups, tenants.c.served_s, tenants.c.served_at).join_from(
+        groups, tenants, tenants.c.user_id == groups.c.user_id
     )
-    return [
-        Candidate(
-            priority=row.priority,
-            opening=row.opening,
-            served_s=decayed(row.served_s, row.served_at, now_s),
-            job_id=row.job_id,
-            user_id=row.user_id,
-            queued=False,
-        )
-        for row in rows
-    ]
 
 
-def _queued(tx: Tx, now_s: float) -> list[Candidate]:
+def _all_queued() -> sa.Select[Any]:
     # Two seeks in the index (user, state, priority, id) for each tenant, however long its queue is.
     first, same = jobs.alias("first"), jobs.alias("same")
     best = (
@@ -138,9 +129,51 @@ def _queued(tx: Tx, now_s: float) -> list[Candidate]:
         .where(tenants.c.queued_jobs > 0, tenants.c.running_jobs < tenants.c.max_running_jobs)
         .subquery()
     )
-    rows = tx.connection.execute(
-        sa.select(waiting, jobs.c.priority).join_from(waiting, jobs, jobs.c.id == waiting.c.job_id)
+    return sa.select(waiting, jobs.c.priority).join_from(
+        waiting, jobs, jobs.c.id == waiting.c.job_id
     )
+
+
+_READY, _QUEUED = _all_ready(), _all_queued()
+
+_NEXT_TASK = (
+    sa.select(
+        *(tasks.c.id, tasks.c.job_id, tasks.c.user_id, tasks.c.kind, tasks.c.step_id),
+        tasks.c.epoch,
+        sa.select(jobs.c.asset_id)
+        .where(jobs.c.id == tasks.c.job_id)
+        .scalar_subquery()
+        .label("asset_id"),
+    )
+    .where(tasks.c.state == "ready", tasks.c.not_before <= _NOW)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_NEXT_OF_JOB = _NEXT_TASK.where(tasks.c.job_id == sa.bindparam("job_id")).order_by(
+    tasks.c.opening.desc(), tasks.c.position
+)
+_NEXT_OF_CLASS = _NEXT_TASK.where(
+    tasks.c.priority == sa.bindparam("priority"),
+    tasks.c.opening == sa.bindparam("opening"),
+    tasks.c.user_id == sa.bindparam("user_id"),
+).order_by(tasks.c.job_id, tasks.c.position)
+
+
+def _ready(tx: Tx, now_s: float) -> list[Candidate]:
+    return [
+        Candidate(
+            priority=row.priority,
+            opening=row.opening,
+            served_s=decayed(row.served_s, row.served_at, now_s),
+            job_id=row.job_id,
+            user_id=row.user_id,
+            queued=False,
+        )
+        for row in tx.connection.execute(_READY, {"now_s": now_s})
+    ]
+
+
+def _queued(tx: Tx, now_s: float) -> list[Candidate]:
     return [
         Candidate(
             priority=row.priority,
@@ -150,7 +183,7 @@ def _queued(tx: Tx, now_s: float) -> list[Candidate]:
             user_id=row.user_id,
             queued=True,
         )
-        for row in rows
+        for row in tx.connection.execute(_QUEUED)
     ]
 
 
@@ -187,21 +220,16 @@ def _start(tx: Tx, candidate: Candidate) -> bool:
 
 def _next_task(tx: Tx, candidate: Candidate, now_s: float) -> sa.Row[*tuple[Any, ...]] | None:
     """The task that the candidate stands for, locked; None when others have them all."""
-    asset_id = sa.select(jobs.c.asset_id).where(jobs.c.id == tasks.c.job_id).scalar_subquery()
-    found = sa.select(
-        *(tasks.c.id, tasks.c.job_id, tasks.c.user_id, asset_id.label("asset_id")),
-        *(tasks.c.kind, tasks.c.step_id, tasks.c.epoch),
-    ).where(tasks.c.state == "ready", tasks.c.not_before <= now_s)
     if candidate.queued:
-        found = found.where(tasks.c.job_id == candidate.job_id)
-        found = found.order_by(tasks.c.opening.desc(), tasks.c.position)
-    else:
-        found = found.where(
-            tasks.c.priority == candidate.priority,
-            tasks.c.opening == candidate.opening,
-            tasks.c.user_id == candidate.user_id,
-        ).order_by(tasks.c.job_id, tasks.c.position)
-    return tx.connection.execute(found.limit(1).with_for_update(skip_locked=True)).first()
+        of_job = {"now_s": now_s, "job_id": candidate.job_id}
+        return tx.connection.execute(_NEXT_OF_JOB, of_job).first()
+    of_class = {
+        "now_s": now_s,
+        "priority": candidate.priority,
+        "opening": candidate.opening,
+        "user_id": candidate.user_id,
+    }
+    return tx.connection.execute(_NEXT_OF_CLASS, of_class).first()
 
 
 def _take(tx: Tx, row: sa.Row[*tuple[Any, ...]], worker: str, lease_s: float) -> Claim:
