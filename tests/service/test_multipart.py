@@ -28,13 +28,14 @@ def test_a_form_is_read_as_it_was_written(
 ) -> None:
     """However it is cut into pieces."""
     boundary = "XX7f3a9"
-    wanted = {**fields, "file": (filename, data, "video/mp4")}
+    before = {name: value for name, value in fields.items() if name != "file"}
+    wanted = [*before.items(), ("file", (filename, data, "video/mp4"))]
     body, kind = encode_multipart_formdata(wanted, boundary=boundary)
     got = BytesIO()
     seen: list[tuple[FilePart, dict[str, str]]] = []
 
-    def on_file(part: FilePart, before: dict[str, str]) -> BytesIO:
-        seen.append((part, before))
+    def on_file(part: FilePart, so_far: dict[str, str]) -> BytesIO:
+        seen.append((part, so_far))
         return got
 
     reader = FormReader(kind, on_file)
@@ -44,6 +45,5 @@ def test_a_form_is_read_as_it_was_written(
         reader.feed(body[at : at + size])
         at, turn = at + size, turn + 1
     reader.finish()
-    before = {name: value for name, value in fields.items() if name != "file"}
     assert seen == [(FilePart("file", filename, "video/mp4"), before)]
     assert got.getvalue() == data

@@ -23,8 +23,8 @@ from telecine.engine.errors import MediaError
 from telecine.service.domain import Invalid, ServiceError, TooLarge
 
 PIECE_BYTES = 1 << 18
-# What a form's fields and boundaries may take beside its file. With a piece, and the 320 kB that the
-# server may hand over at once, less than 1 MB is read beyond a limit.
+# What a form's fields and boundaries may take beside its file. With a piece, and the 320 kB that
+# the server may hand over at once, less than 1 MB is read beyond a limit.
 FORM_BYTES = 300_000
 # A client that says nothing for so long has gone, whether or not its network told us.
 SILENCE_S = 60.0
