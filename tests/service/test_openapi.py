@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+from tests.e2e.browser import chromium
+from tests.service.running import Running
 
 from telecine.service.api import documents
 
@@ -188,6 +191,25 @@ def test_the_page_loads_only_what_we_serve(client: TestClient) -> None:
         url = urljoin("http://127.0.0.1:8000/docs", link)
         assert urlsplit(url).netloc == "127.0.0.1:8000"
         assert client.get(url).status_code == 200
+
+
+@pytest.mark.needs("chromium")
+def test_a_browser_shows_the_page_and_asks_no_other_host(tmp_path: Path) -> None:
+    asked, complaints = set(), []
+    executable = shutil.which("chromium")
+    assert executable is not None
+    with Running(tmp_path / "data") as running, chromium(executable) as browser:
+        page = browser.new_page()
+        page.on("request", lambda request: asked.add(urlsplit(request.url)[:2]))
+        page.on("console", lambda said: complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{running.base_url}/docs")
+        page.wait_for_selector("#operations-jobs-create_job", timeout=60_000)
+        page.click("#operations-jobs-create_job .opblock-summary-control")
+        page.wait_for_selector("text=Idempotency-Key", timeout=60_000)
+        here = tuple(urlsplit(running.base_url)[:2])
+    assert asked - {("data", "")} == {here}
+    assert complaints == []  # nor did the page's policy refuse anything
 
 
 def test_the_policy_of_the_page_names_no_other_host(client: TestClient) -> None:

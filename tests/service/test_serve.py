@@ -24,9 +24,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.media.running import resident_bytes, tree
 from tests.service.conftest import PASSWORD
+from tests.service.jobs_made import add_asset, make_job
 from tests.service.running import Running
 
 from telecine.cli import main
+from telecine.service.db.connection import Database
+from telecine.service.db.queue import submit
+from telecine.service.domain import new_id
 from telecine.service.serve import Supervisor, greeting, restart_delay_s, warnings_of
 from telecine.service.settings import Settings
 
@@ -188,6 +192,30 @@ def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
                 running.process.wait(2)
             assert running.stop(signal.SIGTERM, timeout_s=10) == 130
         until(lambda: not any(alive(pid) for pid in everyone), 30)
+
+
+def test_streams_of_events_do_not_hold_a_stop(tmp_path: Path) -> None:
+    """Who watches a job is let go at once, with a whole answer, and comes back by itself."""
+    grace = {"TELECINE_GRACE_S": "600"}
+    person = {"email": "ada@example.org", "password": PASSWORD}
+    with Running(tmp_path / "data", environment=grace) as running:
+        with httpx2.Client(base_url=running.base_url, timeout=60) as client:
+            user_id = client.post("/v1/users", json=person).json()["id"]
+            token = client.post("/v1/sessions", json=person).json()["access_token"]
+            database = Database(f"sqlite:///{running.data / 'telecine.db'}")
+            with database.write() as tx:
+                add_asset(tx, asset_id := new_id(), user_id)
+                submit(tx, job := make_job(user_id, asset_id))
+            database.close()
+            headers = {"Authorization": f"Bearer {token}"}
+            with client.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                assert running.process is not None
+                running.process.send_signal(signal.SIGTERM)
+                assert len(list(lines)) > 0  # to the end, without an error of the protocol
+        assert running.process.wait(60) == 0
+    assert not [line for line in log_of(running) if line["level"] == "error"]
 
 
 def test_workers_end_with_their_parent_however_it_went(tmp_path: Path) -> None:
