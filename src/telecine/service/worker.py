@@ -111,7 +111,7 @@ def _claim(services: Services, name: str, clocks: Clocks) -> tuple[Claim | None,
                 _see_room(services, tx, held)
             return held, False
     except _NoRoom:
-        log.warning("no task is begun: the disk is too full", code="disk_full")
+        log.warning("no task is begun: the disk is too full")
         return None, True
     except (Unavailable, sa.exc.DBAPIError) as error:
         log.warning("cannot claim", error=str(error))
@@ -305,7 +305,7 @@ def failure(error: BaseException) -> dict[str, Any]:
 def _log_failure(error: object) -> None:
     assert isinstance(error, BaseException)
     if isinstance(error, MediaError | ServiceError):
-        log.warning("task failed", code=error.code, message=error.message)
+        log.warning("task failed", error_code=error.code, message=error.message)
     else:
         log.error("task failed", exc_info=error)
 
