@@ -29,7 +29,8 @@ def test_a_form_is_read_as_it_was_written(
     """However it is cut into pieces."""
     boundary = "XX7f3a9"
     before = {name: value for name, value in fields.items() if name != "file"}
-    wanted = [*before.items(), ("file", (filename, data, "video/mp4"))]
+    wanted: list[tuple[str, str | tuple[str, bytes, str]]] = [*before.items()]
+    wanted.append(("file", (filename, data, "video/mp4")))
     body, kind = encode_multipart_formdata(wanted, boundary=boundary)
     got = BytesIO()
     seen: list[tuple[FilePart, dict[str, str]]] = []
