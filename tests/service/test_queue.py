@@ -17,7 +17,7 @@ from tests.service.in_processes import ring, work_noops
 from tests.service.jobs_made import DIAMOND, add_asset, add_user, make_job, queue_job, task
 
 from telecine.service.db import queue
-from telecine.service.db.connection import Database
+from telecine.service.db.connection import Database, Tx
 from telecine.service.db.queue import Claim, NewOutput, NewSegment
 from telecine.service.db.tables import assets, attempts, jobs, outbox, segments, tasks, tenants
 from telecine.service.db.tenants import decayed
@@ -872,6 +872,54 @@ def test_cancels_sweeps_and_commits_at_once_do_not_lock_each_other_out(database_
     assert set(states) <= {"succeeded", "failed", "cancelled"}
     assert counters(database, ADA) == (0, 0)
     assert counters(database, BOB) == (0, 0)
+    database.close()
+
+
+def test_a_lease_that_was_renewed_meanwhile_is_kept(
+    clocked: Database, stopped: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the sweeper's look and its grip; on SQLite nobody can come between."""
+    if clocked.sqlite:
+        return
+    queue_job(clocked, ADA)
+    held = claim(clocked)
+    stopped.now_s += 31
+    look = queue._expired
+
+    def look_slowly(tx: Tx) -> list[Claim]:
+        found = look(tx)
+        with clocked.write() as other:
+            assert queue.heartbeat(other, held, {}) is not None
+        return found
+
+    monkeypatch.setattr(queue, "_expired", look_slowly)
+    with clocked.write() as tx:
+        queue.sweep(tx)
+    assert commit(clocked, held)
+
+
+def test_claims_at_once_start_no_more_jobs_than_may_run(database_url: str) -> None:
+    database = Database(database_url)
+    with database.write() as tx:
+        add_user(tx, ADA, max_running_jobs=2)
+    for _ in range(12):
+        queue_job(database, ADA, (task(),))
+    together = threading.Barrier(6)
+    found: list[Claim | None] = []
+
+    def one() -> None:
+        together.wait()
+        for _ in range(2):
+            found.append(try_claim(database))
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12
+    assert sum(held is not None for held in found) == 2
+    assert counters(database) == (10, 2)
     database.close()
 
 

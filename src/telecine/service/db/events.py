@@ -24,14 +24,14 @@ class EventRow:
 
 
 def tell(tx: Tx, job_id: str, type: str, data: Mapping[str, Any]) -> int:
-    """Append an event; its number. Raises `NotFound` (`job_not_found`).
+    """Append an event; its number. Raises `NotFound` (`job_unknown`).
 
     The job's row stays locked until the transaction ends, so that numbers become visible in order
     and a listener who has heard `n` misses nothing below.
     """
     counted = sa.update(jobs).where(jobs.c.id == job_id).values(last_event=jobs.c.last_event + 1)
     if tx.connection.execute(counted).rowcount == 0:
-        raise NotFound("there is no such job", code="job_not_found")
+        raise NotFound("no such job", code="job_unknown")
     number: int = tx.connection.execute(
         sa.select(jobs.c.last_event).where(jobs.c.id == job_id)
     ).scalar_one()

@@ -221,7 +221,7 @@ def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
     """Queue a failed or cancelled job again; False: it is neither. Ring `TASKS` after the commit.
 
     With `only_failed` what succeeded is kept, as are the segments that were published; a cancelled
-    job has nothing to keep. Epochs go on rising. Raises `NotFound` (`job_not_found`).
+    job has nothing to keep. Epochs go on rising. Raises `NotFound` (`job_unknown`).
     """
     job = _lock(tx, job_id)
     if job is None:
@@ -534,7 +534,7 @@ def replan(
 
 
 def request_cancel(tx: Tx, job_id: str) -> JobState:
-    """Cancel a job; its state now. Raises `NotFound` (`job_not_found`).
+    """Cancel a job; its state now. Raises `NotFound` (`job_unknown`).
 
     A queued job is cancelled at once. Of a running one nothing more is begun, its workers hear of
     it with their next heartbeat, and it is cancelled when the last of them has stopped.
@@ -672,7 +672,7 @@ def backoff_s(failures: int, task_id: str) -> float:
 
 
 def _no_such_job() -> NotFound:
-    return NotFound("there is no such job", code="job_not_found")
+    return NotFound("no such job", code="job_unknown")
 
 
 def _jobs_to_lock() -> sa.Select[Any]:
