@@ -15,11 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from telecine.service import logs
+from telecine.service.db.connection import Database
+from telecine.service.db.tables import one_time_tokens
 
 CANARY = "cAnArY7f3a9e"
 
@@ -193,3 +196,21 @@ def test_less_than_the_level_is_not_logged() -> None:
     logs.get_logger("api").warning("careful")
     assert [line["event"] for line in lines(stream)] == ["careful"]
     logs.configure()
+
+
+def test_no_error_of_the_database_tells_what_was_written(
+    stream: io.StringIO, database: Database
+) -> None:
+    add = sa.insert(one_time_tokens).values(
+        token_hash=CANARY, purpose="invite", created_at=0, expires_at=0
+    )
+    try:
+        with database.write() as tx:
+            tx.connection.execute(add)
+            tx.connection.execute(add)
+    except sa.exc.IntegrityError:
+        logs.get_logger("api").exception("it failed")
+    (line,) = lines(stream)
+    assert "one_time_tokens" in line["exception"]
+    if database.sqlite:  # PostgreSQL names the key that is there twice: never a secret of ours
+        assert CANARY not in stream.getvalue()

@@ -151,7 +151,10 @@ def _unavailable(message: str) -> Unavailable:
 
 def _server(url: sa.URL) -> sa.Engine:
     # A connection that a restarted server has forgotten is noticed before it is used.
-    return sa.create_engine(url, pool_size=16, max_overflow=16, pool_pre_ping=True)
+    # An error's text goes to the log, and a statement's values may be secrets: they are hidden.
+    return sa.create_engine(
+        url, pool_size=16, max_overflow=16, pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def _lower(text: object) -> object:
@@ -161,7 +164,9 @@ def _lower(text: object) -> object:
 def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=32)
+        engine = sa.create_engine(
+            url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=32, hide_parameters=True
+        )
     else:  # in memory: the one connection is the database
         engine = sa.create_engine(
             url, connect_args={"check_same_thread": False}, poolclass=StaticPool
