@@ -17,6 +17,7 @@ from tests.service.conftest import PASSWORD, Clock, sign_up
 from telecine.service import admin
 from telecine.service.admin import UserChange
 from telecine.service.api.app import make_app
+from telecine.service.collector import collect, inspect_orphans
 from telecine.service.db import tables as t
 from telecine.service.db.accounts import User
 from telecine.service.domain import Conflict, Invalid, NotFound, Role, new_id
@@ -546,6 +547,39 @@ def test_deleting_a_user_removes_all_that_is_theirs(
     assert client.post("/v1/sessions", json=ADA).status_code == 401
     assert client.get("/v1/users/me", headers=eve["headers"]).status_code == 200
     assert sign_up(client)  # the address is free again
+
+
+def test_a_deleted_users_bytes_are_collected(
+    client: TestClient, services: Services, clock: Clock
+) -> None:
+    ada, eve = sign_up(client), sign_up(client, "eve@example.org")
+    bytes_of: dict[str, set[str]] = {}
+    for name, session in (("ada", ada), ("eve", eve)):
+        user_id = client.get("/v1/users/me", headers=session["headers"]).json()["id"]
+        ids = fill(services, user_id)
+        made = {
+            f"sources/{ids['asset']}",
+            f"posters/{ids['asset']}.jpg",
+            f"tasks/{ids['job']}/{ids['task']}/1-abcdef01/master.m3u8",
+            f"tasks/{ids['job']}/{ids['task']}/1-abcdef01/720p.mp4",
+        }
+        for key in made:
+            services.storage.put_bytes(key, b"bytes")
+        growing = f"incoming/{ids['upload']}"
+        services.storage.begin(growing)
+        bytes_of[name] = {*made, growing}
+
+    def there() -> set[str]:
+        return {*services.storage.keys(""), *services.storage.incoming()}
+
+    assert there() == bytes_of["ada"] | bytes_of["eve"]
+    assert delete_me(client, ada["headers"], PASSWORD).status_code == 204
+    collect(services)
+    assert there() == bytes_of["ada"] | bytes_of["eve"]  # tasks may still be writing
+    assert inspect_orphans(services) == []
+    clock.forward(61)
+    collect(services)
+    assert there() == bytes_of["eve"]
 
 
 def test_the_last_administrator_stays(

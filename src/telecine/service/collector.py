@@ -62,7 +62,7 @@ def run_collector(
                 collected_at = time.monotonic()
                 collect(services, older_than_s=older_than_s)
         except Unavailable as error:
-            log.warning("cannot sweep", code=error.code, message=error.message)
+            log.warning("cannot sweep", error_code=error.code, message=error.message)
         except Exception:
             log.exception("cannot sweep")
         if stop.wait(sweep_every_s):
@@ -107,6 +107,8 @@ def _collect_garbage(services: Services) -> int:
         found = attempts.discarded(tx)
     for piece in found:
         services.storage.delete(piece.prefix)
+        if not piece.prefix.endswith("/"):  # of a deleted user's upload that was still growing
+            services.storage.abandon(piece.prefix)
     if found:
         with services.database.write() as tx:
             attempts.removed(tx, found)
@@ -140,4 +142,5 @@ def inspect_orphans(services: Services) -> list[str]:
     with services.database.read() as tx:
         known = leftovers.references(tx)
     lost = [key for key in kept if key not in known.keys and not key.startswith(known.prefixes)]
-    return [*lost, *(key for key in growing if key not in known.incoming)]
+    expected = known.incoming | known.keys
+    return [*lost, *(key for key in growing if key not in expected)]
