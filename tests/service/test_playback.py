@@ -613,6 +613,14 @@ def test_a_film_is_ready_while_its_digest_is_counted(
     assert "index.m3u8" in client.get(growing.url("master.m3u8")).text
 
 
+def test_what_an_older_version_has_made_still_plays(client: TestClient, ready: Stage) -> None:
+    plan = {**json.loads(ready.plan.to_json()), "version": 0, "of_old": True}
+    ready.set_job(plan=json.dumps(plan))
+    assert client.get(ready.api).json()["state"] == "ready"
+    for path in ("master.m3u8", "video/480p/00000.m4s", "poster.jpg"):
+        assert client.get(ready.url(path)).status_code == 200
+
+
 def test_a_job_that_ends_between_two_looks_is_served_from_its_files(
     client: TestClient, growing: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,13 @@ playlists, whose URIs are relative, need no rewriting.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from telecine.engine import manifests
 from telecine.engine.cmaf import read_init
@@ -255,18 +256,14 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The names that a plan's output has; nothing else of a job is ever served.
-
-    `film` is a file that plays by itself, `replaceable` whether the job may still go over to
-    another plan, which gives the same names to other bytes.
-    """
+    """The names that a plan's output has; nothing else of a job is ever served. `film` is a file
+    that plays by itself."""
 
     folders: dict[str, str]  # folder → rendition
     pictures: frozenset[str]  # of those renditions
     files: dict[str, str]  # path → content type
     poster: str | None
     film: str | None
-    replaceable: bool
 
     def find(self, path: str) -> Name | None:
         """What this path names; None: nothing of ours."""
@@ -297,18 +294,21 @@ class Layout:
 _SEGMENT_LEAF = re.compile(r"[0-9]{5,9}\.m4s")
 
 
-def layout_of(plan: Plan) -> Layout:
-    """The names of this plan's output."""
-    films = [file for file in plan.files if file.kind != "poster"]
-    films.sort(key=lambda file: file.kind != "mp4")  # pictures before sound alone
-    posters = [file.path for file in plan.files if file.kind == "poster"]
+def layout_of(plan: Mapping[str, Any]) -> Layout:
+    """The names of the output of a plan, which is given as plain JSON: what an older version of
+    this program planned and made still plays."""
+    pictures = [rendition for rendition in plan["renditions"] if rendition["listed"]]
+    sound = plan["audio_rendition"]
+    sounds = [sound] if sound is not None and sound["listed"] else []
+    films = [file for file in plan["files"] if file["kind"] != "poster"]
+    films.sort(key=lambda file: str(file["kind"]) != "mp4")  # pictures before sound alone
+    posters = [file["path"] for file in plan["files"] if file["kind"] == "poster"]
     return Layout(
-        folders={plan.folder_of(name): name for name in manifests.finished_names(plan)},
-        pictures=frozenset(rendition.name for rendition in plan.listed),
-        files={file.path: FILE_TYPES[file.kind] for file in plan.files},
+        folders={rendition["folder"]: rendition["name"] for rendition in (*pictures, *sounds)},
+        pictures=frozenset(rendition["name"] for rendition in pictures),
+        files={file["path"]: FILE_TYPES[file["kind"]] for file in plan["files"]},
         poster=posters[0] if posters else None,
-        film=films[0].path if films else None,
-        replaceable=encoded_instead(plan) is not None,
+        film=films[0]["path"] if films else None,
     )
 
 
@@ -340,27 +340,32 @@ class _Recent(Generic[T]):
         return kept
 
 
-def _plan(tx: Tx, job: PlayedJob) -> Plan:
+def _plan(tx: Tx, job: PlayedJob) -> str:
     text = rows.plan_of(tx, job.id)
     if text is None:
-        raise _unknown()
-    return plan_from_json(text)
+        raise _no_media()
+    return text
 
 
 def _layout(tx: Tx, job: PlayedJob) -> Layout:
-    return _layouts.get(job, lambda: layout_of(_plan(tx, job)))
+    return _layouts.get(job, lambda: layout_of(json.loads(_plan(tx, job))))
 
 
 def _grown(tx: Tx, job: PlayedJob) -> Grown:
-    return _growing.get(job, lambda: Grown(_plan(tx, job)))
+    return _growing.get(job, lambda: Grown(plan_from_json(_plan(tx, job))))
 
 
 @dataclass(slots=True)
 class Grown:
     """A running job's timeline as far as it was read: each request reads only what is new, since
-    what was advanced once stays true. Safe to use from many threads."""
+    what was advanced once stays true. Safe to use from many threads.
+
+    `replaceable`: the job may yet go over to another plan, which gives the same names to other
+    bytes.
+    """
 
     plan: Plan
+    replaceable: bool = field(init=False)
     _segments: dict[str, list[Segment]] = field(init=False)
     _codecs: dict[str, str] = field(default_factory=dict)
     _texts: dict[str, tuple[tuple[object, ...], bytes]] = field(default_factory=dict)
@@ -368,6 +373,7 @@ class Grown:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        self.replaceable = encoded_instead(self.plan) is not None
         self._segments = {name: [] for name in manifests.finished_names(self.plan)}
 
     def master(self, storage: Storage, tx: Tx, job: PlayedJob) -> bytes | None:
@@ -506,7 +512,7 @@ def _running(storage: Storage, tx: Tx, job: PlayedJob, path: str, name: Name) ->
         row = rows.find_segment(tx, job.id, name.rendition, name.number)
         if row is None:
             raise _not_yet()
-        keeping: Keeping = "changes" if _layout(tx, job).replaceable else "fixed"
+        keeping: Keeping = "changes" if _grown(tx, job).replaceable else "fixed"
         return Kept(row.storage_key, name.content_type, keeping)
     elif name.kind == "poster":
         prefix = _done(tx, job, "poster")
