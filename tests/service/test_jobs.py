@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from tests.service.films import (
 )
 from tests.service.owners import Owner, owner_of
 
+from telecine.service.api.feed import Feed
 from telecine.service.api.routes import jobs as routes
 from telecine.service.db import queue
 from telecine.service.db.tables import assets, jobs, uploads
@@ -584,6 +586,40 @@ def test_a_burst_reaches_who_listens_and_holds_up_nobody(
         ada.post(f"/v1/jobs/{job_id}/cancel", None)
         wait_for(one.ended.is_set)
     assert one.heard() == list(range(1, 1203))
+
+
+def test_what_the_feed_knows_leads_on_or_it_says_that_it_knows_nothing(
+    ada: Owner, services: Services, asset_id: str
+) -> None:
+    """Else a connection would ask it again and again, and hold up all others of the process."""
+    job_id = ada.submit(asset_id, preset="mp3")["id"]
+    feed = Feed(services)
+
+    async def follow() -> None:
+        with feed.watch(job_id) as watch:
+            assert await watch.changed(20)
+            first = feed.after(job_id, 1)
+            assert first is not None
+            assert (first.reached, first.last_event, list(first.events)) == (1, 1, [])
+            assert feed.after(job_id, 0) is None  # before the feed began
+            with services.database.write() as tx:
+                for n in range(1200):
+                    queue.tell(tx, job_id, "warning", {"n": n})
+            services.bell.ring(EVENTS)
+            caught_up = False
+            while not caught_up:
+                assert await watch.changed(20)
+                for heard in (1, 300, 500, 501, 700, 1000, 1001, 1200):
+                    seen = feed.after(job_id, heard)
+                    if seen is None:
+                        continue
+                    numbers = [event.number for event in seen.events]
+                    assert numbers == list(range(heard + 1, seen.reached + 1))
+                    assert numbers
+                    caught_up = caught_up or numbers == [1201]
+            assert feed.after(job_id, 100) is None  # forgotten
+
+    asyncio.run(follow())
 
 
 def test_the_database_is_read_once_however_many_listen(
