@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -412,6 +415,23 @@ def test_a_forgotten_password(client: TestClient, root: Mapping[str, Any]) -> No
         assert outcome(again) == (403, "one_time_token_invalid")
     # Somebody else's session has nothing to do with it.
     assert client.get("/v1/users/me", headers=root["headers"]).status_code == 200
+
+
+def test_the_link_opens_a_page(client: TestClient, root: Mapping[str, Any]) -> None:
+    made = client.post(f"/v1/admin/users/{root['id']}/password-reset", headers=root["headers"])
+    body = made.json()
+    assert body["url"] == f"http://127.0.0.1:8000/password-reset#{body['token']}"
+    page = client.get("/password-reset")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    for element in ("script", "style"):
+        (text,) = re.findall(f"<{element}>(.*?)</{element}>", page.text, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{element}-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert page.headers["referrer-policy"] == "no-referrer"
 
 
 def test_a_reset_expires(client: TestClient, services: Services, clock: Clock) -> None:

@@ -17,6 +17,7 @@ from telecine.service.domain import Role
 from telecine.service.emails import checked_email, normalised_email
 from telecine.service.passwords import check_new_password
 from telecine.service.services import Services
+from telecine.service.settings import Settings
 
 FIRST_ADMIN_TTL_S = 7 * 24 * 3600
 INVITE_TTL_S = 7 * 24 * 3600
@@ -70,6 +71,11 @@ def mint_password_reset(services: Services, user_id: str, *, by: str | None) -> 
     with services.database.write() as tx:
         accounts.found(db.user_by_id(tx, user_id))
         return _mint(tx, "password_reset", RESET_TTL_S, user_id=user_id, by=by)
+
+
+def reset_link(settings: Settings, token: str) -> str:
+    """The address to give to whom the token is for: the page at which they set a new password."""
+    return f"{settings.base_url}/password-reset#{token}"
 
 
 def _mint(

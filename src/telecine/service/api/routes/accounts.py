@@ -1,10 +1,16 @@
-"""Routes of the own account: sign up, read, change, delete; passwords."""
+"""Routes of the own account: sign up, read, change, delete; passwords, and the page that a one-time
+link opens."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
 from pydantic import ConfigDict, Field, StringConstraints
 
 from telecine.service import accounts
@@ -224,3 +230,29 @@ def change_password(doors: ServicesDep, who: SessionDep, asked: ChangedPassword)
 def reset_password(doors: ServicesDep, address: AddressDep, asked: PasswordReset) -> None:
     """With the one-time token that an administrator gave me. Ends all my sessions."""
     accounts.reset_password(doors, token=asked.token, password=asked.password, address=address)
+
+
+@router.get("/password-reset", include_in_schema=False)
+def show_reset_page() -> HTMLResponse:
+    """What an administrator's one-time link opens: a form that asks for the new password. The token
+    stays in the browser until it is sent."""
+    page, policy = _reset_page()
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+
+@cache
+def _reset_page() -> tuple[str, str]:
+    """The page, and a policy under which nothing but its own script and style works."""
+    path = files("telecine.service.api") / "static" / "password-reset.html"
+    page = path.read_text("utf-8")
+    policy = (
+        f"default-src 'none'; script-src {_digest_of(page, 'script')}; "
+        f"style-src {_digest_of(page, 'style')}; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page, policy
+
+
+def _digest_of(page: str, element: str) -> str:
+    text = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

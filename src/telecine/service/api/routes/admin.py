@@ -73,6 +73,12 @@ class OneTime(Answer):
     expires_at: str = Field(examples=["2026-11-22T10:23:45.678Z"])
 
 
+class ResetLink(OneTime):
+    """A one-time token, and the page that takes it."""
+
+    url: str = Field(examples=["https://media.example/password-reset#tco_b1946ac9…"])
+
+
 def _show(user: User) -> AdminUser:
     return AdminUser(
         **show_user(user).model_dump(),
@@ -128,10 +134,14 @@ def delete_user(doors: ServicesDep, who: AdminDep, user_id: UserId) -> None:
     dependencies=[Idempotent],
     responses=responses(admin_needed=403, user_unknown=404),
 )
-def create_password_reset(doors: ServicesDep, who: AdminDep, user_id: UserId) -> OneTime:
-    """A one-time token to give to them, good for a day."""
+def create_password_reset(doors: ServicesDep, who: AdminDep, user_id: UserId) -> ResetLink:
+    """A one-time link to give to them, good for a day. The token goes to `/v1/password-resets`."""
     minted = admin.mint_password_reset(doors, user_id, by=who.user_id)
-    return OneTime(token=minted.text, expires_at=rfc3339(minted.expires_at))
+    return ResetLink(
+        token=minted.text,
+        expires_at=rfc3339(minted.expires_at),
+        url=admin.reset_link(doors.settings, minted.text),
+    )
 
 
 @router.post(
