@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.service.storage_conformance import CHECKS, Check
 
 from telecine.service.domain import Unavailable
 from telecine.service.storage.local import LocalStorage
-from telecine.service.storage.store import Busy, Storage
+from telecine.service.storage.store import Busy, Missing, Storage
 
 
 @pytest.fixture
@@ -151,6 +153,27 @@ def test_a_crash_between_link_and_unlink_loses_nothing(
     assert b"".join(store.read("x")) == b"film"
     assert store.finish("u", "x", 4).size_bytes == 4
     assert list(store.incoming()) == []
+
+
+def test_who_opens_a_file_while_it_is_finished_does_not_write_to_the_object(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer has opened the file and not locked it yet: the file becomes an object then."""
+    store.begin("u")
+    with store.writer("u", 0, 4) as writer:
+        writer.write(b"film")
+        writer.sync()
+    lock = fcntl.fcntl
+
+    def finished_first(*args: Any) -> Any:
+        monkeypatch.setattr(fcntl, "fcntl", lock)
+        store.finish("u", "x", 4)
+        return lock(*args)
+
+    monkeypatch.setattr(fcntl, "fcntl", finished_first)
+    with pytest.raises(Missing):
+        store.writer("u", 0, 4)
+    assert b"".join(store.read("x")) == b"film"
 
 
 HOLD = """
