@@ -137,8 +137,13 @@ def _plain_output(output: Output) -> dict[str, Any]:
 
 def run(found: argparse.Namespace, cancel: Cancel) -> int:
     """One of these commands; the exit code. Raises `MediaError`, `OSError`."""
-    from telecine.client import ApiError, ClientError
-
+    try:
+        from telecine.client import ApiError, ClientError
+    except ImportError as error:  # the engine can be installed without the client
+        raise UsageError(
+            f"the client is not installed (no {error.name}): pip install 'telecine[serve]'",
+            code="service_missing",
+        ) from None
     doing: dict[str, Callable[[argparse.Namespace, Cancel], int]] = {
         "login": _login,
         "logout": _logout,

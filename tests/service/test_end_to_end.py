@@ -7,8 +7,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.conftest import CORPUS
+from tests.conftest import CORPUS, ROOT
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
 
+from telecine import client
 from telecine.client import ApiError, Client, Job, JobEvent, Output, Progress
 
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-video.md"
+REFERENCE = ROOT / "docs" / "reference" / "client.md"
 EMAIL = "ada@example.org"
 
 # One small real film a door; the parts' one is long enough for three parts.
@@ -312,3 +317,54 @@ def test_the_whole_account_goes(here: Here) -> None:
         client.delete_me(PASSWORD)
     jobs: dict[str, Any] = {"headers": {"Authorization": f"Bearer {key}"}}
     assert httpx2.get(f"{here.url}/v1/jobs", **jobs).status_code == 401
+
+
+# --- the tutorial -----------------------------------------------------------------------------
+
+
+def tutorial(here: Here, heading: str, language: str) -> str:
+    """The commands under a heading of the tutorial, for this service, user and film."""
+    text = TUTORIAL.read_text(encoding="utf-8")
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    block = section.split(f"```{language}\n")[1].split("```")[0]
+    for word, ours in (
+        ("http://127.0.0.1:8000", here.url),
+        ("you@example.org", EMAIL),
+        ("a password of yours", PASSWORD),
+        ("talk.mov", str(here.films["tus"])),
+    ):
+        assert word in block
+        block = block.replace(word, ours)
+    return block
+
+
+@pytest.mark.needs("curl", "bash")
+def test_the_tutorial_by_curl(here: Here) -> None:
+    script = tutorial(here, "With curl", "sh")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "event: succeeded" in done.stdout
+    page = httpx2.get(done.stdout.split()[-1])
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.status_code == 200
+
+
+def test_the_tutorial_by_python(here: Here) -> None:
+    script = tutorial(here, "With Python", "python")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert httpx2.get(done.stdout.split()[-1]).status_code == 200
+
+
+def test_the_reference_names_every_call_and_error() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    calls = {name for name in vars(Client) if not name.startswith("_")} - {"close", "url"}
+    assert calls == set(re.findall(r"`(\w+)\(", text))
+    errors = {
+        name
+        for name in client.__all__
+        if isinstance(found := getattr(client, name), type) and issubclass(found, Exception)
+    }
+    assert errors - {"ClientError"} == set(re.findall(r"^\| `([A-Z]\w+)` \|", text, re.M))
