@@ -9,6 +9,8 @@ import hashlib
 import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -275,6 +277,30 @@ def test_events_go_on_where_one_left(here: Here) -> None:
     rest = here.client.watch(upload.job_id, after=first.number)
     numbers = [event.number for event in rest if isinstance(event, JobEvent)]
     assert numbers == list(range(2, 2 + len(numbers)))
+
+
+def test_an_upload_outlives_the_service(films: dict[str, Path], tmp_path: Path) -> None:
+    film = films["parts"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = Running(tmp_path / "data")
+    running.words[running.words.index("--port") + 1] = str(port)
+    killed: list[int] = []
+
+    def kill(done: int, size: int) -> None:
+        if not killed and done > size // 2:
+            killed.append(done)
+            running.stop(signal.SIGKILL)
+            running.start()
+
+    with running, Client(running.base_url) as telecine:
+        telecine.sign_up(EMAIL, PASSWORD)
+        telecine.log_in(EMAIL, PASSWORD)
+        upload = telecine.upload(film, on_sent=kill)
+        assert killed
+        assert upload.asset_id is not None
+        telecine.download_source(upload.asset_id, tmp_path / "source")
+    assert sha256(tmp_path / "source") == sha256(film)
 
 
 def test_what_is_no_media_is_refused_with_the_reason(here: Here, tmp_path: Path) -> None:
