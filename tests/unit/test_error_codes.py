@@ -1,5 +1,6 @@
-"""docs/reference/errors.md names every error code in the source, with its exit code and whether a
-retry can help, and no other."""
+"""docs/reference/errors.md names every error code in the source and no other: those of the
+engine and the command with their exit code and whether a retry can help, those of the service with
+their status."""
 
 from __future__ import annotations
 
@@ -9,15 +10,30 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import get_args
 
 from telecine.engine import errors
 from telecine.engine.errors import MediaError
 from telecine.engine.process import Limit
+from telecine.service.api.errors import status_of
+from telecine.service.api.routes import tus, uploads
+from telecine.service.domain import ServiceError
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| `(\w+)` \| .+ \| (\d+) \| (yes|no|depends) \|$", re.M)
+PAGE = ROOT / "docs/reference/errors.md"
+HEAD = "| code | meaning | {} | retry |"
+ROW = re.compile(r"^\| `(\w+)` \| .+ \| (\d+) \| (yes|no|depends) \|$")
+
+# What `api/errors.py` says of requests that reach no route of ours.
+OF_REQUESTS = {
+    "invalid_request": 422,
+    "bad_request": 400,
+    "no_such_route": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+}
 
 
 @dataclass
@@ -37,14 +53,49 @@ def sources() -> list[tuple[str, ast.Module]]:
 
 @functools.cache
 def raised_in_source() -> dict[str, Raised]:
+    """The engine's tree, which the command and the client's commands use too."""
     found: dict[str, Raised] = defaultdict(Raised)
     for _, tree in sources():
         for function, codes, retry in _places(tree):
-            error = _class_named(function)
-            for code in codes:
-                found[code].exits.add(error.exit_code)
-                found[code].retries.add(retry or ("yes" if error.retryable else "no"))
+            error = getattr(errors, function, None)
+            if isinstance(error, type) and issubclass(error, MediaError):
+                for code in codes:
+                    found[code].exits.add(error.exit_code)
+                    found[code].retries.add(retry or ("yes" if error.retryable else "no"))
     return found
+
+
+@functools.cache
+def answered_by_the_service() -> dict[str, set[int]]:
+    """The service's tree, whose classes are given a status in one place."""
+    assert tus.router
+    assert uploads.router  # both are imported: the classes of all doors are known
+    classes = {error.__name__: error for error in _below(ServiceError)}
+    found: dict[str, set[int]] = defaultdict(set)
+    for _, tree in sources():
+        for function, codes, _retry in _places(tree):
+            error = classes.get(function)
+            if error is not None:
+                for code in codes:
+                    made = error.__new__(error)
+                    made.code = code
+                    found[code].add(status_of(made))
+    return found
+
+
+def _below(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield error
+    for kind in error.__subclasses__():
+        yield from _below(kind)
+
+
+def rows(kind: str) -> list[tuple[str, int, str]]:
+    """(code, exit code or status, retry) of every table of this kind."""
+    lines = PAGE.read_text().splitlines()
+    starts = [n + 2 for n, line in enumerate(lines) if line == HEAD.format(kind)]
+    tables = [list(takewhile(lambda line: line.startswith("|"), lines[n:])) for n in starts]
+    found = [ROW.match(line) for table in tables for line in table]
+    return [(row[1], int(row[2]), row[3]) for row in found if row]
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, list[str], str | None]]:
@@ -92,36 +143,49 @@ def _texts(node: ast.expr | None) -> list[str]:
             return []
 
 
-def _class_named(name: str) -> type[MediaError]:
-    found = getattr(errors, name)
-    assert isinstance(found, type)
-    assert issubclass(found, MediaError)
-    return found
-
-
 def test_the_table_names_every_code_and_no_other() -> None:
-    rows = ROW.findall((ROOT / "docs/reference/errors.md").read_text())
-    documented = [code for code, *_ in rows]
+    documented = [code for code, *_ in rows("exit")]
     assert sorted(documented) == sorted(set(documented))
     assert set(documented) == set(raised_in_source())
 
 
 def test_the_table_states_each_codes_exit_code_and_retry() -> None:
-    rows = ROW.findall((ROOT / "docs/reference/errors.md").read_text())
-    stated = {code: ({int(exit_code)}, {retry}) for code, exit_code, retry in rows}
+    stated = {code: ({exit_code}, {retry}) for code, exit_code, retry in rows("exit")}
     assert stated == {code: (r.exits, r.retries) for code, r in raised_in_source().items()}
 
 
-def test_every_row_of_the_table_is_read() -> None:
-    text = (ROOT / "docs/reference/errors.md").read_text()
-    assert len(ROW.findall(text)) == sum(line.startswith("| `") for line in text.splitlines())
+def test_the_tables_of_the_service_name_every_code_with_its_status() -> None:
+    documented = [code for code, *_ in rows("status")]
+    assert sorted(documented) == sorted(set(documented))
+    # What the engine says, and what a route hands on of it, stands in the engine's table.
+    engine = raised_in_source()
+    answered = answered_by_the_service().items()
+    raised = {code: sorted(found) for code, found in answered if code not in engine}
+    of_requests = {code: [status] for code, status in OF_REQUESTS.items()}
+    assert {code: [status] for code, status, _ in rows("status")} == raised | of_requests
+
+
+def test_every_row_of_the_tables_is_read() -> None:
+    lines = PAGE.read_text().splitlines()
+    assert len(rows("exit") + rows("status")) == sum(line.startswith("| `") for line in lines)
 
 
 def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
-    """A code that is put together or handed on would escape the table."""
+    """A code that is put together or handed on would escape the tables."""
     passed_on = []
     for name, tree in sources():
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code" and not _texts(node.value):
                 passed_on.append(f"{name}: {ast.unparse(node.value)}")
-    assert passed_on == ["encode.py: code"]  # _Work.ffmpeg, whose callers are read instead
+    assert sorted(passed_on) == [
+        "domain.py: code",  # hands on what its callers say
+        "encode.py: code",  # _Work.ffmpeg, whose callers are read instead
+        "orders.py: error.code",  # the engine's
+        "queue.py: WORKER_LOST",  # of a task, in an event
+        "queue.py: code",
+        "queue.py: code",
+        "remote.py: code",  # the service's, as it came
+        "remote.py: error.code",
+        "remote.py: upload.error.code",
+        "uploads.py: upload.error['code']",  # of the first completion, told again
+    ]
