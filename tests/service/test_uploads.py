@@ -548,6 +548,64 @@ def test_a_part_says_its_length(app: FastAPI, client: TestClient, ada: Login) ->
     assert complete.json()["code"] == "upload_incomplete"
 
 
+def open_part(client: TestClient, login: Login) -> tuple[str, str]:
+    """An upload of one part: its id, and the path of the part's URL."""
+    wish = {"filename": "song.wav", "size_bytes": len(SONG)}
+    upload_id = client.post("/v1/uploads", headers=login, json=wish).json()["id"]
+    url = f"/v1/uploads/{upload_id}/parts"
+    signed = client.post(url, headers=login, json={"numbers": [1]}).json()["data"][0]["url"]
+    return upload_id, signed[signed.index("/v1/") :]
+
+
+def test_a_part_that_breaks_off_when_sent_again_is_missing(
+    app: FastAPI, client: TestClient, ada: Login
+) -> None:
+    """Its first bytes lie over those of the part that was there."""
+    upload_id, path = open_part(client, ada)
+    assert client.put(path, content=SONG).status_code == 200
+    with serving(app) as served, served.connect() as connection:
+        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SONG)}\r\n\r\n"
+        connection.sendall(head.encode() + bytes(20_000))
+        deadline = time.monotonic() + 20
+        while served.taken.get(path.partition("?")[0], 0) < 20_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload_incomplete")
+    assert client.put(path, content=SONG).status_code == 200
+    assert client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).status_code == 200
+
+
+def test_a_part_of_an_upload_that_ended_meanwhile_is_gone(
+    app: FastAPI, client: TestClient, services: Services, ada: Login
+) -> None:
+    upload_id, path = open_part(client, ada)
+    with serving(app) as served, served.connect() as connection:
+        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SONG)}\r\n\r\n"
+        connection.sendall(head.encode() + SONG[:20_000])
+        time.sleep(0.3)
+        assert client.delete(f"/v1/uploads/{upload_id}", headers=ada).status_code == 204
+        connection.sendall(SONG[20_000:])
+        assert read_answer(connection).status == 410
+    assert kept(services) == []
+
+
+def test_no_bytes_come_once_the_completion_has_begun(
+    client: TestClient, services: Services, ada: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id, path = open_part(client, ada)
+    assert client.put(path, content=SONG).status_code == 200
+    user_id = one(services, t.users, email="ada@example.org")["id"]
+    with monkeypatch.context() as during:
+        during.setattr(LocalStorage, "finish", _before(LocalStorage.finish))
+        with pytest.raises(Crash):
+            uploads.finish(services, user_id, upload_id)
+    answer = client.put(path, content=bytes(len(SONG)))
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload_completing")
+    asset_id = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).json()["asset_id"]
+    assert source(services, asset_id) == SONG
+
+
 def test_one_upload_has_one_door(client: TestClient, ada: Login) -> None:
     wish = {"filename": "film.mp4", "size_bytes": len(SONG)}
     upload = client.post("/v1/uploads", headers=ada, json=wish).json()
