@@ -319,7 +319,9 @@ ROUTES = [
     route
     for module in (account_routes, session_routes, key_routes, admin_routes)
     for route in module.router.routes
-    if isinstance(route, APIRoute) and route.operation_id not in OPEN
+    if isinstance(route, APIRoute)
+    and route.include_in_schema  # a page holds nothing
+    and route.operation_id not in OPEN
 ]
 
 

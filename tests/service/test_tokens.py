@@ -405,7 +405,7 @@ def spellings(secret: str) -> set[bytes]:
     """The ways in which a secret could have been written down."""
     raw = secret.encode()
     found = {raw, b64(raw).encode(), base64.b64encode(raw), raw.hex().encode()}
-    last = secret.replace(".", "_").split("_")[-1]
+    last = secret.rpartition("." if "." in secret else "_")[2]
     if len(last) == 64:  # 32 random bytes in hex
         found |= {last.encode(), bytes.fromhex(last), base64.b64encode(bytes.fromhex(last))}
     elif "." in secret:  # a token without its signature is public: the signature is the secret
