@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from telecine.service import uploads
 from telecine.service.db import attempts, leftovers, queue
 from telecine.service.dispatch.bell import EVENTS, TASKS
 from telecine.service.domain import Unavailable
@@ -81,12 +82,13 @@ def sweep(services: Services) -> int:
 
 
 def collect(services: Services, *, older_than_s: float = OLDER_THAN_S) -> int:
-    """Delete what nobody needs any more: attempts that ended so long ago, what was discarded, and
-    scratch folders. How many prefixes, keys and folders there were."""
+    """Delete what nobody needs any more: attempts that ended so long ago, what was discarded,
+    scratch folders, unfinished uploads whose time is over. How many prefixes, keys and folders there were."""
     return (
         _collect_attempts(services, older_than_s)
         + _collect_garbage(services)
         + _collect_scratch(services)
+        + uploads.collect_expired(services)
         + services.storage.tidy(HALF_MADE_S)
     )
 

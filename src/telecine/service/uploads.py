@@ -65,7 +65,6 @@ SYNC_BYTES = 32 * MIB
 COMPLETION_S = 3600.0
 # Rows of sessions that came to nothing are kept so long, for who asks what became of them.
 ENDED_TTL_S = 7 * 24 * 3600.0
-TEMPORARY_TTL_S = 24 * 3600.0
 COLLECTED_AT_ONCE = 100
 
 Door = Literal["", "tus", "parts", "post", "form"]
@@ -871,7 +870,6 @@ def collect_expired(services: Services) -> int:
     orphans = _orphans(services)
     for key in orphans:
         services.storage.abandon(key)
-    services.storage.tidy(TEMPORARY_TTL_S)
     return len(ended) + len(orphans)
 
 
