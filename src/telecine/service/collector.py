@@ -83,7 +83,8 @@ def sweep(services: Services) -> int:
 
 def collect(services: Services, *, older_than_s: float = OLDER_THAN_S) -> int:
     """Delete what nobody needs any more: attempts that ended so long ago, what was discarded,
-    scratch folders, unfinished uploads whose time is over. How many prefixes, keys and folders there were."""
+    scratch folders, unfinished uploads whose time is over. How many prefixes, keys, folders and
+    uploads there were."""
     return (
         _collect_attempts(services, older_than_s)
         + _collect_garbage(services)
