@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from telecine.service import api_keys, logs, sessions, tokens
 from telecine.service.db import accounts as db
+from telecine.service.db import queue
 from telecine.service.db.accounts import OneTimePurpose, User
 from telecine.service.db.connection import Tx
 from telecine.service.domain import (
@@ -267,7 +268,7 @@ def delete(services: Services, who: Principal, *, password: str) -> None:
     _prove(services, who.user_id, password)
     with services.database.write() as tx:
         keep_an_admin(tx, who.user_id)
-        db.delete_user(tx, who.user_id)
+        remove(tx, who.user_id)
     log.info("user_deleted", user_id=who.user_id, by=who.user_id)
 
 
@@ -296,6 +297,12 @@ def found(user: User | None) -> User:
     if user is None:
         raise NotFound("there is no such user", code="user_unknown")
     return user
+
+
+def remove(tx: Tx, user_id: str) -> None:
+    """Delete a user's rows. Running jobs end first: their workers are fenced, not waited for."""
+    queue.abort_all(tx, user_id)
+    db.delete_user(tx, user_id)
 
 
 def keep_an_admin(tx: Tx, user_id: str) -> None:

@@ -157,5 +157,5 @@ def delete_user(services: Services, user_id: str, *, by: str | None = None) -> N
     with services.database.write() as tx:
         accounts.keep_an_admin(tx, user_id)
         accounts.found(db.lock_user(tx, user_id))
-        db.delete_user(tx, user_id)
+        accounts.remove(tx, user_id)
     log.info("user_deleted", user_id=user_id, by=by)

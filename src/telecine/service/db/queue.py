@@ -62,6 +62,7 @@ __all__ = [
     "NewSegment",
     "NewTask",
     "abort",
+    "abort_all",
     "advance",
     "claim",
     "collectable",
@@ -566,6 +567,15 @@ def abort(tx: Tx, job_id: str) -> None:
     job = _lock(tx, job_id)
     if job is not None and job.state not in FINAL_JOB_STATES:
         _end_job(tx, job, "cancelled")
+
+
+def abort_all(tx: Tx, user_id: str) -> None:
+    """`abort` each job of a user, before the user's rows are deleted."""
+    unfinished = sa.select(jobs.c.id).where(
+        jobs.c.user_id == user_id, jobs.c.state.not_in(FINAL_JOB_STATES)
+    )
+    for job_id in tx.connection.execute(unfinished.order_by(jobs.c.id)).scalars().all():
+        abort(tx, job_id)
 
 
 def position_in_queue(tx: Tx, job_id: str) -> int | None:
