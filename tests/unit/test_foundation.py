@@ -42,8 +42,9 @@ def test_no_lock_names_an_address(lock: Path) -> None:
     assert not re.search(r"://|--(extra-)?index-url|--find-links|(^|\s)@\s", text, re.MULTILINE)
 
 
-def test_no_lock_of_the_browser_tests_names_an_address() -> None:
-    text = (ROOT / "tests" / "e2e" / "package-lock.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("folder", ["tests/e2e", "tests/service/tus"])
+def test_no_lock_of_npm_names_an_address(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text(encoding="utf-8")
     assert '"resolved"' not in text
 
 
