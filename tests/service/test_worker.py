@@ -57,7 +57,16 @@ from telecine.service.orders import make_order
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 from telecine.service.tasks import Advancer, Done, Fenced, Meter, Work, persist, playable
-from telecine.service.worker import Keeper, attend, ending, failure, run_worker
+from telecine.service.worker import (
+    WATCH_S,
+    Clocks,
+    Keeper,
+    attend,
+    clocks_of,
+    ending,
+    failure,
+    run_worker,
+)
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "48", "-crf", "26")
 ENCODED: list[dict[str, Any]] = [
@@ -626,6 +635,16 @@ def test_a_worker_fences_itself_when_the_database_is_silent(
     assert 1.0 <= time.monotonic() - began < 10
     task = one(services, sa.select(tables.tasks).where(tables.tasks.c.job_id == job_id))
     assert (task.state, task.epoch) == ("running", 1)  # nothing was told: the sweeper will see
+
+
+@pytest.mark.parametrize("lease_s", [3, 30, 3600])
+def test_the_clocks_of_any_lease_fit_into_it(lease_s: int) -> None:
+    """Several heartbeats before it ends, and an end by oneself before another begins."""
+    clocks = clocks_of(lease_s)
+    assert clocks.lease_s == lease_s
+    assert clocks.look_s <= clocks.heartbeat_s <= lease_s / 5
+    assert clocks.fence_s + clocks.look_s + WATCH_S < lease_s
+    assert clocks_of(30) == Clocks()
 
 
 @pytest.mark.parametrize("moves", [True, False])

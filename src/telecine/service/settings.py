@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     grace_s: Annotated[
         int, Field(ge=0, le=HOUR_S, description="How long a stop waits for what runs.")
     ] = 30
+    lease_s: Annotated[
+        int, Field(ge=3, le=HOUR_S, description="A worker that is silent for so long is lost.")
+    ] = 30
     signup: Annotated[
         Literal["open", "invite", "closed"], Field(description="Who may sign up.")
     ] = "invite"

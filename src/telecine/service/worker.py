@@ -69,6 +69,18 @@ class Clocks:
     poll_s: float = POLL_S
 
 
+def clocks_of(lease_s: float) -> Clocks:
+    """The clocks of workers whose leases last so long: in the proportions of the usual ones."""
+    usual = Clocks()
+    share = lease_s / usual.lease_s
+    return Clocks(
+        lease_s=lease_s,
+        heartbeat_s=usual.heartbeat_s * share,
+        look_s=min(usual.look_s, usual.look_s * share * 2),
+        fence_s=usual.fence_s * share,
+    )
+
+
 def run_worker(
     services: Services,
     name: str,
@@ -81,7 +93,7 @@ def run_worker(
 
     When `stop` is set, a task that runs has `settings.grace_s` to end, and is given back otherwise.
     """
-    clocks = clocks or Clocks()
+    clocks = clocks or clocks_of(services.settings.lease_s)
     count = 0
     with closing(LocalListener(services.settings.data / "bells", TASKS)) as ear:
         while not stop.is_set():
