@@ -55,6 +55,6 @@ def references(tx: Tx) -> References:
     for prefix in tx.connection.execute(sa.select(garbage.c.prefix)).scalars():
         (prefixes if prefix.endswith("/") else keys).add(prefix)
     incoming = tx.connection.execute(
-        sa.select(uploads.c.storage_key).where(uploads.c.state == "open")
+        sa.select(uploads.c.id).where(uploads.c.state == "open")  # an incoming file's key
     ).scalars()
     return References(frozenset(keys), tuple(sorted(prefixes)), frozenset(incoming))
