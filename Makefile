@@ -93,7 +93,7 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 	$(PYTEST) tests/e2e/test_playback.py tests/e2e/test_service_playback.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
-.PHONY: test-corpus test-resume test-publish bench
+.PHONY: test-corpus test-resume test-publish chaos bench bench-service
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
 
@@ -104,8 +104,15 @@ test-resume: setup ## kill -9 at 20 seeded moments
 test-publish: setup tests/e2e/node_modules/.package-lock.json ## publish first, at ten minutes and at 4 GB
 	TELECINE_LONG=1 $(PYTEST) tests/e2e/test_publish_first.py
 
+chaos: setup ## 200 jobs while the service is killed and stopped (SEED=7), 1,000 seeds of the queue's simulation
+	$(BIN)/python -m tests.service.chaos --jobs 200 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.service.simulation --seeds 1000
+
 bench: setup ## our ladder beside three other ways to make it; five runs, medians
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-service: setup ## the service beside the bare engine, its queue, its answers under load, its memory
+	$(BIN)/python -m bench.service $(ARGS)
 
 # ---------------------------------------------------------------------------------- checks
 

@@ -1,0 +1,332 @@
+"""`make bench-service`: the service beside the bare engine, and its answers under load.
+
+    python -m bench.service [--runs 3] [--only overhead --only queue …] [--gigabytes 4]
+
+Prints a table with medians and spreads, each beside its aim, as they stand in
+docs/explain/performance.md. The exit code says whether everything could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import sqlalchemy as sa
+from tests.service.running import Running
+from tests.service.uploading import multipart, song
+from tests.service.working import rows, submit_noops
+
+from bench.measure import Request, end_on_sigterm, measure, tree
+from bench.run import CLIPS, corpus
+from telecine.client import Client
+from telecine.engine.tools import Tools, find_tools
+from telecine.service.assembly import open_services
+from telecine.service.db.queue import NewJob, NewTask, submit
+from telecine.service.db.tables import jobs, tasks
+from telecine.service.domain import new_id
+from telecine.service.services import Services
+from telecine.service.settings import Settings
+
+PASSWORD = "a long word that nobody guesses 7"
+MB = 1_000_000
+WORKERS = 2
+NOOPS = 1000
+FINISHED, QUEUED = 100_000, 10_000
+ASKED = 300
+ENCODES = 8
+FIRST = 10  # the encodes' priority, so that the workers stay with them
+HLS = [{"type": "hls"}]
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a figure for each run."""
+
+    what: str
+    unit: str
+    aim: str
+    figures: list[float]
+
+    def __str__(self) -> str:
+        low, high = min(self.figures), max(self.figures)
+        middle = statistics.median(self.figures)
+        return f"| {self.what} | {middle:.4g} {self.unit} | {low:.4g} to {high:.4g} | {self.aim} |"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """A running service, a user of it, and what lies behind it."""
+
+    running: Running
+    client: Client
+    key: str
+    services: Services
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+@contextmanager
+def serving(folder: Path, tools: Tools, workers: int = WORKERS) -> Iterator[Here]:
+    environment = {"TELECINE_MAX_UPLOAD_BYTES": str(10**11), "TELECINE_LOG_LEVEL": "warning"}
+    with Running(folder / "data", workers=workers, environment=environment) as running:
+        with Client(running.base_url) as anyone:
+            anyone.sign_up("bench@example.org", PASSWORD)
+            anyone.log_in("bench@example.org", PASSWORD)
+            key = anyone.create_api_key("bench").secret
+        services = open_services(Settings(data=folder / "data"), tools)
+        with Client(running.base_url, api_key=key) as client:
+            yield Here(running, client, key, services)
+        services.database.close()
+
+
+# --- a job beside the bare engine -----------------------------------------------------------------
+
+
+def measure_overhead(folder: Path, tools: Tools, runs: int) -> list[Row]:
+    """The same film, the same plan, as many children at once; in turns."""
+    film = corpus() / CLIPS["bbb"][1]
+    bare_wall, bare_cpu, wall, cpu = [], [], [], []
+    with serving(folder, tools) as here:
+        asset_id = str(here.client.upload(film).asset_id)
+        for run in range(runs):
+            out = folder / f"bare{run}"
+            words = [sys.executable, "-m", "telecine", "transcode", str(film), "-o", str(out)]
+            bare = measure(Request([words], {}, str(out / "master.m3u8"), str(folder / "bare.log")))
+            bare_wall.append(bare.wall_s)
+            bare_cpu.append(bare.cpu_s)
+            before_s, began_s = cpu_of_tree(here.running.pid), time.monotonic()
+            job = here.client.submit(asset_id, outputs=HLS)
+            while not (job := here.client.job(job.id)).final:
+                time.sleep(0.05)
+            wall.append(time.monotonic() - began_s)
+            cpu.append(cpu_of_tree(here.running.pid) - before_s)
+            if job.state != "succeeded":
+                raise RuntimeError(f"the job {job.state}: {job.error}")
+    return [
+        Row("bare engine, wall", "s", "", bare_wall),
+        Row("job, wall", "s", "", wall),
+        Row("job beyond the engine, wall", "%", "≤ 5 %", beyond(wall, bare_wall)),
+        Row("bare engine, CPU", "s", "", bare_cpu),
+        Row("job, CPU", "s", "", cpu),
+        Row("job beyond the engine, CPU", "%", "≤ 5 %", beyond(cpu, bare_cpu)),
+    ]
+
+
+def beyond(ours: Sequence[float], bare: Sequence[float]) -> list[float]:
+    """By how much each run took more than the bare one of its turn, in percent."""
+    return [100 * (our / other - 1) for our, other in zip(ours, bare, strict=True)]
+
+
+def cpu_of_tree(pid: int) -> float:
+    """CPU seconds of a process, its descendants and those that they have waited for."""
+    total = 0.0
+    for one in tree(pid):
+        try:
+            words = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended, and its parent has its time
+        total += sum(map(int, words[11:15])) * _TICK_S
+    return total
+
+
+# --- the queue ------------------------------------------------------------------------------------
+
+
+def measure_queue(folder: Path, tools: Tools, runs: int) -> list[Row]:
+    """Tasks that do nothing, claimed and committed by workers as any other."""
+    rates = []
+    with serving(folder, tools) as here:
+        for _ in range(runs):
+            job_id = submit_noops(here.services, NOOPS)
+            here.services.bell.ring("tasks")
+            state = sa.select(jobs.c.state).where(jobs.c.id == job_id)
+            while rows(here.services, state)[0].state != "succeeded":
+                time.sleep(0.1)
+            times = sa.select(tasks.c.finished_at).where(tasks.c.job_id == job_id)
+            ended = sorted(row.finished_at for row in rows(here.services, times))
+            rates.append((len(ended) - 1) / (ended[-1] - ended[0]))
+    return [Row(f"no-op tasks a second, {WORKERS} workers", "", "≥ 100", rates)]
+
+
+# --- answers under load ---------------------------------------------------------------------------
+
+
+def measure_answers(folder: Path, tools: Tools, runs: int) -> list[Row]:
+    """With a full database, and both workers encoding all the time."""
+    film = corpus() / CLIPS["bbb"][1]
+    kinds = ("status", "list", "submit")
+    halves: dict[str, list[float]] = {kind: [] for kind in kinds}
+    tails: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with serving(folder, tools) as here:
+        asset_id = str(here.client.upload(film).asset_id)
+        full = fill(here, asset_id)
+        encode = [{"type": "hls", "top": "encode"}]
+        for _ in range(ENCODES):
+            here.client.submit(asset_id, outputs=encode, priority=FIRST)
+        running = sa.select(tasks.c.id).where(tasks.c.state == "running", tasks.c.kind == "step")
+        with httpx2.Client(base_url=here.running.base_url, headers=here.headers) as client:
+            body = {"asset_id": asset_id, "outputs": [{"type": "mp3"}]}
+            asks: dict[str, Callable[[int], httpx2.Response]] = {
+                "status": lambda n: client.get(f"/v1/jobs/{full[n * 97 % len(full)]}"),
+                "list": lambda _: client.get("/v1/jobs", params={"limit": 20}),
+                "submit": lambda _: client.post("/v1/jobs", json=body),
+            }
+            for _ in range(runs):
+                for kind, ask in asks.items():
+                    while len(rows(here.services, running)) < WORKERS:
+                        time.sleep(0.2)
+                    taken = sorted(timed_ms(ask, n) for n in range(ASKED))
+                    halves[kind].append(taken[len(taken) // 2])
+                    tails[kind].append(taken[len(taken) * 99 // 100])
+        here.running.stop(9)
+    aims = {"status": "≤ 50 ms", "list": "≤ 50 ms", "submit": "≤ 100 ms"}
+    return [
+        row
+        for kind in kinds
+        for row in (
+            Row(f"{kind}, p50", "ms", "", halves[kind]),
+            Row(f"{kind}, p99", "ms", aims[kind], tails[kind]),
+        )
+    ]
+
+
+def timed_ms(ask: Callable[[int], httpx2.Response], number: int) -> float:
+    began_s = time.perf_counter()
+    answer = ask(number)
+    taken_ms = (time.perf_counter() - began_s) * 1000
+    answer.raise_for_status()
+    return taken_ms
+
+
+def fill(here: Here, asset_id: str) -> list[str]:
+    """Put finished jobs, and queued ones of one task, straight into the database; the ids of the
+    finished."""
+    task = NewTask("noop", None, False, 1.0, ())
+    user_id = here.client.me().id
+    finished = [new_id() for _ in range(FINISHED)]
+    with here.services.database.write() as tx:
+        plain = {
+            "user_id": user_id,
+            "asset_id": asset_id,
+            "state": "succeeded",
+            "priority": 0,
+            "outputs": HLS,
+            "metadata": {},
+            "source_policy": "keep",
+            "plan_summary": {},
+            "created_at": tx.now_s(),
+            "started_at": tx.now_s(),
+            "finished_at": tx.now_s(),
+        }
+        tx.connection.execute(sa.insert(jobs), [{"id": job_id, **plain} for job_id in finished])
+    for _ in range(QUEUED // 500):
+        with here.services.database.write() as tx:
+            for _ in range(500):
+                job = NewJob(
+                    *(new_id(), user_id, asset_id, 0, None, HLS, {}, "keep", "{}", {}, (task,))
+                )
+                submit(tx, job)
+    return finished
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def measure_memory(folder: Path, tools: Tools, gigabytes: float) -> list[Row]:
+    """The largest resident memory of the API process while so much goes through each door."""
+    size = int(gigabytes * 1000) * MB
+    film = folder / "film.wav"
+    film.write_bytes(song())
+    os.truncate(film, size)
+    found = []
+    with serving(folder, tools, workers=0) as here:
+        for name, send in DOORS.items():
+            Path(f"/proc/{here.running.pid}/clear_refs").write_text("5")  # the peak begins anew
+            send(here, film)
+            status = Path(f"/proc/{here.running.pid}/status").read_text()
+            peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / MB
+            found.append(Row(f"API process, {gigabytes:g} GB by {name}", "MB", "≤ 200 MB", [peak]))
+    return found
+
+
+def by_tus(here: Here, film: Path) -> None:
+    here.client.upload(film)
+
+
+def by_parts(here: Here, film: Path) -> None:
+    upload = here.client.create_upload(film.name, film.stat().st_size)
+    url = f"{here.running.base_url}/v1/uploads/{upload.id}"
+    with httpx2.Client(timeout=600) as client, film.open("rb") as file:
+        for number in range(1, (upload.part_count or 0) + 1):
+            body = {"numbers": [number]}
+            signed = client.post(f"{url}/parts", json=body, headers=here.headers).json()["data"][0]
+            client.put(signed["url"], content=file.read(signed["size_bytes"])).raise_for_status()
+        client.post(f"{url}/complete", headers=here.headers).raise_for_status()
+
+
+def by_form(here: Here, film: Path) -> None:
+    _send_form(f"{here.running.base_url}/v1/uploads/form", {}, film, here.headers)
+
+
+def by_post(here: Here, film: Path) -> None:
+    url = f"{here.running.base_url}/v1/uploads/presigned-post"
+    signed = httpx2.post(url, json={"content_type": "audio/*"}, headers=here.headers).json()
+    _send_form(signed["url"], signed["fields"], film, {})
+
+
+def _send_form(url: str, fields: dict[str, str], film: Path, headers: dict[str, str]) -> None:
+    before, _, after = multipart("XX", fields, film.name, b"|FILE|").partition(b"|FILE|")
+
+    def body() -> Iterator[bytes]:
+        yield before
+        with film.open("rb") as file:
+            while piece := file.read(1 << 16):
+                yield piece
+        yield after
+
+    kind = {**headers, "Content-Type": "multipart/form-data; boundary=XX"}
+    httpx2.post(url, content=body(), headers=kind, timeout=3600).raise_for_status()
+
+
+DOORS = {"tus": by_tus, "parts": by_parts, "form": by_form, "presigned POST": by_post}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Measure the service.")
+    parser.add_argument("--runs", type=int, default=3)
+    kinds = ("overhead", "queue", "answers", "memory")
+    parser.add_argument("--only", action="append", choices=kinds, help="default: all")
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="through each door")
+    asked = parser.parse_args(argv)
+    end_on_sigterm()
+    tools = find_tools()
+    measures: dict[str, Callable[[Path], list[Row]]] = {
+        "overhead": lambda folder: measure_overhead(folder, tools, asked.runs),
+        "queue": lambda folder: measure_queue(folder, tools, asked.runs),
+        "answers": lambda folder: measure_answers(folder, tools, asked.runs),
+        "memory": lambda folder: measure_memory(folder, tools, asked.gigabytes),
+    }
+    print(f"{asked.runs} runs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before\n")
+    print("| what | median | spread | aim |\n|---|---|---|---|", flush=True)
+    for kind in asked.only or kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in measures[kind](Path(folder)):
+                print(row, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
