@@ -28,7 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from tests.service.conftest import PASSWORD
 from tests.service.running import Running
 from tests.service.working import rows
 
-from telecine.client import Client
+from telecine.client import Client, ConnectionFailed
 from telecine.engine.tools import Tools, find_tools
 from telecine.engine.verify import verify
 from telecine.service.assembly import open_services
@@ -53,6 +53,7 @@ WORKERS = 3
 LEASE_S = 4
 STOPPED_S = 30.0  # a worker that stands still is given up as a fault after so long
 HIT_S = 120.0  # so long is tried to hit something
+AGAIN_S = 0.5
 AT_ONCE = 6  # jobs that have not ended
 JOBS_PER_FAULT = 5
 LEAST_FAULTS = 8
@@ -99,6 +100,15 @@ def not_met(faults: list[Fault], seen: Counter[str]) -> list[str]:
     return [
         f"{kind}: {seen[kind]} of {times}" for kind, times in planned.items() if seen[kind] < times
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """To submit a job; not to be sent before."""
+
+    key: str
+    body: dict[str, Any]
+    after_s: float
 
 
 # --- what must hold -------------------------------------------------------------------------------
@@ -274,39 +284,61 @@ class Chaos:
     # clients
 
     def _submit_all(self, assets: list[str]) -> None:
-        """Some at once; as many as were asked for, and more while there are faults to come."""
+        """Some at once; as many as were asked for, and more while there are faults to come. Each
+        is asked for until it is acknowledged, as a client with an Idempotency-Key does."""
         try:
             number = 0
-            while number < self._count or not self._all_hit.is_set():
-                if number - self._ended() >= AT_ONCE:
+            later: list[Request] = []
+            while later or number < self._count or not self._all_hit.is_set():
+                late = next((one for one in later if one.after_s <= time.monotonic()), None)
+                if late is not None:
+                    later.remove(late)
+                    request = late
+                elif (number < self._count or not self._all_hit.is_set()) and (
+                    len(self.acknowledged) - self._ended() < AT_ONCE
+                ):
+                    asset_id, order = self._orders.choice(assets), self._orders.choice(ORDERS)
+                    tag = {"chaos": str(number)}
+                    body = {"asset_id": asset_id, "outputs": order, "metadata": tag}
+                    request = Request(f"chaos-{number}", body, 0.0)
+                    number += 1
+                else:
                     time.sleep(0.05)
                     continue
-                asset_id, order = self._orders.choice(assets), self._orders.choice(ORDERS)
-                body = {"asset_id": asset_id, "outputs": order}
-                self.acknowledged.add(self._submit(f"chaos-{number}", body))
-                number += 1
+                job_id = self._submit(request)
+                if job_id is None:
+                    later.append(replace(request, after_s=time.monotonic() + AGAIN_S))
+                else:
+                    self.acknowledged.add(job_id)
         except Exception as error:  # raised in the main thread
             self._submitting = error
 
-    def _submit(self, key: str, body: dict[str, Any]) -> str:
-        """Ask until it is acknowledged, as a client with an Idempotency-Key does."""
-        headers = {"Authorization": f"Bearer {self._key}", "Idempotency-Key": key}
-        deadline = time.monotonic() + HIT_S
-        while time.monotonic() < deadline:
-            url = f"{self._running.base_url}/v1/jobs"
-            try:
-                answer = httpx2.post(url, json=body, headers=headers, timeout=60)
-            except httpx2.TransportError:
-                self.seen["submit asked again"] += 1
-                time.sleep(0.2)
-                continue
+    def _submit(self, request: Request) -> str | None:
+        """The job's id; None: to be asked again."""
+        headers = {"Authorization": f"Bearer {self._key}"}
+        url = f"{self._running.base_url}/v1/jobs"
+        try:
+            answer = httpx2.post(
+                url,
+                json=request.body,
+                headers={**headers, "Idempotency-Key": request.key},
+                timeout=60,
+            )
+            said = answer.json()
             if answer.status_code == 202:
-                return str(answer.json()["id"])
-            if answer.status_code != 409 and answer.status_code < 500:
+                return str(said["id"])
+            self.seen[f"submit answered with {said['code']}"] += 1
+            if said["code"] == "idempotency_answer_lost":  # look for what it made
+                with Client(self._running.base_url, api_key=self._key) as client:
+                    (made,) = (
+                        job.id for job in client.jobs() if job.metadata == request.body["metadata"]
+                    )
+                return str(made)
+            if said["code"] != "idempotency_in_flight" and answer.status_code < 500:
                 raise AssertionError(f"{answer.status_code} {answer.text}")
-            self.seen[f"submit answered with {answer.status_code}"] += 1
-            time.sleep(0.2)
-        raise AssertionError("a job was never acknowledged")
+        except (httpx2.TransportError, ConnectionFailed):
+            self.seen["submit not answered"] += 1
+        return None
 
     # faults
 
