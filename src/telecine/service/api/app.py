@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 
 from telecine.service import logs
 from telecine.service.api import documents, errors, idempotency
 from telecine.service.api.middleware import BodyLimit, Cors, Requests
+from telecine.service.domain import Invalid
 from telecine.service.services import Services
 
 ROUTES = ("accounts", "sessions", "api_keys", "admin", "uploads", "tus", "assets", "jobs",
@@ -22,6 +23,15 @@ async def _bind_ids(request: Request) -> None:
     logs.bind(**{key: str(request.path_params[key]) for key in _IDS if key in request.path_params})
 
 
+async def _refuse_nul(request: Request) -> None:
+    """PostgreSQL takes no NUL in text: no id, name or cursor has one. Raises `Invalid`, or for a
+    path 404, which it names nothing at."""
+    if any("\x00" in str(part) for part in request.path_params.values()):
+        raise HTTPException(404)
+    if any("\x00" in text for pair in request.query_params.multi_items() for text in pair):
+        raise Invalid("a parameter has a NUL in it", code="invalid_request")
+
+
 def make_app(services: Services) -> FastAPI:
     """The whole API over these services."""
     app = FastAPI(
@@ -30,7 +40,7 @@ def make_app(services: Services) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(_bind_ids)],
+        dependencies=[Depends(_refuse_nul), Depends(_bind_ids)],
     )
     app.state.services = services
     app.state.streams = set()

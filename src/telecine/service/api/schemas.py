@@ -13,6 +13,7 @@ T = TypeVar("T")
 Row = TypeVar("Row")
 
 MAX_PAGE = 100
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL keeps no such text
 
 
 class Asked(BaseModel):

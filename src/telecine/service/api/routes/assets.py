@@ -14,14 +14,21 @@ from telecine.service import assets, downloads, playback
 from telecine.service.api.deps import AssetsRead, AssetsWrite, ServicesDep
 from telecine.service.api.errors import responses
 from telecine.service.api.routes.playback import viewer
-from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
+from telecine.service.api.schemas import (
+    NO_NUL,
+    After,
+    Answer,
+    Asked,
+    Limit,
+    Page,
+    make_page,
+    rfc3339,
+)
 from telecine.service.db.assets import AssetRow
 from telecine.service.domain import AssetState, Principal, Visibility
 from telecine.service.services import Services
 
 router = APIRouter(prefix="/v1", tags=["assets"])
-
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL keeps no such text
 
 AssetId = Annotated[str, Path(description="The asset's id.", max_length=26)]
 Words = Annotated[

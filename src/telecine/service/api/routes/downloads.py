@@ -29,7 +29,7 @@ _HEADERS = {
 }
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The file, of its own type.", "content": {"*/*": {}}},
     206: {"description": "The part of it that was asked for."},
     304: {"description": "It is what `If-None-Match` names."},
     416: {"description": "It has no such part."},

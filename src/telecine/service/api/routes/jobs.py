@@ -18,7 +18,16 @@ from telecine.service.api.errors import responses
 from telecine.service.api.feed import Feed, Watch
 from telecine.service.api.idempotency import Idempotent
 from telecine.service.api.outputs import OrderAsked
-from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
+from telecine.service.api.schemas import (
+    NO_NUL,
+    After,
+    Answer,
+    Asked,
+    Limit,
+    Page,
+    make_page,
+    rfc3339,
+)
 from telecine.service.db.events import EventRow
 from telecine.service.db.jobs import OutputRow
 from telecine.service.domain import Invalid, JobState, NotFound, Principal, SourcePolicy
@@ -41,8 +50,10 @@ JobId = Annotated[str, Path(description="The job's id.", max_length=26)]
 class JobAsked(OrderAsked):
     """A job for an asset, or for the asset that a finished upload became."""
 
-    asset_id: str | None = Field(None, max_length=26, examples=["01KAJ9XK6B2T3W4Y5Z6A7B8C9D"])
-    upload_id: str | None = Field(None, max_length=26)
+    asset_id: str | None = Field(
+        None, max_length=26, pattern=NO_NUL, examples=["01KAJ9XK6B2T3W4Y5Z6A7B8C9D"]
+    )
+    upload_id: str | None = Field(None, max_length=26, pattern=NO_NUL)
 
 
 class RetryAsked(Asked):

@@ -140,12 +140,18 @@ def embed_html(url: str, title: str) -> str:
 # --- the player (its paths go before those of media, which would take them) ---------------------
 
 
+_PAGE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The page.", "content": {"text/html": {}}},
+    404: {"description": "A page that says: not available.", "content": {"text/html": {}}},
+}
+
+
 @router.get(
     "/embed/{asset_id}",
     operation_id="get_embed",
     summary="A page that plays a public or unlisted asset",
     response_class=Response,
-    responses={200: {"description": "The page.", "content": {"text/html": {}}}},
+    responses=_PAGE_ANSWERS,
 )
 def get_embed(services: ServicesDep, asset_id: AssetId) -> Response:
     """To be framed by any page. Says in plain words what it cannot play."""
@@ -157,7 +163,8 @@ def get_embed(services: ServicesDep, asset_id: AssetId) -> Response:
     operation_id="get_private_embed",
     summary="A page that plays a private asset",
     response_class=Response,
-    responses={200: {"description": "The page.", "content": {"text/html": {}}}},
+    responses=_PAGE_ANSWERS
+    | {403: {"description": "A page that says: expired.", "content": {"text/html": {}}}},
 )
 def get_private_embed(services: ServicesDep, token: Token, asset_id: AssetId) -> Response:
     """As `get_embed`, for who has a URL with a token."""
@@ -227,7 +234,7 @@ def _embed_state(found: Playback) -> JSONResponse:
 # --- playlists and segments ---------------------------------------------------------------------
 
 _MEDIA_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The file, of its own type.", "content": {"*/*": {}}},
     206: {"description": "The part of it that was asked for."},
     304: {"description": "It is what `If-None-Match` names."},
     416: {"description": "It has no such part."},

@@ -119,6 +119,7 @@ def read_tus_options(services: ServicesDep) -> Response:
     operation_id="create_tus_upload",
     summary="Open an upload, with its first bytes or without",
     status_code=201,
+    response_class=Response,
     responses=responses(
         403, tus_header_invalid=400, upload_too_large=413, tus_version=412, checksum_mismatch=460
     ),
@@ -160,6 +161,7 @@ async def create_tus_upload(
     "/{upload_id}",
     operation_id="read_tus_offset",
     summary="Where an upload stands",
+    response_class=Response,
     responses=responses(404, tus_version=412, upload_gone=410),
 )
 def read_tus_offset(
