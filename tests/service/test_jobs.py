@@ -454,7 +454,7 @@ class Server(uvicorn.Server):
 @contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1
+        app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
     )
     server = Server(config)
     thread = threading.Thread(target=server.run)

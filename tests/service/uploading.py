@@ -85,7 +85,7 @@ def serving(app: FastAPI) -> Iterator[Served]:
     listening = socket.create_server(("127.0.0.1", 0))
     served = Served("127.0.0.1", listening.getsockname()[1])
     config = uvicorn.Config(
-        _counting(app, served), log_level="warning", lifespan="off", timeout_graceful_shutdown=2
+        _counting(app, served), log_config=None, lifespan="off", timeout_graceful_shutdown=2
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

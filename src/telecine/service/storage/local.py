@@ -67,9 +67,9 @@ class LocalStorage:
                 file.flush()
                 os.fsync(file.fileno())
             _link(made, place)
+            return _stored(key, made)
         finally:
             made.unlink(missing_ok=True)
-        return self.stat(key)
 
     def put_file(self, key: str, path: Path) -> Stored:
         path, place = path.resolve(), self._place(key)
@@ -79,16 +79,17 @@ class LocalStorage:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            self._put_copy(path, place)
-        return self.stat(key)
+            return self._put_copy(key, path, place)
+        return _stored(key, path)
 
-    def _put_copy(self, path: Path, place: Path) -> None:
+    def _put_copy(self, key: str, path: Path, place: Path) -> Stored:
         made = self._new_temporary()
         try:
             with _told_when_full():
                 shutil.copyfile(path, made)
                 _sync(made)
             _link(made, place)
+            return _stored(key, made)
         finally:
             made.unlink(missing_ok=True)
 
@@ -101,11 +102,9 @@ class LocalStorage:
 
     def stat(self, key: str) -> Stored:
         try:
-            found = self._existing(key).stat()
+            return _stored(key, self._existing(key))
         except FileNotFoundError:  # gone between the two looks
             raise _missing(key) from None
-        etag = f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"
-        return Stored(key, found.st_size, etag)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         try:
@@ -280,6 +279,12 @@ class _told_when_full:  # noqa: N801 - reads as what it does
     ) -> None:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise Unavailable("the storage is full", code="storage_full") from error
+
+
+def _stored(key: str, path: Path) -> Stored:
+    """The object, by one of its names: what was just made may be deleted by now."""
+    found = path.stat()
+    return Stored(key, found.st_size, f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}")
 
 
 def _missing(key: str) -> Missing:
