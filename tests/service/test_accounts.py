@@ -653,7 +653,7 @@ def test_nobody_is_told_so(
     answer = client.request(method, unknown, json=body, headers=root["headers"])
     assert outcome(answer) == (404, "user_unknown")
     odd = client.request(method, path.format(id="%00"), json=body, headers=root["headers"])
-    assert odd.status_code == 422
+    assert odd.status_code == 404
 
 
 def test_a_role_is_taken_away_at_once(

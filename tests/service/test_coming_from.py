@@ -15,6 +15,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -896,7 +897,10 @@ def test_queue_error_handling(site: Site) -> None:
     assert answer.headers["Content-Type"].startswith("application/problem+json")
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (404, "job_unknown")
-    assert problem["request_id"] in site.running.log.read_text()
+    deadline = time.monotonic() + 20  # the line is written after the answer
+    while problem["request_id"] not in site.running.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_queue_run_server(site: Site) -> None:

@@ -189,6 +189,7 @@ class Seen:
     state: JobState
     progress: Progress
     position: int | None
+    at_s: float  # that moment, by the database's clock
 
     @property
     def over(self) -> bool:
@@ -205,12 +206,13 @@ def follow(services: Services, who: Principal, job_id: str, after: int) -> Seen:
 
 def glance(tx: Tx, heard: Mapping[str, int]) -> dict[str, Seen]:
     """Job → what it tells beyond the number that was heard; jobs that are gone are left out."""
+    at_s = tx.now_s()
     found = rows.find_jobs(tx, list(heard))
     progress = _measured(tx, found, rows.summaries(tx, [row.id for row in found]))
-    return {row.id: _seen(tx, row, progress[row.id], heard[row.id]) for row in found}
+    return {row.id: _seen(tx, row, progress[row.id], heard[row.id], at_s) for row in found}
 
 
-def _seen(tx: Tx, row: JobRow, progress: Progress, heard: int) -> Seen:
+def _seen(tx: Tx, row: JobRow, progress: Progress, heard: int, at_s: float) -> Seen:
     events = queue.events_after(tx, row.id, heard) if row.last_event > heard else []
     return Seen(
         events=tuple(events),
@@ -219,6 +221,7 @@ def _seen(tx: Tx, row: JobRow, progress: Progress, heard: int) -> Seen:
         state=row.state,
         progress=progress,
         position=_position(tx, row),
+        at_s=at_s,
     )
 
 

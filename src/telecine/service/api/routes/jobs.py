@@ -497,6 +497,7 @@ async def _events(
     services: Services, feed: Feed, who: Principal, job_id: str, heard: int
 ) -> AsyncIterator[bytes]:
     told: ProgressShown | None = None
+    told_at_s = 0.0
     checked = said = time.monotonic()
     # Listening begins before the first look, so that nothing falls between the two.
     with feed.watch(job_id) as watch:
@@ -515,9 +516,10 @@ async def _events(
             lines = [_event(event) for event in seen.events]
             heard = max(heard, seen.reached)
             progress = show_progress(seen.progress, seen.position)
-            if _differs(told, progress):
+            # The feed's look may have begun before the one that was told first: never go back.
+            if seen.at_s >= told_at_s and _differs(told, progress):
                 lines.append(_frame("progress", progress.model_dump_json()))
-                told = progress
+                told, told_at_s = progress, seen.at_s
             if lines:
                 yield b"".join(lines)
                 said = time.monotonic()
