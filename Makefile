@@ -56,8 +56,9 @@ PROMISES := $(BIN)/python -m scripts.check_promises
 
 .PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
 test: setup ## every test that needs no browser, then: did the promised tests run?
-	@$(MAKE) --no-print-directory --keep-going test-unit
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-media test-service
+	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-media test-service || failed=1; \
+	exit $$failed
 	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/service.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
