@@ -88,7 +88,7 @@ tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.jso
 
 test-service: setup tests/service/tus/node_modules/.package-lock.json ## the ones of the service: real servers, workers, databases
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/service.xml
-	$(PYTEST) tests/service --junitxml=$(JUNIT)/service.xml
+	$(PYTEST) tests/service -o cache_dir=.pytest_cache/service --junitxml=$(JUNIT)/service.xml
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml
