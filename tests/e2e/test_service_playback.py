@@ -103,7 +103,8 @@ def test_the_player_goes_from_the_growing_film_to_the_whole_one(
         rate=RATE,
         seconds=FILM_S,
         size=(854, 480),
-        video=("-c:v", "libx264", "-preset", "ultrafast", *shape),
+        video=("-c:v", "libx264", "-preset", "ultrafast", "-crf", "30", *shape),
+        noise=20,  # keeps the encoder at work for long enough to be watched
     )
     asset_id = client.upload(film, title=f"A film that is {kind}").asset_id
     assert asset_id is not None

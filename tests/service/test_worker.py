@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import signal
+import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -440,13 +442,27 @@ def test_a_cancelled_job_kills_its_children_within_5_s_and_leaves_no_file(
     assert job.asset().state == "uploaded"
 
 
+def stop_between_writes(worker: subprocess.Popen[bytes], services: Services) -> None:
+    """Stop it, though never as SQLite's one writer: then nobody could take its task from it."""
+    database = services.settings.data / "telecine.db"
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                worker.send_signal(signal.SIGCONT)
+            else:
+                return
+
+
 def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_that_readers_follow(
     long_film: Path, services: Services, by_command: Command
 ) -> None:
     job = Submitted(services, long_film, STREAM)
     with worker_process(services, "paused", SHORT) as paused:
         task = encoding(job)
-        paused.send_signal(signal.SIGSTOP)
+        stop_between_writes(paused, services)
         before = {(s.rendition, s.number, s.storage_key) for s in job.segments()}
         time.sleep(SHORT.lease_s + 0.5)
         assert sweep(services) >= 1
