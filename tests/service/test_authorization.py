@@ -157,6 +157,7 @@ PUBLIC = {
     "GET /healthz": "whether the process lives: who watches it has no account",
     "GET /readyz": "the same of database, storage and sandbox; names none of them",
     "GET /openapi.json": "the API's description",
+    "GET /": "leads to the page that shows the API",
     "GET /docs": "the page that shows it",
     "GET /docs/{name}": "its script and style",
 }

@@ -189,6 +189,25 @@ def test_whatever_is_said_is_one_line(
     assert isinstance(json.loads(text), dict)
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("told", "at_a_terminal", "is_json"),
+    [(None, False, True), (None, True, False), (True, True, True), (False, False, False)],
+)
+def test_people_at_a_terminal_get_words(
+    told: bool | None, at_a_terminal: bool, is_json: bool
+) -> None:
+    stream = Terminal() if at_a_terminal else io.StringIO()
+    logs.configure(json=told, stream=stream)
+    logs.get_logger("api").info("request", status=200)
+    assert stream.getvalue().startswith("{") is is_json
+    logs.configure()
+
+
 def test_less_than_the_level_is_not_logged() -> None:
     stream = io.StringIO()
     logs.configure(level="warning", stream=stream)

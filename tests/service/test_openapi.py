@@ -195,6 +195,13 @@ def test_the_page_loads_only_what_we_serve(client: TestClient) -> None:
         assert client.get(url).status_code == 200
 
 
+def test_the_bare_address_leads_to_the_page(client: TestClient) -> None:
+    found = client.get("/", follow_redirects=True)
+    assert found.history[0].status_code == 307
+    assert found.url.path == "/docs"
+    assert "swagger-ui" in found.text
+
+
 @pytest.mark.needs("chromium")
 def test_a_browser_shows_the_page_and_asks_no_other_host(tmp_path: Path) -> None:
     asked, complaints = set(), []

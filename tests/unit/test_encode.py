@@ -41,6 +41,14 @@ def test_a_warning_of_damage_says_what_was_done(source: MediaInfo, step: str, sa
     assert bool(words) is bool(said)
 
 
+def test_all_chunks_but_the_one_that_opens_the_film_stand_back_for_who_shows_it() -> None:
+    plan = make_plan(lasting(54), make_profile())
+    chunks = [step for step in plan.steps if step.kind == "encode"]
+    behind = [step.id for step in chunks if encode.niceness(plan, step) > 0]
+    assert behind == [step.id for step in chunks if step.id != "encode-0000-head"]
+    assert len(behind) > 1
+
+
 def test_files_of_sound_alone_are_filled_with_silence() -> None:
     plan = make_plan(SURROUND_ONLY, make_profile((parse_output("mp3"),)))
     assert made_good(plan, plan.step("audio")) == "; silence fills what is missing"

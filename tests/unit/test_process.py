@@ -144,6 +144,16 @@ def test_a_limit_is_named(limits: Limits, script: str, expected: str) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_nicer_child_is_nicer_in_all_its_threads() -> None:
+    said: list[bytes] = []
+    script = "import os, threading, time; time.sleep(0.3)\n"
+    script += "tell = lambda: os.write(1, b'%d ' % os.getpriority(os.PRIO_PROCESS, 0))\n"
+    script += "tell(); thread = threading.Thread(target=tell); thread.start(); thread.join()"
+    assert python(script, limits=Limits(niceness=3), sinks={1: said.append}).returncode == 0
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert b"".join(said).split() == [b"%d" % min(own + 3, 19)] * 2
+
+
 @pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
 def test_file_size_is_a_limit(handler: str, tmp_path: Path) -> None:
     script = f"import os, signal; signal.signal(signal.SIGXFSZ, signal.{handler})\n"

@@ -365,6 +365,11 @@ def _picture_limits(plan: Plan, rungs: int, span_s: Fraction) -> Limits:
     return limits_for(plan.video.width * plan.video.height, rungs, span_s)
 
 
+def niceness(plan: Plan, step: Step) -> int:
+    """How far a chunk's encoder stands back in line for the CPU."""
+    return 0 if step in plan.opening else BULK_NICENESS
+
+
 def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan, step = work.plan, work.step
     writers = _writers(work, on_segment)
@@ -373,8 +378,7 @@ def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
     command = argv.encode_chunk(work.tools.ffmpeg, plan, step, source, working_copy=needs_copy)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
     limits = _picture_limits(plan, len(writers), span_s + 60)
-    if step not in plan.opening:
-        limits = replace(limits, niceness=BULK_NICENESS)
+    limits = replace(limits, niceness=niceness(plan, step))
     work.ffmpeg(command, _sinks(writers), limits=limits, read=(source,))
     made = tuple(writer.finish() for writer in writers)
     work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))

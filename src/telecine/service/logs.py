@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, with the ids of what it is about and no secret.
+"""Logs: one JSON object a line on standard error (on a terminal, words), with the ids of what it is about and no secret.
 
 `bind` names what the work at hand is about (`request_id`, `user_id`, `job_id`, `asset_id` …); every
 line that this work logs, also in the threads that it starts, carries it. What other libraries log
@@ -48,8 +48,13 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Ours, to be known when `configure` runs again."""
 
 
-def configure(*, json: bool = True, level: str = "info", stream: TextIO | None = None) -> None:
-    """Send what this process logs to `stream` (standard error). May run again."""
+def configure(
+    *, json: bool | None = None, level: str = "info", stream: TextIO | None = None
+) -> None:
+    """Send what this process logs to `stream` (standard error), as JSON unless that is a terminal.
+    May run again."""
+    stream = stream or sys.stderr
+    json = not stream.isatty() if json is None else json
     shared: list[Processor] = [
         _add_ids,
         structlog.stdlib.add_log_level,
@@ -61,7 +66,7 @@ def configure(*, json: bool = True, level: str = "info", stream: TextIO | None =
     shown: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False) if json else _render_for_people
     )
-    handler = _Handler(stream or sys.stderr)
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

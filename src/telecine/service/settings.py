@@ -82,7 +82,10 @@ class Settings(BaseSettings):
     link_ttl_s: Annotated[int, Field(ge=10, le=7 * DAY_S, description="Life of a signed link.")] = (
         HOUR_S
     )
-    log_json: Annotated[bool, Field(description="Logs as JSON; else for people.")] = True
+    log_json: Annotated[
+        bool | None,
+        Field(description="Logs as JSON; else for people, as on a terminal unless told."),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="What is logged at least.")
     ] = "info"

@@ -101,6 +101,12 @@ def get_openapi(request: Request) -> Response:
     return Response(documents.document_bytes(request.app), media_type="application/json")
 
 
+@router.get("/", include_in_schema=False)
+def get_front() -> Response:
+    """Whoever opens the address that `telecine serve` prints is shown what there is."""
+    return Response(status_code=307, headers={"Location": "docs"})
+
+
 @router.get("/docs", include_in_schema=False)
 def get_docs() -> Response:
     headers = {"Content-Security-Policy": documents.PAGE_POLICY, "Cache-Control": "no-cache"}
