@@ -1,4 +1,5 @@
-"""Logs: one JSON object a line on standard error (on a terminal, words), with the ids of what it is about and no secret.
+"""Logs: one JSON object a line on standard error (words on a terminal), with the ids of what it is
+about and no secret.
 
 `bind` names what the work at hand is about (`request_id`, `user_id`, `job_id`, `asset_id` …); every
 line that this work logs, also in the threads that it starts, carries it. What other libraries log
