@@ -37,7 +37,8 @@ Words = Annotated[
         alias="q",
         max_length=200,
         pattern=NO_NUL,
-        description="Stands in title, description or file name, in capitals or not.",
+        description="Stands in title or description, in capitals or not; of my own assets also in "
+        "the file name.",
     ),
 ]
 
