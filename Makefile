@@ -138,7 +138,7 @@ lock: setup ## lock the dependencies again (UPGRADE=1: to their newest versions)
 
 .PHONY: clean
 clean: ## remove everything that the targets made, .venv included
-	rm -rf $(VENV) $(JUNIT) demo out bench/out tests/e2e/node_modules \
+	rm -rf $(VENV) $(JUNIT) demo out bench/out tests/e2e/node_modules tests/service/tus/node_modules \
 	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -21,7 +21,11 @@ TABLE = """
 
 JUNIT = """<testsuites><testsuite>
 <testcase classname="tests.media.test_a" name="test_works[one]"/>
-<testcase classname="tests.media.test_a" name="test_works[two]"><skipped/></testcase>
+<testcase classname="tests.media.test_a" name="test_works[two]">
+  <skipped type="pytest.skip" message="not run: needs PostgreSQL">…</skipped></testcase>
+<testcase classname="tests.media.test_a" name="test_holds[one]"/>
+<testcase classname="tests.media.test_a" name="test_holds[two]">
+  <skipped type="pytest.skip" message="this one does not promise it">…</skipped></testcase>
 <testcase classname="tests.media.test_a.TestB" name="test_c"><skipped/></testcase>
 <testcase classname="tests.media.test_a" name="test_broken"><failure/></testcase>
 </testsuite></testsuites>"""
@@ -77,7 +81,8 @@ def test_a_name_that_leads_nowhere_is_a_problem(project: Path, name: str, proble
 
 def test_outcomes_are_gathered_over_a_test_s_cases() -> None:
     assert promises.outcomes_in(JUNIT) == {
-        "tests/media/test_a.py::test_works": {"passed", "skipped"},
+        "tests/media/test_a.py::test_works": {"passed", "wanting"},
+        "tests/media/test_a.py::test_holds": {"passed", "skipped"},
         "tests/media/test_a.py::TestB::test_c": {"skipped"},
         "tests/media/test_a.py::test_broken": {"failed"},
     }
@@ -85,7 +90,7 @@ def test_outcomes_are_gathered_over_a_test_s_cases() -> None:
 
 def test_a_promised_test_must_have_run_and_passed() -> None:
     table = "| Promise | Fails without it |\n|---|---|\n"
-    for name in ("test_works", "TestB::test_c", "test_broken", "test_left_out"):
+    for name in ("test_works", "test_holds", "TestB::test_c", "test_broken", "test_left_out"):
         table += f"| It works | `tests/media/test_a.py::{name}` |\n"
     table += "| Elsewhere | `tests/e2e/test_b.py::test_of_a_suite_that_was_not_asked_for` |\n"
     problems, absent = promises.not_shown(promises.read_table(table), promises.outcomes_in(JUNIT))
@@ -93,4 +98,26 @@ def test_a_promised_test_must_have_run_and_passed() -> None:
         "failed: tests/media/test_a.py::test_broken",
         "did not run: tests/media/test_a.py::test_left_out",
     ]
-    assert absent == ["not run here: tests/media/test_a.py::TestB::test_c"]
+    assert absent == [
+        "not run here: tests/media/test_a.py::TestB::test_c",
+        "partly run here: tests/media/test_a.py::test_works",
+    ]
+
+
+def test_of_several_reports_the_last_counts(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What failed and was run again has passed; what did not is still told."""
+    name = "tests/media/test_a.py::test_works"
+    (project / "table.md").write_text(
+        f"| Promise | Fails without it |\n|---|---|\n| It works | `{name}` |\n"
+    )
+    monkeypatch.setattr(promises, "TABLE", project / "table.md")
+    monkeypatch.setattr(promises, "ROOT", project)
+    first, again = project / "media.xml", project / "again.xml"
+    case = '<s><testcase classname="tests.media.test_a" name="test_works[one]">{}</testcase></s>'
+    first.write_text(case.format("<failure/>"))
+    again.write_text(case.format(""))
+    assert promises.main(["--ran", str(first)]) == 1
+    assert capsys.readouterr().err == f"failed: {name}\n"
+    assert promises.main(["--ran", str(first), str(again)]) == 0
