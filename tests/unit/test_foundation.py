@@ -70,6 +70,14 @@ def test_the_readme_has_exactly_two_set_up_commands() -> None:
     assert commands == ["make serve", "make test"]
 
 
+def test_contributing_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(targets) > 15
+    assert [name for name in targets if not re.search(rf"make {name}\b(?!-)", text)] == []
+
+
 def test_every_pure_module_that_is_measured_is_there() -> None:
     for module in PYPROJECT["tool"]["coverage"]["report"]["include"]:
         assert (ROOT / module).is_file(), module
