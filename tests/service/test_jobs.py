@@ -28,11 +28,12 @@ from tests.service.films import (
     task_states,
 )
 from tests.service.owners import Owner, owner_of
+from tests.service.working import announce
 
 from telecine.service.api.feed import Feed
 from telecine.service.api.routes import jobs as routes
 from telecine.service.db import queue
-from telecine.service.db.tables import assets, jobs, uploads
+from telecine.service.db.tables import assets, jobs, task_needs, tasks, uploads
 from telecine.service.db.tables import events as event_rows
 from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import new_id
@@ -150,6 +151,17 @@ def test_no_job_without_a_source(ada: Owner, services: Services, asset_id: str) 
 def test_a_known_digest_is_not_made_again(ada: Owner, services: Services, film: Film) -> None:
     known = add_film(services, ada.user_id, film, source_sha256="0" * 64)
     assert "digest" not in task_states(services, ada.submit(known)["id"])
+
+
+def test_a_digest_that_was_announced_is_awaited(
+    ada: Owner, services: Services, asset_id: str
+) -> None:
+    """Also by a job that is asked for after the upload: it does not succeed with other bytes."""
+    announce(services, asset_id, "0" * 64)
+    ada.submit(asset_id)
+    with services.database.read() as tx:
+        needed = sa.select(tasks.c.kind).join(task_needs, task_needs.c.needs_id == tasks.c.id)
+        assert "digest" in set(tx.connection.execute(needed).scalars())
 
 
 def test_a_repeated_key_makes_one_job(ada: Owner, asset_id: str) -> None:

@@ -292,6 +292,19 @@ def test_a_digest_does_not_delay_a_job(client: TestClient, services: Services, a
         assert "digest" in set(tx.connection.execute(needed).scalars()), "finish waits for it"
 
 
+def test_a_digest_is_checked_at_once_where_there_is_no_job(
+    client: TestClient, services: Services, ada: Login
+) -> None:
+    """A song has no picture, so that its wish makes no job that could check the digest."""
+    wish: dict[str, Any] = {"on_complete": {"outputs": [{"type": "mp4"}]}}
+    answer, _ = by_form(client, ada, SONG, sha256="0" * 64, **wish)
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest_mismatch")
+    right = hashlib.sha256(SONG).hexdigest()
+    answer, _ = by_form(client, ada, SONG, sha256=right, **wish)
+    asset = one(services, t.assets, id=answer.json()["asset_id"])
+    assert (answer.status_code, asset["source_sha256"]) == (201, right)
+
+
 @every_door
 def test_a_digest_that_is_none_is_refused(door: Door, client: TestClient, ada: Login) -> None:
     answer, _ = door(client, ada, SONG, sha256="abc")

@@ -29,6 +29,7 @@ from tests.service.working import (
     SHORT,
     Submitted,
     add_asset,
+    announce,
     digests_below,
     one,
     rows,
@@ -54,7 +55,7 @@ from telecine.service.assembly import open_services
 from telecine.service.collector import collect, inspect_orphans, run_collector, sweep
 from telecine.service.db import queue, tables
 from telecine.service.db.connection import Tx
-from telecine.service.domain import Principal, Unavailable, new_id
+from telecine.service.domain import Principal, Unavailable
 from telecine.service.orders import make_order
 from telecine.service.services import Services
 from telecine.service.settings import Settings
@@ -742,28 +743,6 @@ def test_progress_is_written_while_a_step_runs(long_film: Path, services: Servic
 
 
 # --- sources --------------------------------------------------------------------------------------
-
-
-def announce(services: Services, asset_id: str, sha256: str) -> None:
-    """The upload that an asset came of, and what its client said that it is."""
-    with services.database.write() as tx:
-        owner = sa.select(tables.assets.c.user_id).where(tables.assets.c.id == asset_id)
-        tx.connection.execute(
-            sa.insert(tables.uploads).values(
-                id=new_id(),
-                user_id=tx.connection.execute(owner).scalar_one(),
-                state="finished",
-                door="tus",
-                filename="film.mp4",
-                content_type="video/mp4",
-                max_bytes=1,
-                sha256=sha256,
-                storage_key="incoming/x",
-                asset_id=asset_id,
-                created_at=tx.now,
-                expires_at=tx.now,
-            )
-        )
 
 
 @pytest.mark.parametrize("right", [True, False])

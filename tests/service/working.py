@@ -22,7 +22,7 @@ from telecine.engine.probe import probe
 from telecine.engine.serial import to_plain
 from telecine.service.db import queue
 from telecine.service.db.queue import NewJob, NewTask
-from telecine.service.db.tables import assets, events, jobs, segments, tasks, users
+from telecine.service.db.tables import assets, events, jobs, segments, tasks, uploads, users
 from telecine.service.domain import new_id
 from telecine.service.orders import Digest, Order, make_order, new_job
 from telecine.service.services import Services
@@ -87,6 +87,28 @@ def add_asset(services: Services, source: Path, user_id: str | None = None) -> s
             )
         )
     return asset_id
+
+
+def announce(services: Services, asset_id: str, sha256: str) -> None:
+    """The upload that an asset came of, and what its client said that it is."""
+    with services.database.write() as tx:
+        owner = sa.select(assets.c.user_id).where(assets.c.id == asset_id)
+        tx.connection.execute(
+            sa.insert(uploads).values(
+                id=new_id(),
+                user_id=tx.connection.execute(owner).scalar_one(),
+                state="finished",
+                door="tus",
+                filename="film.mp4",
+                content_type="video/mp4",
+                max_bytes=1,
+                sha256=sha256,
+                storage_key="incoming/x",
+                asset_id=asset_id,
+                created_at=tx.now,
+                expires_at=tx.now,
+            )
+        )
 
 
 class Submitted:

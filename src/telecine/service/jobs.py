@@ -14,7 +14,7 @@ from telecine.engine.plan import Plan, make_plan
 from telecine.engine.serial import from_plain
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
-from telecine.service.db import queue
+from telecine.service.db import queue, work
 from telecine.service.db.assets import AssetRow
 from telecine.service.db.connection import Tx
 from telecine.service.db.events import EventRow
@@ -30,7 +30,7 @@ from telecine.service.domain import (
     new_id,
 )
 from telecine.service.estimates import Estimate, estimate
-from telecine.service.orders import Order, new_job, summarize
+from telecine.service.orders import Order, choose_digest, new_job, summarize
 from telecine.service.progress import Progress, measure
 from telecine.service.services import Services
 
@@ -59,15 +59,14 @@ def submit(
     Raises `NotFound`, `Invalid` (`asset_or_upload`), `Conflict` (`upload_unfinished`,
     `source_gone`), and what `make_plan` raises where the source does not fit what is wanted.
     """
-    asset, plan = _planned(services, who, order, asset_id, upload_id)
-    known = asset.source_sha256 is not None
+    asset, plan, expected = _planned(services, who, order, asset_id, upload_id)
     job = new_job(
         order,
         plan,
         job_id=new_id(),
         user_id=who.user_id,
         asset_id=asset.id,
-        digest="known" if known else "beside",
+        digest=choose_digest(asset.source_sha256, expected),
     )
     with services.database.write() as tx:
         _own_source(tx, who, asset.id)  # it may have gone while the plan was made
@@ -87,7 +86,7 @@ def expect(
 ) -> tuple[dict[str, Any], Estimate]:
     """What `submit` would make: the plan's summary, and what it is expected to cost. Raises as
     `submit` does; queues nothing."""
-    _, plan = _planned(services, who, order, asset_id, upload_id)
+    _, plan, _ = _planned(services, who, order, asset_id, upload_id)
     return summarize(plan), estimate(plan)
 
 
@@ -234,7 +233,8 @@ def _planned(
     order: Order,
     asset_id: str | None,
     upload_id: str | None,
-) -> tuple[AssetRow, Plan]:
+) -> tuple[AssetRow, Plan, str | None]:
+    """The asset, the plan, and the SHA-256 that the client announced, if any."""
     if (asset_id is None) == (upload_id is None):
         raise Invalid("either asset_id or upload_id", code="asset_or_upload")
     with services.database.read() as tx:
@@ -243,7 +243,8 @@ def _planned(
             asset_id = _asset_of(tx, who, upload_id)
         asset = _own_source(tx, who, asset_id)
         media = asset_rows.find_media(tx, asset_id)
-    return asset, make_plan(from_plain(MediaInfo, media), order.profile)
+        expected = work.expected_sha256(tx, asset_id)
+    return asset, make_plan(from_plain(MediaInfo, media), order.profile), expected
 
 
 def _asset_of(tx: Tx, who: Principal, upload_id: str) -> str:

@@ -223,6 +223,14 @@ def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
 # --- jobs -----------------------------------------------------------------------------------------
 
 
+def choose_digest(known: str | None, expected: str | None) -> Digest:
+    """What a job does about the SHA-256 of a source: the one that was made of it, if any, and the
+    one that the client announced."""
+    if known is not None:
+        return "known"
+    return "beside" if expected is None else "first"
+
+
 def new_job(
     order: Order,
     plan: Plan,

@@ -47,7 +47,7 @@ from telecine.service.db.queue import Claim, NewOutput, NewSegment, NewTask
 from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import Unavailable
 from telecine.service.logs import get_logger
-from telecine.service.orders import Digest, make_tasks
+from telecine.service.orders import choose_digest, make_tasks
 from telecine.service.outputs import measure_outputs
 from telecine.service.services import Services
 from telecine.service.storage.store import Storage
@@ -348,9 +348,7 @@ def instead_of_copying(services: Services, job_id: str) -> Instead | None:
         return None
     with services.database.read() as tx:
         expected = work.expected_sha256(tx, subject.asset_id)
-    digest: Digest = "beside" if expected is None else "first"
-    if subject.source_sha256 is not None:
-        digest = "known"
+    digest = choose_digest(subject.source_sha256, expected)
     said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
     return Instead(plan, make_tasks(plan, digest=digest), said)
 

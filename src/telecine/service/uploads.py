@@ -683,7 +683,7 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
     except Busy:
         raise Conflict("bytes are still being sent", code="upload_busy") from None
     try:
-        info, sha256 = _look_into(services, upload)
+        found = _look_into(services, upload)
     except InputRefused as error:
         return _ended(_refuse(services, upload, error.code, error.message))
     except _WrongDigest as error:
@@ -691,7 +691,7 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
     with services.database.write() as tx:
         now = db.find_upload(tx, upload_id)
         if now is not None and now.state == "open":
-            _add_asset_and_job(services, tx, now, info, sha256, uploaded_at)
+            _add_asset_and_job(services, tx, now, found, uploaded_at)
             now = _find(tx, upload_id)
     if now is None or now.state in ("cancelled", "expired"):
         # Ended while we looked, or its user has gone: nobody else knows of the object.
@@ -744,18 +744,30 @@ class _WrongDigest(Exception):
     pass
 
 
-def _look_into(services: Services, upload: UploadRow) -> tuple[MediaInfo, str | None]:
-    """What the file is, and its SHA-256 where nothing waits for it to play but the client said
-    one. With a job the digest is a task of the job, which fails when it is wrong."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an upload turned out to be: the file, its SHA-256 where it was made, and the job that it
+    carries, or why there can be none."""
+
+    info: MediaInfo
+    sha256: str | None
+    job: queue.NewJob | None
+    error: dict[str, Any] | None
+
+
+def _look_into(services: Services, upload: UploadRow) -> _Found:
+    """Probe and plan; and make the SHA-256 where the client said one and no job waits to play. With
+    a job the digest is a task of it, which fails when it is wrong."""
     with _as_file(services.storage, upload.storage_key) as path:
         info = probe(path, services.tools)
-        if upload.sha256 is None or upload.on_complete is not None:
-            return info, None
+        job, error = _plan_job(upload, info)
+        if upload.sha256 is None or job is not None:
+            return _Found(info, None, job, error)
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != upload.sha256:
-        raise _WrongDigest(f"the file's SHA-256 is {found}, not {upload.sha256}")
-    return info, found
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != upload.sha256:
+        raise _WrongDigest(f"the file's SHA-256 is {sha256}, not {upload.sha256}")
+    return _Found(info, sha256, job, error)
 
 
 @contextmanager
@@ -774,13 +786,12 @@ def _add_asset_and_job(
     services: Services,
     tx: Tx,
     upload: UploadRow,
-    info: MediaInfo,
-    sha256: str | None,
+    found: _Found,
     uploaded_at: float,
 ) -> None:
     assert upload.asset_id is not None
     assert upload.size_bytes is not None
-    job, error = _plan_job(upload, info)
+    info, job = found.info, found.job
     db.add_asset(
         tx,
         db.NewAsset(
@@ -792,7 +803,7 @@ def _add_asset_and_job(
             content_type=upload.content_type,
             source_key=upload.storage_key,
             source_size_bytes=upload.size_bytes,
-            source_sha256=sha256,
+            source_sha256=found.sha256,
             media=to_plain(info),
             summary=describe(info),
             duration_s=float(info.duration_s),
@@ -807,7 +818,7 @@ def _add_asset_and_job(
         state="finished",
         offset_bytes=upload.size_bytes,
         job_id=None if job is None else job.id,
-        error=error,
+        error=found.error,
     )
 
 
@@ -828,7 +839,7 @@ def _plan_job(
         job_id=new_id(),
         user_id=upload.user_id,
         asset_id=upload.asset_id,
-        digest="beside" if upload.sha256 is None else "first",
+        digest=orders.choose_digest(None, upload.sha256),
     )
     return job, None
 
