@@ -11,18 +11,20 @@ from typing import Annotated, Any
 
 import pytest
 import sqlalchemy as sa
-from fastapi import Body, FastAPI, Response
+from fastapi import Body, Depends, FastAPI, Response
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from tests.service.conftest import PASSWORD, sign_up
 from tests.service.databases import StoppedClock
+from tests.service.owners import owner_of
 
 from telecine.service import domain
 from telecine.service.api import idempotency
-from telecine.service.api.deps import ServicesDep
-from telecine.service.api.idempotency import Idempotent, IdempotentByAddress
+from telecine.service.api.deps import ServicesDep, principal
+from telecine.service.api.idempotency import IdempotentByAddress, once
 from telecine.service.db import idempotency as rows
 from telecine.service.db.connection import Database, joining
+from telecine.service.db.tables import users
 from telecine.service.services import Services
 
 HASH = "0" * 64
@@ -87,8 +89,8 @@ def made(app: FastAPI) -> Made:
         response.headers["Location"] = f"/v1/things/{found.count}"
         return {"number": found.count, "secret": "tck_s3cret_of_the_answer"}
 
-    @app.post("/v1/mine", status_code=201, dependencies=[Idempotent])
-    def mine() -> dict[str, int]:
+    @app.post("/v1/mine", status_code=201)
+    def mine(who: Annotated[domain.Principal, Depends(once(principal))]) -> dict[str, int]:
         found.count += 1
         return {"number": found.count}
 
@@ -231,6 +233,70 @@ def test_a_key_gives_nothing_to_who_is_not_logged_in(client: TestClient, made: M
     client.post("/v1/mine", headers={**ada["headers"], "Idempotency-Key": "k"})
     answer = client.post("/v1/mine", headers={"Idempotency-Key": "k"})
     assert answer.status_code == 401
+
+
+# What the routes that take a key are asked here, and who may. Refusals of what was tried are kept
+# as well, so no asset or job needs to be there.
+NOBODYS = "01KAJ9XK6B2T3W4Y5Z6A7B8C9D"
+ASKED: dict[str, tuple[str, str, dict[str, Any] | None, int]] = {
+    "create_api_key": (
+        "session",
+        "/v1/api-keys",
+        {"name": "strong", "scopes": list(domain.SCOPES)},
+        201,
+    ),
+    "create_password_reset": ("admin", "/v1/admin/users/{user_id}/password-reset", None, 201),
+    "create_invite": ("admin", "/v1/admin/invites", None, 201),
+    "create_upload": ("uploads:write", "/v1/uploads", {"filename": "a.mp4", "size_bytes": 9}, 201),
+    "create_presigned_post": ("uploads:write", "/v1/uploads/presigned-post", {"title": "a"}, 201),
+    "create_job": ("jobs:write", "/v1/jobs", {"asset_id": NOBODYS, "preset": "mp3"}, 404),
+    "retry_job": ("jobs:write", f"/v1/jobs/{NOBODYS}/retry", None, 404),
+}
+BY_ADDRESS = {"create_user"}  # of nobody who is logged in: its body holds the password
+
+
+@pytest.mark.parametrize("operation", sorted(ASKED))
+def test_who_may_not_ask_gets_no_earlier_answer(
+    client: TestClient, services: Services, operation: str
+) -> None:
+    """One user by a session, by keys that may do less, and by a session that may do less now."""
+    needs, path, body, status = ASKED[operation]
+    ada = owner_of(client)
+
+    def role(name: domain.Role) -> None:
+        with services.database.write() as tx:
+            tx.connection.execute(sa.update(users).values(role=name))
+
+    role("admin")
+    weak: list[tuple[Mapping[str, str], str]] = []
+    for scopes in [[one] for one in domain.SCOPES] + [list(domain.SCOPES)]:
+        made = ada.post("/v1/api-keys", {"name": "weak", "scopes": scopes}, 201)
+        if needs not in scopes:
+            code = "session_needed" if needs in ("session", "admin") else "scope_missing"
+            weak.append(({"Authorization": f"Bearer {made['secret']}"}, code))
+    path = path.format(user_id=ada.user_id)
+
+    def ask(headers: Mapping[str, str]) -> Any:
+        return client.post(path, json=body, headers={**headers, "Idempotency-Key": "k"})
+
+    first = ask(ada.headers)
+    assert first.status_code == status
+    for headers, code in weak:
+        answer = ask(headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, code)
+        assert "idempotency-replayed" not in answer.headers
+    again = ask(ada.headers)
+    assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
+    if needs == "admin":
+        role("user")
+        answer = ask(ada.headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "admin_needed")
+
+
+def test_every_route_that_takes_a_key_is_asked(app: FastAPI) -> None:
+    posts = [ops["post"] for ops in app.openapi()["paths"].values() if "post" in ops]
+    taking = {one["operationId"] for one in posts} - WITHOUT
+    assert taking == ASKED.keys() | BY_ADDRESS
 
 
 # --- what is kept -------------------------------------------------------------------------------

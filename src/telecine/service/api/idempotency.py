@@ -1,10 +1,11 @@
 """`Idempotency-Key`: the same creating request, sent again, gets the first answer again.
 
-A route takes part by `dependencies=[Idempotent]` (`IdempotentByAddress` where nobody is logged in).
-Its key belongs to the user, its first answer is kept for 24 hours, encrypted, because it may hold a
-new secret. The same key with another method, path or body is refused; while the first request runs
-a second one is refused. Nothing is kept of a request that was not carried out (invalid, not
-allowed, too much), nor of a failure of ours.
+A route takes part by asking for who asks through `once` (`JobsWriteOnce` …; where nobody is logged
+in, by `dependencies=[IdempotentByAddress]`): nobody gets an earlier answer who may not ask for it
+now. Its key belongs to the user, its first answer is kept for 24 hours, encrypted, because it may
+hold a new secret. The same key with another method, path or body is refused; while the first
+request runs a second one is refused. Nothing is kept of a request that was not carried out
+(invalid, not allowed, too much), nor of a failure of ours.
 
 Carrying out and noting it are one transaction: a crash between them loses the answer at most, and
 never does a thing twice.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,10 +27,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from telecine.service.api.deps import PrincipalDep, ServicesDep
+from telecine.service.api.deps import ServicesDep, admin, allowed, by_session
 from telecine.service.db import idempotency as rows
 from telecine.service.db.connection import Tx, joining
-from telecine.service.domain import Conflict, Invalid
+from telecine.service.domain import Conflict, Invalid, Principal
 from telecine.service.services import Services
 
 MAX_KEY = 255
@@ -66,11 +67,20 @@ class _Pending:
     claim: rows.Claim
 
 
-async def _by_user(
-    request: Request, who: PrincipalDep, doors: ServicesDep, key: KeyHeader = None
-) -> None:
-    if key is not None:
-        await _claim(request, doors, who.user_id, key)
+def once(check: Callable[..., Principal]) -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the asker, as `check` lets them in, with the request's key claimed for them."""
+
+    async def claimed(
+        request: Request,
+        doors: ServicesDep,
+        who: Principal = Depends(check),  # noqa: B008 # an annotation cannot name `check`
+        key: KeyHeader = None,
+    ) -> Principal:
+        if key is not None:
+            await _claim(request, doors, who.user_id, key)
+        return who
+
+    return claimed
 
 
 async def _by_address(request: Request, doors: ServicesDep, key: KeyHeader = None) -> None:
@@ -80,7 +90,10 @@ async def _by_address(request: Request, doors: ServicesDep, key: KeyHeader = Non
         await _claim(request, doors, f"ip{digest[:24]}", key)
 
 
-Idempotent = Depends(_by_user)
+SessionOnce = Annotated[Principal, Depends(once(by_session))]
+AdminOnce = Annotated[Principal, Depends(once(admin))]
+JobsWriteOnce = Annotated[Principal, Depends(once(allowed("jobs:write")))]
+UploadsWriteOnce = Annotated[Principal, Depends(once(allowed("uploads:write")))]
 IdempotentByAddress = Depends(_by_address)
 
 

@@ -11,7 +11,7 @@ from telecine.service import admin
 from telecine.service.admin import UserChange
 from telecine.service.api.deps import AdminDep, ServicesDep
 from telecine.service.api.errors import responses
-from telecine.service.api.idempotency import Idempotent
+from telecine.service.api.idempotency import AdminOnce
 from telecine.service.api.routes.accounts import ID_FORM, show_user
 from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
 from telecine.service.db.accounts import User
@@ -131,10 +131,9 @@ def delete_user(doors: ServicesDep, who: AdminDep, user_id: UserId) -> None:
     operation_id="create_password_reset",
     summary="Let a user set a forgotten password anew",
     status_code=201,
-    dependencies=[Idempotent],
     responses=responses(admin_needed=403, user_unknown=404),
 )
-def create_password_reset(doors: ServicesDep, who: AdminDep, user_id: UserId) -> ResetLink:
+def create_password_reset(doors: ServicesDep, who: AdminOnce, user_id: UserId) -> ResetLink:
     """A one-time link to give to them, good for a day. The token goes to `/v1/password-resets`."""
     minted = admin.mint_password_reset(doors, user_id, by=who.user_id)
     return ResetLink(
@@ -149,10 +148,9 @@ def create_password_reset(doors: ServicesDep, who: AdminDep, user_id: UserId) ->
     operation_id="create_invite",
     summary="Invite somebody to sign up",
     status_code=201,
-    dependencies=[Idempotent],
     responses=responses(admin_needed=403),
 )
-def create_invite(doors: ServicesDep, who: AdminDep) -> OneTime:
+def create_invite(doors: ServicesDep, who: AdminOnce) -> OneTime:
     """A one-time token to sign up with, good for a week."""
     minted = admin.mint_invite(doors, by=who.user_id)
     return OneTime(token=minted.text, expires_at=rfc3339(minted.expires_at))

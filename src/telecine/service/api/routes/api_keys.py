@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from telecine.service import api_keys
 from telecine.service.api.deps import ServicesDep, SessionDep
 from telecine.service.api.errors import responses
-from telecine.service.api.idempotency import Idempotent
+from telecine.service.api.idempotency import SessionOnce
 from telecine.service.api.routes.accounts import ID_FORM, Name
 from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
 from telecine.service.db.accounts import ApiKey
@@ -92,9 +92,8 @@ def _show(key: ApiKey) -> ApiKeyAnswer:
     operation_id="create_api_key",
     summary="Create an API key",
     status_code=201,
-    dependencies=[Idempotent],
 )
-def create_api_key(doors: ServicesDep, who: SessionDep, asked: NewApiKey) -> NewApiKeyAnswer:
+def create_api_key(doors: ServicesDep, who: SessionOnce, asked: NewApiKey) -> NewApiKeyAnswer:
     """Its text is shown in this answer and never again."""
     new = api_keys.create(
         doors, who, name=asked.name, scopes=asked.scopes, expires_in_s=asked.expires_in_s

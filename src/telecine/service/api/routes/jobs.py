@@ -16,7 +16,7 @@ from telecine.service import accounts, downloads, jobs
 from telecine.service.api.deps import JobsRead, JobsWrite, ServicesDep
 from telecine.service.api.errors import responses
 from telecine.service.api.feed import Feed, Watch
-from telecine.service.api.idempotency import Idempotent
+from telecine.service.api.idempotency import JobsWriteOnce
 from telecine.service.api.outputs import OrderAsked
 from telecine.service.api.schemas import (
     NO_NUL,
@@ -289,7 +289,6 @@ def list_presets() -> Page[PresetShown]:
     operation_id="create_job",
     summary="Process an asset",
     status_code=202,
-    dependencies=[Idempotent],
     responses=responses(
         asset_unknown=404,
         upload_unfinished=409,
@@ -300,7 +299,7 @@ def list_presets() -> Page[PresetShown]:
     ),
 )
 def create_job(
-    asked: JobAsked, who: JobsWrite, services: ServicesDep, response: Response
+    asked: JobAsked, who: JobsWriteOnce, services: ServicesDep, response: Response
 ) -> JobShown:
     """Queues a job and answers at once. Name an asset or a finished upload, and a preset or a list
     of outputs."""
@@ -386,11 +385,10 @@ def cancel_job(job_id: JobId, who: JobsWrite, services: ServicesDep) -> JobShown
     operation_id="retry_job",
     summary="Try a job again",
     status_code=202,
-    dependencies=[Idempotent],
     responses=responses(job_unknown=404, job_not_failed=409, source_gone=409),
 )
 def retry_job(
-    job_id: JobId, who: JobsWrite, services: ServicesDep, asked: RetryAsked | None = None
+    job_id: JobId, who: JobsWriteOnce, services: ServicesDep, asked: RetryAsked | None = None
 ) -> JobShown:
     """Queues a job again that failed or was cancelled: all of it, or only what did not succeed."""
     only_failed = asked is not None and asked.only_failed

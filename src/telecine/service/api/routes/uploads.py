@@ -13,7 +13,7 @@ from telecine.service import orders, uploads
 from telecine.service.api.bodies import FORM_BYTES, BodyRoute, blocking, pump, told_length
 from telecine.service.api.deps import ServicesDep, UploadsWrite
 from telecine.service.api.errors import responses
-from telecine.service.api.idempotency import Idempotent
+from telecine.service.api.idempotency import UploadsWriteOnce
 from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
 from telecine.service.db.uploads import UploadRow
 from telecine.service.domain import (
@@ -179,9 +179,8 @@ def show(services: Services, upload: UploadRow) -> Upload:
     status_code=201,
     response_model=Upload,
     responses=responses(403, upload_too_large=413, preset_unknown=422),
-    dependencies=[Idempotent],
 )
-def create_upload(asked: NewUpload, services: ServicesDep, who: UploadsWrite) -> Upload:
+def create_upload(asked: NewUpload, services: ServicesDep, who: UploadsWriteOnce) -> Upload:
     opening = Opening(
         filename=asked.filename,
         size_bytes=asked.size_bytes,
@@ -211,9 +210,8 @@ def list_uploads(
     summary="Sign a form that somebody may send a file with, once and without an account",
     status_code=201,
     responses=responses(403, upload_too_large=413, policy_invalid=422),
-    dependencies=[Idempotent],
 )
-def create_presigned_post(asked: NewPost, services: ServicesDep, who: UploadsWrite) -> Post:
+def create_presigned_post(asked: NewPost, services: ServicesDep, who: UploadsWriteOnce) -> Post:
     opening = Opening(
         filename=asked.filename,
         size_bytes=None,
