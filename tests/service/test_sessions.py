@@ -238,20 +238,21 @@ def test_an_old_refresh_token_ends_the_session_too(client: TestClient, clock: Cl
     assert refresh(client, newest).json()["code"] == "session_ended"
 
 
-def test_a_lost_race_is_no_reuse(client: TestClient, clock: Clock) -> None:
+def test_a_lost_answer_is_no_reuse(client: TestClient, clock: Clock) -> None:
     first = sign_up(client)
-    second = refresh(client, first["refresh_token"])
+    lost = refresh(client, first["refresh_token"])
     clock.forward(8)
-    raced = refresh(client, first["refresh_token"])
-    assert (raced.status_code, raced.json()["code"]) == (409, "refresh_raced")
-    assert "access_token" not in raced.json()
+    second = refresh(client, first["refresh_token"])
+    assert second.json()["refresh_token"] != lost.json()["refresh_token"]
     assert works(client, bearer(second))
-    assert refresh(client, second.json()["refresh_token"]).status_code == 200
+    clock.forward(60)
+    assert works(client, bearer(refresh(client, second.json()["refresh_token"])))
 
 
-def test_of_refreshes_at_once_one_wins_and_the_session_lives(
+def test_refreshes_at_once_leave_one_family_of_tokens(
     client: TestClient, services: Services
 ) -> None:
+    """Two pages of one browser, which keeps the cookies of whichever answer came last."""
     first = sign_up(client)
     start = threading.Barrier(8)
 
@@ -261,9 +262,10 @@ def test_of_refreshes_at_once_one_wins_and_the_session_lives(
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(8)))
-    assert sorted(a.status_code for a in answers) == [200] + [409] * 7
-    won = next(a for a in answers if a.status_code == 200)
-    assert works(client, bearer(won))
+    assert [a.status_code for a in answers] == [200] * 8
+    assert all(works(client, bearer(answer)) for answer in answers)
+    going_on = refresh(client, answers[3].json()["refresh_token"])
+    assert works(client, bearer(going_on))
     with services.database.read() as tx:
         unused = tables.refresh_tokens.c.used_at.is_(None)
         query = sa.select(sa.func.count()).select_from(tables.refresh_tokens).where(unused)
@@ -879,7 +881,8 @@ def test_the_limits_forget(wall: Clock) -> None:
         limits.failed(next(others))
         time.sleep(0.05)
     assert kept() <= 50
-    assert len(limits._storage.events) <= 10_000
+    limits.failed(next(others))  # the names go with the next failure
+    assert len(limits._storage.events) <= 51
 
 
 def test_a_full_bucket_says_when_to_come_again() -> None:
