@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Response, sync_playwright
 from tests.e2e.server import MediaServer
 
 PlayerName = Literal["hlsjs", "shaka", "dashjs"]
 Seen = TypeVar("Seen")
+RECORDER = Path(__file__).with_name("page.js")
 IN_STORE_S = 0.2  # players wait for more when they have less than a few frames
 
 FLAGS = (
@@ -234,3 +237,54 @@ class Player:
             if until(report) or time.monotonic() > deadline:
                 return report
             self._page.wait_for_timeout(100)
+
+
+class Viewer(Player):
+    """A page that shows an embedded player, recorded by the script that records players here.
+
+    The page's policy lets no script in; the recorder comes as what a debugger types.
+    """
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._page = browser.new_page(viewport={"width": 1280, "height": 720})
+        self.rungs = []
+        self.answers: list[tuple[str, int]] = []
+        self.complaints: list[str] = []
+        self._page.on("response", self._note)
+        self._page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self._page.on(
+            "console",
+            lambda said: (
+                self.complaints.append(f"{said.text} {said.location['url']}")
+                if said.type == "error"
+                else None
+            ),
+        )
+        self._page.goto(url)
+        debugger = self._page.context.new_cdp_session(self._page)
+        debugger.send("Runtime.evaluate", {"expression": RECORDER.read_text()})
+        debugger.send("Runtime.evaluate", {"expression": "numbered = true; watchFrames()"})
+
+    def _note(self, response: Response) -> None:
+        self.answers.append((urlsplit(response.url).path, response.status))
+
+    def refused(self) -> list[tuple[str, int]]:
+        """What was answered by an error."""
+        return [each for each in self.answers if each[1] >= 400]
+
+    def asked(self, ending: str) -> int:
+        return sum(path.endswith(ending) for path, _ in self.answers)
+
+    def press(self, key: str) -> None:
+        self._page.keyboard.press(key)
+
+    def message(self) -> str:
+        return self._page.inner_text("#message")
+
+    def until(self, condition: str, timeout_s: float) -> Any:
+        """Wait for a condition in the page, without `eval`, which its policy forbids."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := self._page.evaluate(condition)):
+            assert time.monotonic() < deadline, f"{condition}: {self.message()!r} {self.complaints}"
+            self._page.wait_for_timeout(50)
+        return found

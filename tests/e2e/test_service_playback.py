@@ -11,15 +11,14 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Response
-from tests.e2e.browser import Player
+from playwright.sync_api import Browser
+from tests.e2e.browser import Viewer
 from tests.media import framecode
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
+from tests.service.uploading import song
 
 from telecine.client import Client
 
@@ -27,58 +26,6 @@ pytestmark = pytest.mark.needs("chromium")
 
 RATE = Fraction(24)
 FILM_S = 48
-RECORDER = Path(__file__).with_name("page.js")
-
-
-class Viewer(Player):
-    """A page that shows an embedded player, recorded by the script that records players here.
-
-    The page's policy lets no script in; the recorder comes as what a debugger types.
-    """
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self._page = browser.new_page(viewport={"width": 1280, "height": 720})
-        self.rungs = []
-        self.answers: list[tuple[str, int]] = []
-        self.complaints: list[str] = []
-        self._page.on("response", self._note)
-        self._page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self._page.on(
-            "console",
-            lambda said: (
-                self.complaints.append(f"{said.text} {said.location['url']}")
-                if said.type == "error"
-                else None
-            ),
-        )
-        self._page.goto(url)
-        debugger = self._page.context.new_cdp_session(self._page)
-        debugger.send("Runtime.evaluate", {"expression": RECORDER.read_text()})
-        debugger.send("Runtime.evaluate", {"expression": "numbered = true; watchFrames()"})
-
-    def _note(self, response: Response) -> None:
-        self.answers.append((urlsplit(response.url).path, response.status))
-
-    def refused(self) -> list[tuple[str, int]]:
-        """What was answered by an error."""
-        return [each for each in self.answers if each[1] >= 400]
-
-    def asked(self, ending: str) -> int:
-        return sum(path.endswith(ending) for path, _ in self.answers)
-
-    def press(self, key: str) -> None:
-        self._page.keyboard.press(key)
-
-    def message(self) -> str:
-        return self._page.inner_text("#message")
-
-    def until(self, condition: str, timeout_s: float) -> Any:
-        """Wait for a condition in the page, without `eval`, which its policy forbids."""
-        deadline = time.monotonic() + timeout_s
-        while not (found := self._page.evaluate(condition)):
-            assert time.monotonic() < deadline, f"{condition}: {self.message()!r} {self.complaints}"
-            self._page.wait_for_timeout(50)
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +126,24 @@ def test_the_keyboard_does_what_the_controls_do(
         assert viewer.wait(lambda r: r.time < 5, 5).time < 5
         assert viewer.complaints == []
         assert viewer.refused() == []
+
+
+def test_a_page_that_waits_looks_often_at_first(
+    client: Client, browser: Browser, tmp_path: Path
+) -> None:
+    film = tmp_path / "song.wav"
+    film.write_bytes(song())
+    asset_id = client.upload(film).asset_id
+    assert asset_id is not None
+    with Viewer(browser, client.playback(asset_id).embed_url) as viewer:
+        until_s = (
+            time.monotonic() + 1.8
+        )  # once in two seconds would be too late for "in two seconds"
+        while time.monotonic() < until_s:
+            viewer.report()
+            time.sleep(0.05)
+        assert viewer.asked("/state") >= 3
+        assert "being prepared" in viewer.message()
 
 
 def test_a_viewer_reads_what_is_wrong(client: Client, browser: Browser) -> None:

@@ -4,6 +4,7 @@
 
 (() => {
   const POLL_MS = 2000;
+  const FIRST_POLL_MS = 250; // who opens the page right after the upload waits for a second of work
   const SLOW_POLL_MS = 10000; // after errors, and of pages that nobody looks at
   const SEEK_S = 5;
   const MIME = "application/vnd.apple.mpegurl";
@@ -15,6 +16,7 @@
   let hls = null; // the player that feeds the element; null: the browser plays by itself
   let playing = null; // what is being played: "growing" or "ready"
   let stopped = false; // nothing more can be done: the message says why
+  let asked = 0; // how often
   let recovered = 0; // when decoding was last begun anew
 
   const say = (text) => {
@@ -40,6 +42,8 @@
 
   async function poll() {
     let wait = document.hidden && video.paused ? SLOW_POLL_MS : POLL_MS;
+    // Often at first, ever more seldom for who waits in a long queue.
+    if (!playing) wait = Math.min(wait, FIRST_POLL_MS * 1.2 ** asked++);
     try {
       const found = await ask();
       if (found.poster && !video.poster) video.poster = found.poster;
