@@ -113,7 +113,7 @@ chaos: setup ## 200 jobs while the service is killed and stopped (SEED=7), 1,000
 bench: setup ## our ladder beside three other ways to make it; five runs, medians
 	$(BIN)/python -m bench.run $(ARGS)
 
-bench-service: setup ## the service beside the bare engine, its queue, its answers under load, its memory
+bench-service: setup ## the service: beside the bare engine, first picture, queue, answers under load, memory
 	$(BIN)/python -m bench.service $(ARGS)
 
 # ---------------------------------------------------------------------------------- checks

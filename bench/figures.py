@@ -141,6 +141,50 @@ def _verdict(reached: bool) -> Verdict:
     return "met" if reached else "not met"
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A figure of the service for each run; its median is held against a bound, if it has one."""
+
+    what: str
+    unit: str
+    figures: Sequence[float]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.figures)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None: there is no bound. A figure that is no number meets none."""
+        if self.at_most is None and self.at_least is None:
+            return None
+        above = self.at_least is None or self.median >= self.at_least
+        below = self.at_most is None or self.median <= self.at_most
+        return _verdict(above and below)
+
+    def cells(self) -> list[str]:
+        bounds = (("≥", self.at_least), ("≤", self.at_most))
+        aim = ", ".join(
+            f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None
+        )
+        return [
+            self.what,
+            f"{self.median:.4g} {self.unit}".rstrip(),
+            f"{min(self.figures):.4g} to {max(self.figures):.4g}",
+            aim,
+            _told(self.verdict),
+        ]
+
+
+ROW_HEAD = ["what", "median", "spread", "aim", ""]
+
+
+def _told(verdict: Verdict | None) -> str:
+    return "**not met**" if verdict == "not met" else verdict or ""
+
+
 # --- tables -----------------------------------------------------------------------------------
 
 
@@ -190,10 +234,7 @@ def _rung_cell(rung: Rung | None) -> str:
 
 def aim_rows(found: Sequence[Aim]) -> list[list[str]]:
     rows = [["aim", "bar", "measured", ""]]
-    rows.extend(
-        [a.what, a.bar, a.figure, "**not met**" if a.verdict == "not met" else a.verdict]
-        for a in found
-    )
+    rows.extend([a.what, a.bar, a.figure, _told(a.verdict)] for a in found)
     return rows
 
 
@@ -218,5 +259,8 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
-    return "\n".join(lines)
+    return "\n".join(markdown_row(row) for row in (head, ["---"] * len(head), *body))
+
+
+def markdown_row(row: Sequence[str]) -> str:
+    return "| " + " | ".join(row) + " |"

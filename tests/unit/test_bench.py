@@ -11,6 +11,7 @@ import pytest
 from bench.contestants import cascade
 from bench.figures import (
     Result,
+    Row,
     Rung,
     Verdict,
     aim_rows,
@@ -269,3 +270,20 @@ def test_cascade_scales_each_rung_from_the_one_above() -> None:
         "[c1]scale=1280:720:flags=bicubic,split=2[v1][c2];"
         "[c2]scale=640:360:flags=bicubic[v2]"
     )
+
+
+def test_a_row_is_held_against_its_bound_by_its_median() -> None:
+    assert Row("p50", "ms", [3, 1, 2]).verdict is None
+    assert Row("p99", "ms", [50, 10, 900], at_most=50).verdict == "met"
+    assert Row("p99", "ms", [51, 10, 900], at_most=50).verdict == "not met"
+    assert Row("tasks a second", "", [99, 100, 400], at_least=100).verdict == "met"
+    assert Row("tasks a second", "", [99, 99, 400], at_least=100).verdict == "not met"
+    assert Row("p99", "ms", [float("nan")], at_most=50).verdict == "not met"
+
+
+def test_a_row_shows_its_bound_and_whether_it_is_met() -> None:
+    cells = Row("job beyond the engine, CPU", "%", [6, 4.5, 7], at_most=5).cells()
+    assert cells == ["job beyond the engine, CPU", "6 %", "4.5 to 7", "≤ 5 %", "**not met**"]
+    cells = Row("tasks a second", "", [120.0], at_least=100).cells()
+    assert cells == ["tasks a second", "120", "120 to 120", "≥ 100", "met"]
+    assert Row("job, wall", "s", [9.5]).cells()[3:] == ["", ""]
