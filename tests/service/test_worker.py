@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +26,15 @@ import pytest
 import sqlalchemy as sa
 from tests.media.framecode import make
 from tests.media.running import tree as process_tree
+from tests.service.conftest import PASSWORD
+from tests.service.databases import fresh_database
+from tests.service.running import Running
 from tests.service.working import (
     SHORT,
     Submitted,
     add_asset,
     announce,
+    digest_of,
     digests_below,
     one,
     rows,
@@ -40,6 +45,7 @@ from tests.service.working import (
 )
 from tests.unit.sources import COMPLIANT, lasting
 
+from telecine.client import Client, JobEvent
 from telecine.engine import argv
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed, VerifyFailed
 from telecine.engine.plan import make_plan
@@ -293,6 +299,56 @@ def test_workers_share_a_job_over_any_database(
     assert made_by(job) == by_command(short_film, ENCODED)
     collect(anywhere, older_than_s=0)
     assert only_what_is_kept(anywhere, job)
+
+
+@contextmanager
+def worker_command(settings: Settings, name: str) -> Iterator[None]:
+    """`telecine worker` as one starts it on another machine: it is told the folder and the
+    database, and nothing else."""
+    words = ["--data", str(settings.data), "--database", settings.database, "--name", name]
+    with subprocess.Popen([sys.executable, "-m", "telecine", "worker", *words]) as process:
+        try:
+            yield
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def test_two_worker_commands_share_a_film_of_a_service_over_postgresql(
+    long_film: Path, by_command: Command, postgres: sa.URL, tools: Tools, tmp_path: Path
+) -> None:
+    """Four processes and a server: the folder and the database are all that they share."""
+    with fresh_database(postgres) as url:
+        database = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        settings = Settings(data=tmp_path / "data", database=database)
+        with (
+            Running(settings.data, "--database", database) as running,
+            worker_command(settings, "a"),
+            worker_command(settings, "b"),
+            Client(running.base_url) as ada,
+        ):
+            until(lambda: len(list((settings.data / "bells").glob("tasks-*"))) == 2)  # both listen
+            ada.sign_up("ada@example.org", PASSWORD)
+            ada.log_in("ada@example.org", PASSWORD)
+            upload = ada.upload(long_film, outputs=ENCODED)
+            assert upload.job_id is not None
+            *_, last = [told for told in ada.watch(upload.job_id) if isinstance(told, JobEvent)]
+            assert last.type == "succeeded", last
+        assert not (settings.data / "telecine.db").exists()
+        services = open_services(settings, tools)
+        of_job = sa.select(tables.attempts.c.worker).where(
+            tables.attempts.c.job_id == upload.job_id
+        )
+        assert {attempt.worker for attempt in rows(services, of_job)} == {"a", "b"}
+        job = one(services, sa.select(tables.jobs).where(tables.jobs.c.id == upload.job_id))
+        made = {
+            key.removeprefix(f"{job.prefix}/"): digest_of(services, key)
+            for key in services.storage.keys(f"{job.prefix}/")
+        }
+        services.database.close()
+    del made["report.json"]
+    assert made == by_command(long_film, ENCODED)
 
 
 # --- advancing ------------------------------------------------------------------------------------
