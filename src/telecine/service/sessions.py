@@ -143,15 +143,19 @@ def refresh(services: Services, refresh_token: str) -> Opened:
     """New tokens for old: a refresh token is good once.
 
     Its second use means that it was stolen, from whoever comes first or second, so it ends the
-    session; within 10 s it is a race of one client with itself, which ends nothing: whoever lost
-    has the winner's tokens by now, or asks again. Raises `Unauthenticated` (`refresh_invalid`,
-    `session_ended`, `refresh_reused`), `Conflict` (`refresh_raced`).
+    session. Within 10 s it is a client that raced with itself, or asks again because the answer was
+    lost: it gets new tokens too, as long as none of those given before was used. The first of them
+    to be used makes the others used tokens, so that of two who each hold one the later is found
+    out. Raises `Unauthenticated` (`refresh_invalid`, `session_ended`, `refresh_reused`), `Conflict`
+    (`refresh_raced`).
     """
     token_hash = tokens.digest(refresh_token)
     following = tokens.new_secret(tokens.REFRESH)
     with services.database.write() as tx:
-        session = db.session_of_refresh(tx, token_hash)
-        user = None if session is None else db.user_by_id(tx, session.user_id)
+        found = db.session_of_refresh(tx, token_hash)
+        # One at a time: what is decided here rests on all tokens of the session.
+        user = None if found is None else db.lock_user(tx, found.user_id)
+        session = None if found is None else db.session_by_id(tx, found.id)
         if session is None or user is None:
             raise Unauthenticated("this refresh token is not valid", code="refresh_invalid")
         now_s = tx.now_s()
@@ -173,15 +177,20 @@ def _fate(
 ) -> Fate:
     if user.disabled or is_over(session, settings, now_s):
         return "over"
-    if db.use_refresh_token(tx, token_hash):
+    used = db.refresh_token_use(tx, token_hash)
+    if used is None:
+        db.use_refresh_tokens(tx, session.id)
         return "renewed"
-    return "raced" if db.used_since_s(tx, token_hash) <= RACE_S else "reused"
+    since_s, is_last = used
+    if since_s > RACE_S:
+        return "reused"
+    return "renewed" if is_last else "raced"
 
 
 def _refused(fate: Fate) -> ServiceError:
     if fate == "raced":
         return Conflict(
-            "another request has just used this refresh token: use what it got",
+            "this refresh token has just been used, and what it gave as well: use what that gave",
             code="refresh_raced",
         )
     if fate == "reused":

@@ -275,25 +275,30 @@ def add_refresh_token(tx: Tx, session_id: str, token_hash: str) -> None:
     )
 
 
-def use_refresh_token(tx: Tx, token_hash: str) -> bool:
-    """Use it up; whether this was its first use. Of two at once one is the first."""
-    used = tx.connection.execute(
+def use_refresh_tokens(tx: Tx, session_id: str) -> None:
+    """One of the tokens of a session that were not used is used now: then no other is good any
+    more, and all have the same moment."""
+    c = t.refresh_tokens.c
+    tx.connection.execute(
         sa.update(t.refresh_tokens)
-        .where(t.refresh_tokens.c.token_hash == token_hash, t.refresh_tokens.c.used_at.is_(None))
+        .where(c.session_id == session_id, c.used_at.is_(None))
         .values(used_at=tx.now)
     )
-    return used.rowcount == 1
 
 
-def used_since_s(tx: Tx, token_hash: str) -> float:
-    """Seconds since the first use of a refresh token that was used."""
-    return float(
-        tx.connection.execute(
-            sa.select(tx.now - t.refresh_tokens.c.used_at).where(
-                t.refresh_tokens.c.token_hash == token_hash
-            )
-        ).scalar_one()
+def refresh_token_use(tx: Tx, token_hash: str) -> tuple[float, bool] | None:
+    """Seconds since a refresh token was used up, and whether none of its session's was later; None:
+    it was not."""
+    c = t.refresh_tokens.c
+    family = t.refresh_tokens.alias()
+    last = (
+        sa.select(sa.func.max(family.c.used_at))
+        .where(family.c.session_id == c.session_id)
+        .scalar_subquery()
     )
+    query = sa.select(tx.now - c.used_at, c.used_at == last).where(c.token_hash == token_hash)
+    since_s, is_last = tx.connection.execute(query).one()
+    return None if since_s is None else (float(since_s), bool(is_last))
 
 
 # --- API keys ---------------------------------------------------------------------------------

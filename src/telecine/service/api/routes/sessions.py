@@ -188,8 +188,9 @@ def refresh_session(
     response: Response,
     asked: Refresh | None = None,
 ) -> Tokens:
-    """A refresh token is good once. Used again it ends its session, for one of two has stolen it;
-    within 10 seconds of the first use it answers `refresh_raced` and ends nothing."""
+    """A refresh token is good once. Used again it ends its session, for one of two has stolen it.
+    Within 10 seconds of the first use it gives new tokens again, should the answer have been lost;
+    once what it gave was used it answers `refresh_raced` then, and ends nothing."""
     if asked is not None and asked.refresh_token is not None:
         opened = sessions.refresh(doors, asked.refresh_token)
         return _hand_out(doors, response, opened, as_cookies=False)
