@@ -680,6 +680,43 @@ def test_no_step_is_begun_on_a_disk_that_is_too_full(
     assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
 
 
+def test_a_source_without_room_stops_nobody_else(
+    short_film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A huge upload waits, queued or begun; every other job goes on, as does what is no step."""
+    huge = add_asset(services, short_film)
+    waiting = [Submitted(services, short_film, STREAM, asset_id=huge) for _ in range(2)]
+    with services.database.write() as tx:
+        begun = queue.claim(tx, "w")  # the first is begun while there is room
+        assert begun is not None
+        assert begun.job_id == waiting[0].id
+        assert queue.release(tx, begun)
+        tx.connection.execute(
+            sa.update(tables.assets)
+            .where(tables.assets.c.id == huge)
+            .values(source_size_bytes=10**9)
+        )
+    other = Submitted(services, short_film, [{"type": "poster"}])
+    usage = SimpleNamespace(free=2 * 10**9 - 1)
+    monkeypatch.setattr(
+        worker_module,
+        "shutil",
+        SimpleNamespace(disk_usage=lambda _: usage, rmtree=shutil.rmtree),
+    )
+    while run_worker(services, "w", once=True, stop=threading.Event()):
+        pass
+    assert other.row().state == "succeeded"
+    done = {(task.kind, task.state) for task in waiting[0].tasks()}
+    assert ("digest", "succeeded") in done, "what is no step needs no room"
+    assert ("step", "succeeded") not in done
+    assert waiting[1].row().state == "queued", "it takes nobody's place meanwhile"
+    usage.free += 1
+    assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
+    assert begun.step_id is not None
+    (step,) = [task for task in waiting[0].tasks() if task.step_id == begun.step_id]
+    assert step.state == "succeeded"
+
+
 # --- leases ---------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,6 @@ from telecine.service.db import queue, work
 from telecine.service.db.connection import Tx
 from telecine.service.db.queue import LEASE_S, Claim
 from telecine.service.dispatch.bell import EVENTS, POLL_S, TASKS
-from telecine.service.dispatch.local import LocalListener
 from telecine.service.domain import ServiceError, Unavailable
 from telecine.service.logs import about, get_logger
 from telecine.service.orders import summarize
@@ -46,10 +45,9 @@ from telecine.service.tasks import (
     tell_if_playable,
 )
 
-# Below so many times the source's size of free disk no step is begun: its outputs are seldom
+# Below so many times the source's size of free disk no step of it is begun: its outputs are seldom
 # larger than the source, and other workers' tasks need room too.
 ROOM_FACTOR = 2
-ROOM_PAUSE_S = 10.0
 
 WATCH_S = 0.2
 
@@ -94,49 +92,55 @@ def run_worker(
     When `stop` is set, a task that runs has `settings.grace_s` to end, and is given back otherwise.
     """
     clocks = clocks or clocks_of(services.settings.lease_s)
-    count = 0
-    with closing(LocalListener(services.settings.data / "bells", TASKS)) as ear:
+    count, was_full = 0, False
+    with closing(services.bell.listen(TASKS)) as ear:
         while not stop.is_set():
             held, full = _claim(services, name, clocks)
+            if full and not was_full:
+                log.warning("a source waits: the disk is too full to begin with it")
+            was_full = full
             if held is not None:
                 attend(services, held, stop=stop, clocks=clocks)
                 count += 1
             if once:
                 break
-            if full:
-                stop.wait(ROOM_PAUSE_S)
-            elif held is None:
+            if held is None:
                 ear.wait(clocks.poll_s)
     return count
 
 
 class _NoRoom(Exception):
-    """The disk is too full to begin what was claimed."""
+    """The disk is too full to begin what was claimed: the claim is undone."""
 
 
 def _claim(services: Services, name: str, clocks: Clocks) -> tuple[Claim | None, bool]:
-    """The best task there is, and whether it could not be taken for want of disk."""
+    """The best task that the disk has room for, and whether it has none for a better one."""
     try:
-        with services.database.write() as tx:
-            held = queue.claim(tx, name, lease_s=clocks.lease_s)
-            if held is not None and held.kind == "step":
-                _see_room(services, tx, held)
-            return held, False
-    except _NoRoom:
-        log.warning("no task is begun: the disk is too full")
-        return None, True
+        try:
+            with services.database.write() as tx:
+                held = queue.claim(tx, name, lease_s=clocks.lease_s)
+                if held is not None and held.kind == "step":
+                    _see_room(services, tx, held)
+                return held, False
+        except _NoRoom:
+            with services.database.write() as tx:
+                room_bytes = _room_bytes(services)
+                return queue.claim(tx, name, lease_s=clocks.lease_s, room_bytes=room_bytes), True
     except (Unavailable, sa.exc.DBAPIError) as error:
         log.warning("cannot claim", error=str(error))
         return None, False
 
 
 def _see_room(services: Services, tx: Tx, held: Claim) -> None:
-    """Undo the claim, by raising `_NoRoom`, where its output may not fit on the disk."""
+    if (work.source_size_bytes(tx, held.job_id) or 0) > _room_bytes(services):
+        raise _NoRoom
+
+
+def _room_bytes(services: Services) -> int:
+    """The largest source whose steps may begin."""
     folder = scratch_folder(services)
     folder.mkdir(parents=True, exist_ok=True)
-    size_bytes = work.source_size_bytes(tx, held.job_id) or 0
-    if shutil.disk_usage(folder).free < ROOM_FACTOR * size_bytes:
-        raise _NoRoom
+    return shutil.disk_usage(folder).free // ROOM_FACTOR
 
 
 # --- one task -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ alone; all else that changes tasks locks the job first.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,19 +62,22 @@ class Candidate:
         return (-self.priority, not self.opening, self.served_s, self.job_id)
 
 
-def claim(tx: Tx, worker: str, *, lease_s: float = LEASE_S) -> Claim | None:
-    """Take the best task there is, starting its job if that is queued; None: there is none.
+def claim(
+    tx: Tx, worker: str, *, lease_s: float = LEASE_S, room_bytes: int | None = None
+) -> Claim | None:
+    """Take the best task there is, starting its job if that is queued; None: there is none. With
+    `room_bytes` steps of larger sources are passed over; it takes longer then.
 
     Its attempt and prefix are recorded, and its lease runs `lease_s` from now. No event is told of
     it: that would make every claim wait for its job's row.
     """
     for _ in range(ROUNDS):
-        now_s = tx.now_s()
-        candidates = [*_ready(tx, now_s), *_queued(tx, now_s)]
+        asked = _Asked(_ALL if room_bytes is None else _IN_ROOM, tx.now_s(), room_bytes)
+        candidates = [*_ready(tx, asked), *_queued(tx, asked)]
         for candidate in sorted(candidates, key=lambda one: one.rank):
             if candidate.queued and not _start(tx, candidate):
                 continue
-            found = _next_task(tx, candidate, now_s)
+            found = _next_task(tx, candidate, asked)
             if found is not None:
                 return _take(tx, found, worker, lease_s)
         if not candidates:
@@ -83,9 +87,27 @@ def claim(tx: Tx, worker: str, *, lease_s: float = LEASE_S) -> Claim | None:
 
 # The statements of a claim are built once: it is what the service says to its database most often.
 _NOW = sa.bindparam("now_s", type_=sa.Double)
+_ROOM = sa.bindparam("room_bytes", type_=sa.BigInteger)
+
+_Condition = Callable[[sa.ColumnElement[str]], sa.ColumnElement[bool]]  # on the id of a job
 
 
-def _all_ready() -> sa.Select[Any]:
+def _any_source(_: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.true()
+
+
+def _source_has_room(job_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    job, source = jobs.alias(), assets.alias()
+    return (
+        sa.select(job.c.id)
+        .join(source, source.c.id == job.c.asset_id)
+        .where(job.c.id == job_id, source.c.source_size_bytes <= _ROOM)
+        .correlate_except(job, source)
+        .exists()
+    )
+
+
+def _all_ready(fits: _Condition) -> sa.Select[Any]:
     groups = (
         sa.select(
             tasks.c.priority,
@@ -94,6 +116,7 @@ def _all_ready() -> sa.Select[Any]:
             sa.func.min(tasks.c.job_id).label("job_id"),
         )
         .where(tasks.c.state == "ready", tasks.c.not_before <= _NOW)
+        .where(sa.or_(tasks.c.kind != "step", fits(tasks.c.job_id)))
         .group_by(tasks.c.priority, tasks.c.opening, tasks.c.user_id)
         .subquery()
     )
@@ -102,12 +125,13 @@ def _all_ready() -> sa.Select[Any]:
     )
 
 
-def _all_queued() -> sa.Select[Any]:
+def _all_queued(fits: _Condition) -> sa.Select[Any]:
     # Two seeks in the index (user, state, priority, id) for each tenant, however long its queue is.
     first, same = jobs.alias("first"), jobs.alias("same")
     best = (
         sa.select(first.c.priority)
         .where(first.c.user_id == tenants.c.user_id, first.c.state == "queued")
+        .where(fits(first.c.id))
         .order_by(first.c.priority.desc())
         .limit(1)
         .correlate(tenants)
@@ -116,7 +140,7 @@ def _all_queued() -> sa.Select[Any]:
     oldest = (
         sa.select(same.c.id)
         .where(same.c.user_id == tenants.c.user_id, same.c.state == "queued")
-        .where(same.c.priority == best)
+        .where(same.c.priority == best, fits(same.c.id))
         .order_by(same.c.id)
         .limit(1)
         .correlate(tenants)
@@ -134,8 +158,6 @@ def _all_queued() -> sa.Select[Any]:
     )
 
 
-_READY, _QUEUED = _all_ready(), _all_queued()
-
 _NEXT_TASK = (
     sa.select(
         *(tasks.c.id, tasks.c.job_id, tasks.c.user_id, tasks.c.kind, tasks.c.step_id),
@@ -152,38 +174,63 @@ _NEXT_TASK = (
 _NEXT_OF_JOB = _NEXT_TASK.where(tasks.c.job_id == sa.bindparam("job_id")).order_by(
     tasks.c.opening.desc(), tasks.c.position
 )
-_NEXT_OF_CLASS = _NEXT_TASK.where(
-    tasks.c.priority == sa.bindparam("priority"),
-    tasks.c.opening == sa.bindparam("opening"),
-    tasks.c.user_id == sa.bindparam("user_id"),
-).order_by(tasks.c.job_id, tasks.c.position)
 
 
-def _ready(tx: Tx, now_s: float) -> list[Candidate]:
+def _next_of_class(fits: _Condition) -> sa.Select[Any]:
+    return _NEXT_TASK.where(
+        tasks.c.priority == sa.bindparam("priority"),
+        tasks.c.opening == sa.bindparam("opening"),
+        tasks.c.user_id == sa.bindparam("user_id"),
+        sa.or_(tasks.c.kind != "step", fits(tasks.c.job_id)),
+    ).order_by(tasks.c.job_id, tasks.c.position)
+
+
+class _Statements:
+    """What to ask for those jobs alone that fit."""
+
+    def __init__(self, fits: _Condition) -> None:
+        self.ready = _all_ready(fits)
+        self.queued = _all_queued(fits)
+        self.next_of_class = _next_of_class(fits)
+
+
+_ALL, _IN_ROOM = _Statements(_any_source), _Statements(_source_has_room)
+
+
+class _Asked:
+    """One look for a task: the statements, and what is bound to all of them."""
+
+    def __init__(self, statements: _Statements, now_s: float, room_bytes: int | None) -> None:
+        self.statements = statements
+        self.now_s = now_s
+        self.bound = {"now_s": now_s, **({} if room_bytes is None else {"room_bytes": room_bytes})}
+
+
+def _ready(tx: Tx, asked: _Asked) -> list[Candidate]:
     return [
         Candidate(
             priority=row.priority,
             opening=row.opening,
-            served_s=decayed(row.served_s, row.served_at, now_s),
+            served_s=decayed(row.served_s, row.served_at, asked.now_s),
             job_id=row.job_id,
             user_id=row.user_id,
             queued=False,
         )
-        for row in tx.connection.execute(_READY, {"now_s": now_s})
+        for row in tx.connection.execute(asked.statements.ready, asked.bound)
     ]
 
 
-def _queued(tx: Tx, now_s: float) -> list[Candidate]:
+def _queued(tx: Tx, asked: _Asked) -> list[Candidate]:
     return [
         Candidate(
             priority=row.priority,
             opening=True,
-            served_s=decayed(row.served_s, row.served_at, now_s),
+            served_s=decayed(row.served_s, row.served_at, asked.now_s),
             job_id=row.job_id,
             user_id=row.user_id,
             queued=True,
         )
-        for row in tx.connection.execute(_QUEUED)
+        for row in tx.connection.execute(asked.statements.queued, asked.bound)
     ]
 
 
@@ -218,18 +265,18 @@ def _start(tx: Tx, candidate: Candidate) -> bool:
     return True
 
 
-def _next_task(tx: Tx, candidate: Candidate, now_s: float) -> sa.Row[*tuple[Any, ...]] | None:
+def _next_task(tx: Tx, candidate: Candidate, asked: _Asked) -> sa.Row[*tuple[Any, ...]] | None:
     """The task that the candidate stands for, locked; None when others have them all."""
     if candidate.queued:
-        of_job = {"now_s": now_s, "job_id": candidate.job_id}
+        of_job = {"now_s": asked.now_s, "job_id": candidate.job_id}
         return tx.connection.execute(_NEXT_OF_JOB, of_job).first()
     of_class = {
-        "now_s": now_s,
+        **asked.bound,
         "priority": candidate.priority,
         "opening": candidate.opening,
         "user_id": candidate.user_id,
     }
-    return tx.connection.execute(_NEXT_OF_CLASS, of_class).first()
+    return tx.connection.execute(asked.statements.next_of_class, of_class).first()
 
 
 def _take(tx: Tx, row: sa.Row[*tuple[Any, ...]], worker: str, lease_s: float) -> Claim:
