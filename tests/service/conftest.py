@@ -6,6 +6,7 @@ import dataclasses
 import io
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.datastructures import State
 from tests.service.databases import (
     clocked,
     database,
@@ -64,13 +66,20 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite database, to be copied: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("empty") / "telecine.db"
-    database = Database(f"sqlite:///{path}")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a migrated SQLite database: migrating takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("empty")
+    database = Database(f"sqlite:///{folder / 'telecine.db'}")
     migrate(database)
     database.close()  # the last one out takes the log file along
-    return path
+    return folder
+
+
+@pytest.fixture(scope="session")
+def installed(empty: Path) -> Path:
+    """The data folder that each test gets a copy of. A module whose tests begin with the same users
+    and things has one of its own, with these in it."""
+    return empty
 
 
 class Clock:
@@ -90,13 +99,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def services(
-    settings: Settings, tools: Tools, empty_database: Path, clock: Clock
+@contextmanager
+def services_of(
+    settings: Settings, tools: Tools, installed: Path, clock: Clock
 ) -> Iterator[Services]:
-    """One process's services over an empty database, with passwords that are hashed quickly."""
-    settings.data.mkdir(parents=True)
-    shutil.copyfile(empty_database, settings.data / "telecine.db")
+    """One process's services over a copy of a data folder, with passwords that are hashed
+    quickly."""
+    shutil.copytree(installed, settings.data)
     opened = open_services(settings, tools)
     opened.database.close()
     found = dataclasses.replace(
@@ -104,13 +113,48 @@ def services(
         database=Database(settings.database_url, now=clock.now),
         passwords=Passwords(time_cost=1, memory_kib=64, lanes=1),
     )
-    yield found
-    found.database.close()
+    try:
+        yield found
+    finally:
+        found.database.close()
+
+
+@contextmanager
+def filling(data: Path, tools: Tools, empty: Path) -> Iterator[tuple[TestClient, Services]]:
+    """A client and services with which a module fills the data folder that is its `installed`."""
+    settings = Settings(data=data, signup="open", workers=0)
+    with (
+        services_of(settings, tools, empty, Clock()) as services,
+        TestClient(make_app(services), base_url="http://127.0.0.1:8000") as client,
+    ):
+        yield client, services
 
 
 @pytest.fixture
-def app(services: Services) -> FastAPI:
-    return make_app(services)
+def services(settings: Settings, tools: Tools, installed: Path, clock: Clock) -> Iterator[Services]:
+    with services_of(settings, tools, installed, clock) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def apps() -> dict[str, FastAPI]:
+    """Applications by the settings that they were made with, for one test after the other: what
+    FastAPI works out when an application is first asked takes longer than most tests."""
+    return {}
+
+
+@pytest.fixture
+def app(services: Services, apps: dict[str, FastAPI]) -> Iterator[FastAPI]:
+    """The API over this test's services; routes that the test adds go with it."""
+    settings = services.settings.model_dump_json(exclude={"data"})
+    found = apps.get(settings) or apps.setdefault(settings, make_app(services))
+    routes = list(found.routes)
+    # Nothing else stays of the test before.
+    found.state = State({"services": services, "streams": found.state.streams})
+    yield found
+    if found.routes != routes:
+        found.routes[:] = routes
+        found.openapi_schema = None
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
-from tests.service.conftest import PASSWORD
+from tests.service.conftest import PASSWORD, filling
 from tests.service.films import Film, add_film, run_to_end
 from tests.service.owners import Owner, owner_of
 from tests.service.uploading import patch, tus
 
+from telecine.engine.tools import Tools
 from telecine.service.db.tables import metadata, users
 from telecine.service.domain import SCOPES
 from telecine.service.services import Services
@@ -44,6 +45,11 @@ class Guarded:
     def names_a_thing(self, path: str) -> bool:
         return "{" in path + json.dumps(self.send.get("json", {})).strip("{}") + (self.url or "")
 
+    def unknown(self, path: str) -> str:
+        """The code of a 404: the thing that the path names, or the body, is not there."""
+        named = re.search(r"\{(\w+)_id\}", path + json.dumps(self.send.get("json", {})))
+        return f"{named[1]}_unknown" if named else ""
+
 
 EDIT = {"json": {"name": "Somebody"}}
 PASSWORDS = {"json": {"current_password": PASSWORD, "password": "another word of 9 letters"}}
@@ -66,7 +72,7 @@ GUARDED = {
     "GET /v1/api-keys": Guarded("session", 200),
     "DELETE /v1/api-keys/{key_id}": Guarded("session", 204),
     "GET /v1/admin/users": Guarded("admin", 200),
-    "PATCH /v1/admin/users/{user_id}": Guarded("admin", 200, {"json": {"max_running_jobs": 3}}),
+    "PATCH /v1/admin/users/{user_id}": Guarded("admin", 200, {"json": {"role": "admin"}}),
     "DELETE /v1/admin/users/{user_id}": Guarded("admin", 204),
     "POST /v1/admin/users/{user_id}/password-reset": Guarded("admin", 201),
     "POST /v1/admin/invites": Guarded("admin", 201),
@@ -217,8 +223,25 @@ class World:
         return {**found, "files": sorted(self.services.storage.keys(""))}
 
 
-@pytest.fixture
-def world(client: TestClient, services: Services, film: Film) -> World:
+@dataclass(frozen=True)
+class Made:
+    """What is in the installation that each test gets a copy of; users are headers and an id."""
+
+    data: Path
+    ids: dict[str, str]
+    ada: tuple[dict[str, str], str]
+    bob: tuple[dict[str, str], str]
+    admin: tuple[dict[str, str], str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tools: Tools, empty: Path, film: Film) -> Made:
+    data = tmp_path_factory.mktemp("made") / "data"
+    with filling(data, tools, empty) as (client, services):
+        return fill(client, services, film)
+
+
+def fill(client: TestClient, services: Services, film: Film) -> Made:
     ada = owner_of(client)
     asset_id = add_film(services, ada.user_id, film)
     done_id = ada.submit(asset_id)["id"]
@@ -247,8 +270,19 @@ def world(client: TestClient, services: Services, film: Film) -> World:
     with services.database.write() as tx:
         is_admin = users.c.id == admin.user_id
         tx.connection.execute(sa.update(users).where(is_admin).values(role="admin"))
-    client.cookies.clear()
-    return World(client, services, ids, ada, bob, admin)
+    found = [(one.headers, one.user_id) for one in (ada, bob, admin)]
+    return Made(services.settings.data, ids, *found)
+
+
+@pytest.fixture(scope="module")
+def installed(made: Made) -> Path:
+    return made.data
+
+
+@pytest.fixture
+def world(client: TestClient, services: Services, made: Made) -> World:
+    owners = (Owner(client, *one) for one in (made.ada, made.bob, made.admin))
+    return World(client, services, dict(made.ids), *owners)
 
 
 def key_of(owner: Owner, *scopes: str, revoked: bool = False) -> dict[str, str]:
@@ -266,28 +300,34 @@ def logged_out(owner: Owner, email: str) -> dict[str, str]:
     return headers
 
 
-def refused(world: World, path: str, row: Guarded) -> Iterator[tuple[str, dict[str, str], int]]:
-    """Who is refused, what they bring, and the status that they get."""
+Refused = tuple[str, dict[str, str], int, str]
+
+
+def refused(world: World, path: str, row: Guarded) -> Iterator[Refused]:
+    """Who is refused, what they bring, and the status and the code that they get."""
     mine, email = world.ada, "ada@example.org"
     if row.needs == "admin":
         mine, email = world.admin, "root@example.org"
-    yield "nobody", {}, row.nobody
-    yield "a token that is none", {"Authorization": "Bearer tck_0_0"}, 401
-    yield "my revoked key", key_of(mine, *SCOPES, revoked=True), 401
-    yield "my session that is logged out", logged_out(mine, email), 401
+    unknown = row.unknown(path)
+    yield "nobody", {}, row.nobody, "login_needed" if row.nobody == 401 else unknown
+    yield "a token that is none", {"Authorization": "Bearer tck_0_0"}, 401, "key_invalid"
+    yield "my revoked key", key_of(mine, *SCOPES, revoked=True), 401, "key_invalid"
+    yield "my session that is logged out", logged_out(mine, email), 401, "session_ended"
     if row.needs == "admin":
-        yield "no administrator", world.bob.headers, 403
-        yield "the user whom it is about", world.ada.headers, 403
-        yield "no administrator's key", key_of(world.bob, *SCOPES), 403
+        yield "no administrator", world.bob.headers, 403, "admin_needed"
+        yield "the user whom it is about", world.ada.headers, 403, "admin_needed"
+        yield "no administrator's key", key_of(world.bob, *SCOPES), 403, "session_needed"
     if row.needs in ("session", "admin"):
-        yield "my key with every scope", key_of(mine, *SCOPES), 403
+        yield "my key with every scope", key_of(mine, *SCOPES), 403, "session_needed"
+        yield "an administrator's key", key_of(world.admin, *SCOPES), 403, "session_needed"
         others = [("another user", world.bob.headers)]
     else:
-        yield "my key with every other scope", key_of(mine, *{*SCOPES} - {row.needs}), 403
+        key = key_of(mine, *{*SCOPES} - {row.needs})
+        yield "my key with every other scope", key, 403, "scope_missing"
         key = key_of(world.bob, *SCOPES)
         others = [("another user", world.bob.headers), ("another user's key", key)]
     if row.names_a_thing(path) and row.needs != "admin":
-        yield from ((name, headers, 404) for name, headers in others)
+        yield from ((name, headers, 404, unknown) for name, headers in others)
 
 
 @pytest.mark.parametrize("route", GUARDED)
@@ -298,10 +338,11 @@ def test_a_guarded_route_refuses_everyone_else(world: World, route: str) -> None
     wrong = []
     askers = list(refused(world, path, row))
     before = world.rows()
-    for name, headers, status in askers:
+    for name, headers, status, code in askers:
         answer = world.ask(asked, headers, row.send)
-        if answer.status_code != status:
-            wrong.append(f"{name}: {answer.status_code} instead of {status}: {answer.text}")
+        said = code if method == "HEAD" else answer.json().get("code")  # HEAD has no body
+        if (answer.status_code, said) != (status, code):
+            wrong.append(f"{name}: {answer.status_code} instead of {status}, {code}: {answer.text}")
         assert not any(one in answer.text for one in ("A film", "ada@example.org")), name
     assert wrong == []
     assert world.rows() == before

@@ -21,11 +21,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi import checks
+from tests.service.conftest import filling
 from tests.service.databases import fresh_database
 from tests.service.films import Film, add_film, run_to_end
 from tests.service.owners import owner_of
 from tests.service.uploading import OFFSET_TYPE
 
+from telecine.engine.tools import Tools
 from telecine.service.db.connection import Database
 from telecine.service.db.migrate import migrate
 from telecine.service.db.tables import users
@@ -90,8 +92,39 @@ def services(request: pytest.FixtureRequest, services: Services) -> Iterator[Ser
         database.close()
 
 
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, tools: Tools, empty: Path, film: Film
+) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """The installation that each test gets a copy of: its data folder; headers of its
+    administrator; ids of what is there."""
+    data = tmp_path_factory.mktemp("made") / "data"
+    with filling(data, tools, empty) as (client, services):
+        return data, *fill(client, services, film)
+
+
+@pytest.fixture(scope="module")
+def installed(made: tuple[Path, dict[str, str], dict[str, str]]) -> Path:
+    return made[0]
+
+
 @pytest.fixture
-def world(app: FastAPI, client: TestClient, services: Services, film: Film) -> World:
+def world(
+    app: FastAPI,
+    client: TestClient,
+    services: Services,
+    film: Film,
+    made: tuple[Path, dict[str, str], dict[str, str]],
+) -> World:
+    _, headers, ids = made
+    if not services.database.sqlite:  # that one is empty
+        headers, ids = fill(client, services, film)
+    return World(app, headers, ids)
+
+
+def fill(
+    client: TestClient, services: Services, film: Film
+) -> tuple[dict[str, str], dict[str, str]]:
     ada = owner_of(client)
     with services.database.write() as tx:
         tx.connection.execute(sa.update(users).values(role="admin"))
@@ -113,7 +146,7 @@ def world(app: FastAPI, client: TestClient, services: Services, film: Film) -> W
         "session_id": bob.get("/v1/sessions/current")["id"],
         "path": "master.m3u8",
     }
-    return World(app, ada.headers, ids)
+    return ada.headers, ids
 
 
 def test_what_is_left_out_is_there() -> None:
