@@ -57,6 +57,7 @@ AGAIN_S = 0.5
 AT_ONCE = 6  # jobs that have not ended
 JOBS_PER_FAULT = 5
 LEAST_FAULTS = 8
+TRIES = 3  # so many workers a task may lose, by the design
 
 WORKER_KILLED = "worker killed in a task"
 WORKER_STOPPED = "worker stopped past its lease"
@@ -136,6 +137,12 @@ def judge(services: Services, acknowledged: set[str]) -> list[str]:
     return wrong
 
 
+def too_few(states: Counter[str]) -> list[str]:
+    """The same task has to be hit by three faults for its job to be given up: that is rare."""
+    good, count = states["succeeded"], states.total()
+    return [] if good * 10 >= count * 9 else [f"{good} of {count} jobs succeeded"]
+
+
 def _judge_job(services: Services, job: Any) -> list[str]:
     if job.state not in FINAL_JOB_STATES:
         return [f"is {job.state}"]
@@ -159,6 +166,13 @@ def _judge_job(services: Services, job: Any) -> list[str]:
         wrong += _judge_files(services, job)
     elif job.state != "failed" or (job.error or {}).get("code") != "worker_lost":
         wrong.append(f"is {job.state}: {job.error}")  # nobody cancels, and the clips are good
+    else:
+        lost = sa.select(attempts.c.task_id).where(
+            attempts.c.job_id == job.id, attempts.c.outcome == "lost"
+        )
+        most = max(Counter(row.task_id for row in rows(services, lost)).values(), default=0)
+        if most < TRIES:
+            wrong.append(f"was given up after a task had lost {most} workers")
     return wrong
 
 
@@ -269,9 +283,9 @@ class Chaos:
         self._wait(lambda: not living(), HIT_S)  # workers whose API was killed end by themselves
         wrong += [f"still runs: {' '.join(_words(pid))[:200]}" for pid in living()]
         wrong += judge(self._services, self.acknowledged)
-        self.seen += Counter(
-            f"job {row.state}" for row in rows(self._services, sa.select(jobs.c.state))
-        )
+        states = Counter(row.state for row in rows(self._services, sa.select(jobs.c.state)))
+        wrong += too_few(states)
+        self.seen += Counter({f"job {state}": number for state, number in states.items()})
         self.seen += Counter(
             f"attempt {row.outcome}" for row in rows(self._services, sa.select(attempts.c.outcome))
         )
@@ -380,23 +394,25 @@ class Chaos:
 
     def _kill_api(self) -> bool:
         send(self._running.pid, signal.SIGKILL)
-        self._start_again()
-        return True
+        return self._start_again()
 
     def _kill_tree(self) -> bool:
-        if self._some_task() is None:
+        held = self._some_task()
+        if held is None:
             return False
         while pids := living():
             for pid in pids:
                 send(pid, signal.SIGKILL)
             time.sleep(0.02)
-        self._start_again()
-        return True
+        in_time = self._holds(held)  # nobody is left who could end it
+        return self._start_again() and in_time
 
-    def _start_again(self) -> None:
+    def _start_again(self) -> bool:
+        """Whether it was our signal that had ended it."""
         assert self._running.process is not None
-        self._running.process.wait()
+        code = self._running.process.wait()
         self._running.start()
+        return code == -signal.SIGKILL
 
     # what is seen from outside
 

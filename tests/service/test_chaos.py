@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.conftest import ROOT
-from tests.service.chaos import KINDS, REFUSED, judge, make_clip, not_met, plan_faults
+from tests.service.chaos import KINDS, REFUSED, judge, make_clip, not_met, plan_faults, too_few
 from tests.service.working import SHORT, Submitted, until, working
 
 from telecine.engine.tools import Tools
@@ -80,3 +80,13 @@ def test_the_judge_sees_what_is_wrong(finished: Submitted, services: Services) -
     with services.database.write() as tx:
         tx.connection.execute(sa.update(jobs).values(state="running"))
     assert sees("is running")
+    with services.database.write() as tx:
+        lost = {"code": "worker_lost"}
+        tx.connection.execute(sa.update(jobs).values(state="failed", error=lost))
+    assert sees("was given up after a task had lost 0 workers")
+
+
+def test_hardly_a_job_may_be_given_up() -> None:
+    assert too_few(Counter(succeeded=27, failed=3)) == []
+    assert too_few(Counter(succeeded=26, failed=4)) == ["26 of 30 jobs succeeded"]
+    assert too_few(Counter(failed=1)) == ["0 of 1 jobs succeeded"]
