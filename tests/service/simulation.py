@@ -55,7 +55,15 @@ LIMITS = {"A" * 26: 1, "B" * 26: 3}
 FAULTS = (
     *("killed", "killed in a transaction", "paused past the lease", "ring lost", "ring doubled"),
     *("api died before the commit", "api died after the commit", "commit's answer lost"),
-    *("cancel", "retry", "bad input", "error", "errors used up", "worker lost for good"),
+    *(
+        "cancel",
+        "retry",
+        "retry beside a finished film",
+        "bad input",
+        "error",
+        "errors used up",
+        "worker lost for good",
+    ),
     *("replan", "release", "swept"),
 )
 REJECTS = (
@@ -163,6 +171,10 @@ AT_THE_END = {
         (SELECT count(*) FROM outputs o WHERE o.job_id = j.id) OR EXISTS
         (SELECT 1 FROM outputs o WHERE o.job_id = j.id AND o.path <> j.prefix) OR NOT EXISTS
         (SELECT 1 FROM tasks t WHERE t.job_id = j.id AND t.prefix = j.prefix))""",
+    "a cancelled job has left something": """
+        SELECT j.id FROM jobs j WHERE j.state = 'cancelled' AND (j.prefix IS NOT NULL OR
+        EXISTS (SELECT 1 FROM outputs o WHERE o.job_id = j.id) OR
+        EXISTS (SELECT 1 FROM segments s WHERE s.job_id = j.id))""",
     "an asset is not what its job made of it": """
         SELECT a.id FROM assets a JOIN jobs j ON j.asset_id = a.id WHERE a.state <>
         CASE j.state WHEN 'succeeded' THEN 'ready' WHEN 'failed' THEN 'failed' ELSE a.state END
@@ -331,6 +343,11 @@ class World:
             found = tx.connection.exec_driver_sql(query, (job_id,)).fetchone()
             return "absent" if found is None else str(found[0])
 
+    def has_a_film(self, job_id: str) -> bool:
+        query = "SELECT count(*) FROM outputs WHERE job_id = ?"
+        with self.database.read() as tx:
+            return bool(tx.connection.exec_driver_sql(query, (job_id,)).scalar_one())
+
     def all_ended(self) -> bool:
         query = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"
         with self.database.read() as tx:
@@ -366,6 +383,8 @@ class World:
         graph = [task(opening=True)]
         graph += [task(0) if chained else task() for _ in range(steps - 1)]
         graph.append(task(*range(steps), kind="finish"))
+        if self.random.random() < 0.5:
+            graph.append(task(kind="digest"))  # may end before the film, or fail after it
         number = f"{next(self.names):025}"
         if self.random.random() < 0.15:
             self.fragile.add(f"J{number}")
@@ -412,7 +431,9 @@ class World:
                     self.job_ended(job.id)
             elif state in ("failed", "cancelled"):
                 self.seen["retry"] += 1
-                only_failed = self.random.random() < 0.5
+                only_failed = self.random.random() < 0.7
+                if only_failed and state == "failed" and self.has_a_film(job.id):
+                    self.seen["retry beside a finished film"] += 1
                 again = functools.partial(self.code.retry, job_id=job.id, only_failed=only_failed)
                 if not self.say(again):
                     raise Violation(f"seed {self.seed}: a {state} job was not retried")
@@ -487,7 +508,8 @@ class World:
     def work(self, me: Process, held: Claim) -> Generator[float]:
         """What a worker does with a claim. One that stood still goes on with any word, without
         looking: that is what the fences are for."""
-        until_s = self.clock.now_s + self.random.uniform(2, 45)
+        longest_s = 45 if held.kind != "digest" else 120  # of a large source
+        until_s = self.clock.now_s + self.random.uniform(2, longest_s)
         number = 0
         while self.clock.now_s < until_s:
             yield min(BEAT_S, max(until_s - self.clock.now_s, 0.01))
@@ -511,6 +533,8 @@ class World:
             self.commit(held)
             return
         weights = FRAGILE_WEIGHTS if held.job_id in self.fragile else FATE_WEIGHTS
+        if held.kind == "digest":
+            weights = DIGEST_WEIGHTS
         if held.job_id in self.cancelling:
             weights = CANCELLED_WEIGHTS
         (fate,) = self.random.choices(FATES, weights)
@@ -640,6 +664,7 @@ class World:
 LAST_WORDS = ("heartbeat", "advance", "commit", "error", "bad input", "release", "replan")
 FATES = ("commit", "error", "bad input", "release", "replan")
 FATE_WEIGHTS = (80, 10, 2, 5, 3)
+DIGEST_WEIGHTS = (50, 5, 40, 5, 0)  # another one than was announced
 CANCELLED_WEIGHTS = (50, 5, 5, 10, 30)  # it was about to say this, and has not heard yet
 FRAGILE_WEIGHTS = (25, 70, 0, 5, 0)  # of jobs whose disk is full, as it were
 

@@ -18,9 +18,19 @@ from tests.service.jobs_made import DIAMOND, add_asset, add_user, make_job, queu
 
 from telecine.service.db import queue
 from telecine.service.db.connection import Database, Tx
-from telecine.service.db.queue import Claim, NewOutput, NewSegment
-from telecine.service.db.tables import assets, attempts, jobs, outbox, segments, tasks, tenants
+from telecine.service.db.queue import Claim, NewJob, NewOutput, NewSegment
+from telecine.service.db.tables import (
+    assets,
+    attempts,
+    jobs,
+    outbox,
+    outputs,
+    segments,
+    tasks,
+    tenants,
+)
 from telecine.service.db.tenants import decayed
+from telecine.service.db.work import change_asset, change_job
 from telecine.service.dispatch.local import LocalBell, LocalListener
 from telecine.service.domain import NotFound, Unavailable
 
@@ -588,6 +598,74 @@ def test_a_whole_retry_begins_again(clocked: Database, stopped: StoppedClock, en
     assert len(drain(clocked)) == 4
     assert row(clocked, jobs, id=job.id).state == "succeeded"
     assert counters(clocked) == (0, 0)
+
+
+# A film, and the source's digest beside it.
+BESIDE = (task(opening=True), task(0, kind="finish"), task(kind="digest"))
+
+
+def finish_beside_a_digest(database: Database) -> tuple[NewJob, Claim, Claim]:
+    """A job whose film is finished while its digest is still counted: with both claims."""
+    job = queue_job(database, ADA, BESIDE)
+    assert commit(database, claim(database))
+    held = {one.kind: one for one in (claim(database), claim(database))}
+    finish, digest = held["finish"], held["digest"]
+    film = NewOutput("hls", "master.m3u8", "application/x", 7, "ab", {})
+    assert commit(database, finish, outputs=[film], job_prefix=finish.prefix)
+    with database.write() as tx:
+        change_job(tx, job.id, {"report": {"a": 1}, "warnings": ["w"]})
+        change_asset(tx, job.asset_id, {"poster_key": f"{finish.prefix}/poster.jpg"})
+    return job, finish, digest
+
+
+def test_a_retry_of_a_digest_keeps_the_finished_film(
+    clocked: Database, stopped: StoppedClock
+) -> None:
+    job, finish, digest = finish_beside_a_digest(clocked)
+    assert fail(clocked, digest, retryable=False)
+    with clocked.write() as tx:
+        assert queue.retry(tx, job.id, only_failed=True)
+    assert finish.prefix not in left(clocked)
+    (again,) = drain(clocked)
+    assert again.kind == "digest"
+    ended = row(clocked, jobs, id=job.id)
+    assert (ended.state, ended.prefix) == ("succeeded", finish.prefix)
+    assert (ended.report, ended.warnings) == ({"a": 1}, ["w"])
+    assert len(rows(clocked, outputs, job_id=job.id)) == 1
+    assert row(clocked, assets, id=job.asset_id).poster_key == f"{finish.prefix}/poster.jpg"
+    stopped.now_s += 3600
+    assert finish.prefix not in left(clocked)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed and retried"])
+def test_what_was_finished_beside_a_digest_goes(
+    clocked: Database, stopped: StoppedClock, how: str
+) -> None:
+    """With a cancel, and with a retry of the whole."""
+    job, finish, digest = finish_beside_a_digest(clocked)
+    if how == "cancelled":
+        assert cancel(clocked, job.id) == "running"
+        with clocked.write() as tx:
+            assert queue.release(tx, digest)
+        assert row(clocked, jobs, id=job.id).state == "cancelled"
+    else:
+        assert fail(clocked, digest, retryable=False)
+        with clocked.write() as tx:
+            assert queue.retry(tx, job.id, only_failed=False)
+    ended = row(clocked, jobs, id=job.id)
+    assert (ended.prefix, ended.report, ended.warnings) == (None, None, None)
+    assert rows(clocked, outputs) == []
+    assert row(clocked, assets, id=job.asset_id).poster_key is None
+    assert finish.prefix in left(clocked)
+
+
+def test_a_poster_of_another_job_stays(database: Database) -> None:
+    job = queue_job(database, ADA)
+    with database.write() as tx:
+        change_asset(tx, job.asset_id, {"poster_key": "tasks/another/task/1-0/poster.jpg"})
+    assert cancel(database, job.id) == "cancelled"
+    found = row(database, assets, id=job.asset_id).poster_key
+    assert found == "tasks/another/task/1-0/poster.jpg"
 
 
 def test_a_job_that_did_not_fail_is_not_retried(database: Database) -> None:

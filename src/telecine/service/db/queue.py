@@ -221,21 +221,18 @@ def submit(tx: Tx, job: NewJob, *, max_running_jobs: int = MAX_RUNNING_JOBS) -> 
 def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
     """Queue a failed or cancelled job again; False: it is neither. Ring `TASKS` after the commit.
 
-    With `only_failed` what succeeded is kept, as are the segments that were published; a cancelled
-    job has nothing to keep. Epochs go on rising. Raises `NotFound` (`job_unknown`).
+    With `only_failed` what succeeded is kept, the finished files too if only the digest failed, as
+    are the segments that were published; a cancelled job has nothing to keep. Epochs go on rising.
+    Raises `NotFound` (`job_unknown`).
     """
     job = _lock(tx, job_id)
     if job is None:
         raise _no_such_job()
     if job.state not in ("failed", "cancelled"):
         return False
+    whole = not only_failed or job.state == "cancelled"
     of_job = tasks.c.job_id == job_id
-    again = of_job
-    if only_failed and job.state == "failed":
-        again = sa.and_(of_job, tasks.c.state != "succeeded")
-    else:
-        _drop_segments(tx, job_id)
-        tx.connection.execute(sa.delete(outputs).where(outputs.c.job_id == job_id))
+    again = of_job if whole else sa.and_(of_job, tasks.c.state != "succeeded")
     tx.connection.execute(
         sa.update(tasks)
         .where(again)
@@ -272,14 +269,14 @@ def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
             state="queued",
             pending_tasks=pending,
             retries=jobs.c.retries + 1,
-            prefix=None,
-            report=None,
             error=None,
             started_at=None,
             finished_at=None,
         )
     )
     _queue(tx, job_id, job.user_id)
+    if whole:
+        _drop_made(tx, job)
     return True
 
 
@@ -520,13 +517,12 @@ def replan(
     _cancel_tasks(tx, job)
     row = tx.connection.execute(sa.select(jobs.c.priority).where(jobs.c.id == job.id)).one()
     tx.connection.execute(sa.delete(tasks).where(tasks.c.job_id == job.id))
-    tx.connection.execute(sa.delete(outputs).where(outputs.c.job_id == job.id))
-    _drop_segments(tx, job.id)
+    _drop_made(tx, job)
     _insert_tasks(tx, job.id, job.user_id, row.priority, new, first_state="ready")
     tx.connection.execute(
         sa.update(jobs)
         .where(jobs.c.id == job.id)
-        .values(plan=plan, plan_summary=dict(plan_summary), pending_tasks=len(new), prefix=None)
+        .values(plan=plan, plan_summary=dict(plan_summary), pending_tasks=len(new))
     )
     return True
 
@@ -774,12 +770,15 @@ def _end_job(tx: Tx, job: _Job, state: JobState, error: Mapping[str, Any] | None
         .values(state=state, error=error, finished_at=tx.now)
     )
     _cancel_tasks(tx, job)
-    if state != "failed":  # the films of failed jobs end well, and a retry goes on from them
-        _drop_segments(tx, job.id)
     if job.state == "queued":
         count(tx, job.user_id, queued=-1)
     else:
         count(tx, job.user_id, running=-1)
+    # The films of failed jobs end well, and a retry goes on from them.
+    if state == "succeeded":
+        _drop_segments(tx, job.id)
+    elif state == "cancelled":
+        _drop_made(tx, job)
     _settle_asset(tx, job, state)
     tell(tx, job.id, state, dict(error or {}))
 
@@ -805,6 +804,19 @@ def _cancel_tasks(tx: Tx, job: _Job) -> None:
     )
     for row in rows:
         end_attempt(tx, row.id, row.epoch, job.user_id, "cancelled")
+
+
+def _drop_made(tx: Tx, job: _Job) -> None:
+    """Forget all that a job has made; its finished files too, which may stand before its end while
+    the digest is still counted."""
+    _drop_segments(tx, job.id)
+    tx.connection.execute(sa.delete(outputs).where(outputs.c.job_id == job.id))
+    gone = {"prefix": None, "report": None, "warnings": None}
+    tx.connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(gone))
+    poster = assets.c.poster_key.startswith(f"tasks/{job.id}/")
+    tx.connection.execute(
+        sa.update(assets).where(assets.c.id == job.asset_id, poster).values(poster_key=None)
+    )
 
 
 def _drop_segments(tx: Tx, job_id: str) -> None:
