@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import io
 import json
@@ -31,7 +32,7 @@ from telecine.cli import main
 from telecine.service.db.connection import Database
 from telecine.service.db.queue import submit
 from telecine.service.domain import new_id
-from telecine.service.serve import Supervisor, greeting, restart_delay_s, warnings_of
+from telecine.service.serve import Supervisor, _bound, greeting, restart_delay_s, warnings_of
 from telecine.service.settings import Settings
 
 API_RSS_BYTES = 200_000_000
@@ -244,6 +245,24 @@ def test_a_taken_address_is_one_clear_line(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "error[system_error]: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    async def sent_at_once(listener: socket.socket) -> int:
+        found: asyncio.Queue[int] = asyncio.Queue()
+
+        async def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            await found.put(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(accepted, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.close()
+            return await asyncio.wait_for(found.get(), 10)
+
+    with _bound(Settings(port=0)) as listener:
+        assert asyncio.run(sent_at_once(listener)) != 0
 
 
 def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
