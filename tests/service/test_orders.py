@@ -97,6 +97,9 @@ def test_typed_outputs_are_the_engines(outputs: list[Plain], profile: Profile) -
         ({"preset": "stream", "priority": -101}, "priority_invalid"),
         ({"preset": "stream", "metadata": {"a": 1}}, "metadata_invalid"),
         ({"preset": "stream", "metadata": {"a": "x" * 16_384}}, "metadata_invalid"),
+        # Half of a surrogate pair: JSON writes it, no answer in UTF-8 can.
+        ({"preset": "stream", "metadata": {"a": "\ud800"}}, "metadata_invalid"),
+        ({"preset": "stream", "metadata": {"\udfff": "a"}}, "metadata_invalid"),
         ({"preset": "stream", "source_policy": "burn"}, "source_policy_unknown"),
     ],
 )

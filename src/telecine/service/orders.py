@@ -211,7 +211,10 @@ def _without_nulls(plain: Mapping[str, Any]) -> dict[str, Any]:
 def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     if any(not (isinstance(key, str) and isinstance(metadata[key], str)) for key in metadata):
         raise Invalid('metadata: text by text, such as {"order": "17"}', code="metadata_invalid")
-    size_bytes = len(json.dumps(dict(metadata), ensure_ascii=False).encode("utf-8", "replace"))
+    try:
+        size_bytes = len(json.dumps(dict(metadata), ensure_ascii=False).encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON lets through
+        raise Invalid("metadata: text that is no Unicode", code="metadata_invalid") from None
     if size_bytes > MAX_METADATA_BYTES:
         raise Invalid(
             f"metadata of {size_bytes} bytes: at most {MAX_METADATA_BYTES}",
