@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
+import sys
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -34,6 +36,7 @@ from tests.service.uploading import (
 )
 
 from telecine.engine.probe import probe as real_probe
+from telecine.engine.tools import Tools
 from telecine.service import uploads
 from telecine.service.api import bodies
 from telecine.service.collector import collect
@@ -421,6 +424,78 @@ def test_an_upload_that_was_cancelled_while_it_was_completed_leaves_nothing(
     assert kept(services) == []
 
 
+def _file_away(path: Path, tools: Tools) -> Any:
+    """As when a file system is not mounted just now."""
+    path.rename(path.with_name("away"))
+    try:
+        return real_probe(path, tools)
+    finally:
+        path.with_name("away").rename(path)
+
+
+def _no_time(path: Path, tools: Tools) -> Any:
+    """As when the machine is so busy that the container's reader has hardly begun."""
+    module = sys.modules["telecine.engine.probe"]
+    with pytest.MonkeyPatch.context() as during:
+        limits = dataclasses.replace(module.DEMUX_LIMITS, wall_s=0.001)  # type: ignore[attr-defined]
+        during.setattr(module, "DEMUX_LIMITS", limits)
+        return real_probe(path, tools)
+
+
+@pytest.mark.parametrize("trouble", [_file_away, _no_time])
+def test_a_passing_trouble_of_ours_costs_no_upload(
+    trouble: Callable[..., Any],
+    client: TestClient,
+    services: Services,
+    ada: Login,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload_id = filled(client, ada)
+    with monkeypatch.context() as during:
+        during.setattr(uploads, "probe", trouble)
+        answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
+    assert (answer.status_code, answer.json()["code"]) == (503, "upload_unreadable")
+    assert str(services.settings.data) not in answer.text
+    assert client.get(f"/v1/uploads/{upload_id}", headers=ada).json()["state"] == "open"
+    upload = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).json()
+    assert source(services, upload["asset_id"]) == SONG
+
+
+def test_an_upload_that_was_cancelled_before_its_file_was_taken_has_ended(
+    client: TestClient, ada: Login, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = filled(client, ada)
+    finish = LocalStorage.finish
+
+    def slow(*args: Any) -> Any:
+        assert client.delete(f"/v1/uploads/{upload_id}", headers=ada).status_code == 204
+        return finish(*args)
+
+    monkeypatch.setattr(LocalStorage, "finish", slow)
+    answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
+    assert (answer.status_code, answer.json()["code"]) == (410, "upload_gone")
+    assert kept(services) == []
+
+
+@pytest.mark.parametrize(("left_s", "at_least_s"), [(86_400, 86_399), (60, 3599)])
+def test_completing_shortens_no_uploads_life(
+    client: TestClient,
+    services: Services,
+    ada: Login,
+    monkeypatch: pytest.MonkeyPatch,
+    left_s: float,
+    at_least_s: float,
+) -> None:
+    """It lives for an hour from then on, and not less than it would have anyway."""
+    upload_id = filled(client, ada)
+    with services.database.write() as tx:
+        began_s = tx.now_s()
+        tx.connection.execute(sa.update(t.uploads).values(expires_at=began_s + left_s))
+    monkeypatch.setattr(uploads, "probe", _file_away)
+    assert client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).status_code == 503
+    assert one(services, t.uploads, id=upload_id)["expires_at"] >= began_s + at_least_s
+
+
 def _first_call_only(function: Callable[..., None]) -> Callable[..., None]:
     """The cancelling request dies before it removes anything: the completing one does it."""
     calls = iter([False])
@@ -716,6 +791,32 @@ def test_a_signed_form_takes_what_its_policy_says_in_large_pieces(
 
 
 # --- plain forms ----------------------------------------------------------------------------------
+
+
+def test_a_form_that_is_sent_again_is_never_mixed_with_the_one_before(
+    client: TestClient, services: Services, ada: Login
+) -> None:
+    """The first came whole and its completion died; of the second only the beginning came."""
+    form = client.post("/v1/uploads/presigned-post", headers=ada, json={"content_type": "audio/*"})
+    fields, upload_id = form.json()["fields"], form.json()["upload"]["id"]
+    first = uploads.open_post(services, fields, filename="first.wav", content_type="audio/wav")
+    first.write(SONG)
+    with pytest.raises(uploads.Locked):
+        uploads.open_post(services, fields, filename="other.wav", content_type="audio/ogg")
+    first.finish()
+    first.close()
+    row = one(services, t.uploads, id=upload_id)
+    assert (row["filename"], row["content_type"]) == ("first.wav", "audio/wav")
+    assert (row["size_bytes"], row["offset_bytes"]) == (len(SONG), len(SONG))
+    second = uploads.open_post(services, fields, filename="b.wav", content_type="audio/wav")
+    second.write(b"RIFF, and then nothing more")
+    second.close()
+    answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload_incomplete")
+    sent = client.post(
+        form.json()["url"], data=fields, files={"file": ("b.wav", SONG, "audio/wav")}
+    )
+    assert source(services, sent.json()["asset_id"]) == SONG
 
 
 @pytest.mark.needs("curl")

@@ -155,7 +155,9 @@ def _demux(source: Path, tools: Tools, cancel: Cancel | None) -> dict[str, Any]:
     )
     if finished.limit is not None:
         raise InputRefused(
-            f"reading the container took more than its {finished.limit} limit", code="probe_limit"
+            f"reading the container took more than its {finished.limit} limit",
+            code="probe_limit",
+            retryable=finished.limit == "wall",  # the machine may only have been busy
         )
     if finished.returncode != 0:
         raise _crashed("the container reader", finished)

@@ -41,6 +41,7 @@ from telecine.service.domain import (
     NotFound,
     ServiceError,
     TooLarge,
+    Unavailable,
     UploadState,
     new_id,
 )
@@ -518,14 +519,22 @@ class IncomingFile:
 
 
 def open_file(
-    services: Services, upload: UploadRow, door: Door, *, smallest: int = 1, largest: int
+    services: Services,
+    upload: UploadRow,
+    door: Door,
+    *,
+    smallest: int = 1,
+    largest: int,
+    **values: Any,
 ) -> IncomingFile:
-    """Take a whole file for this session, from its first byte. Raises as `open_incoming` and
-    `take_door`."""
+    """Take a whole file for this session, from its first byte: what an earlier form brought does
+    not count from now on. `values` are columns of its session that this one told. Raises as
+    `open_incoming` and `take_door`."""
     incoming = open_incoming(services, upload.id, 0, largest)
     try:
         with services.database.write() as tx:
-            take_door(tx, _find(tx, upload.id), door)
+            values |= {"size_bytes": None, "offset_bytes": 0}
+            take_door(tx, _find(tx, upload.id), door, **values)
     except BaseException:
         incoming.close()
         raise
@@ -604,18 +613,19 @@ def open_post(
     told = fields.get("Content-Type") or content_type
     if not _accepted(told, policy.content_type):
         raise _refused(f"it wants a file of type {policy.content_type}")
-    with services.database.write() as tx:
+    with services.database.read() as tx:
         upload = db.find_upload(tx, policy.upload_id)
-        if upload is None or upload.user_id != policy.user_id:
-            raise gone()
-        db.change_open(
-            tx,
-            upload.id,
-            content_type=clean_type(told),
-            filename=upload.filename if upload.filename != NAMELESS else clean_name(filename),
-        )
-        upload = _find(tx, upload.id)
-    return open_file(services, upload, "post", smallest=policy.smallest, largest=policy.largest)
+    if upload is None or upload.user_id != policy.user_id:
+        raise gone()
+    return open_file(
+        services,
+        upload,
+        "post",
+        smallest=policy.smallest,
+        largest=policy.largest,
+        content_type=clean_type(told),
+        filename=upload.filename if upload.filename != NAMELESS else clean_name(filename),
+    )
 
 
 def write_policy(policy: Policy) -> str:
@@ -669,7 +679,8 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
     `on_complete` wants leaves the asset without a job, and the upload says why (`error`).
 
     Raises `NotFound`, `Gone`, `Conflict` (`upload_incomplete`, `upload_busy`), the engine's
-    `InputRefused` for what is not media, `Invalid` (`digest_mismatch`).
+    `InputRefused` for what is not media, `Invalid` (`digest_mismatch`), `Unavailable`
+    (`upload_unreadable`: a passing trouble of ours, after which all is as before).
     """
     # The asset's id and the object's key stand in the row before the object is there.
     with services.database.write() as tx:
@@ -680,14 +691,15 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
     assert upload.size_bytes is not None  # `_choose_asset` has counted them
     try:
         services.storage.finish(upload.id, upload.storage_key, upload.size_bytes)
+        found = _look_into(services, upload)
     except Busy:
         raise Conflict("bytes are still being sent", code="upload_busy") from None
-    try:
-        found = _look_into(services, upload)
-    except InputRefused as error:
-        return _ended(_refuse(services, upload, error.code, error.message))
     except _WrongDigest as error:
         return _ended(_refuse(services, upload, "digest_mismatch", str(error)))
+    except (InputRefused, Missing) as error:
+        if isinstance(error, InputRefused) and _for_good(error):
+            return _ended(_refuse(services, upload, error.code, error.message))
+        return _unreadable(services, upload, error)
     with services.database.write() as tx:
         now = db.find_upload(tx, upload_id)
         if now is not None and now.state == "open":
@@ -713,7 +725,7 @@ def _choose_asset(tx: Tx, upload: UploadRow) -> UploadRow:
     db.change_open(
         tx,
         upload.id,
-        ttl_s=COMPLETION_S,
+        expires_at=max(upload.expires_at, tx.now_s() + COMPLETION_S),
         asset_id=asset_id,
         storage_key=f"assets/{asset_id}/source",
     )
@@ -738,6 +750,26 @@ def _check_complete(tx: Tx, upload: UploadRow) -> None:
             code="upload_incomplete",
             offset_bytes=upload.offset_bytes,
         )
+
+
+def _for_good(error: InputRefused) -> bool:
+    """Whether it is the file's own fault. That a file of ours is not there, or cannot be opened, is
+    not, nor that the machine was too busy to look into it in time."""
+    return not error.retryable and error.code != "source_missing"
+
+
+def _unreadable(services: Services, upload: UploadRow, cause: Exception) -> UploadRow:
+    """What has become of an upload whose file cannot be read. Raises as `_ended`, and `Unavailable`
+    where it is as open as before."""
+    with services.database.read() as tx:
+        now = db.find_upload(tx, upload.id)
+    if now is None:
+        raise gone()
+    if now.state == "open":
+        raise Unavailable(
+            "the file cannot be read just now: complete the upload again", code="upload_unreadable"
+        ) from cause
+    return _ended(now)
 
 
 class _WrongDigest(Exception):
