@@ -59,7 +59,7 @@ from telecine.service import tasks as task_module
 from telecine.service import worker as worker_module
 from telecine.service.assembly import open_services
 from telecine.service.collector import collect, inspect_orphans, run_collector, sweep
-from telecine.service.db import queue, tables
+from telecine.service.db import queue, tables, work
 from telecine.service.db.connection import Tx
 from telecine.service.domain import Principal, Unavailable
 from telecine.service.orders import make_order
@@ -75,6 +75,7 @@ from telecine.service.worker import (
     ending,
     failure,
     run_worker,
+    settle,
 )
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-bf", "3", "-g", "48", "-crf", "26")
@@ -367,15 +368,20 @@ class Timeline:
         return not self._fenced
 
 
-def advancing(services: Services, scratch: Path, step_id: str) -> tuple[Advancer, Path]:
-    """An advancer for a step of a copied film, and where its segments are written."""
-    plan = make_plan(COMPLIANT, make_profile())
-    submit_noops(services, 1)
+def claimed(services: Services, scratch: Path, *, kind: str = "noop") -> Work:
+    """A task of a kind, claimed."""
+    submit_noops(services, 1, kind)
     with services.database.write() as tx:
         held = queue.claim(tx, "w")
     assert held is not None
+    return Work(services, held, scratch, scratch, Cancel(), Meter())
+
+
+def advancing(services: Services, scratch: Path, step_id: str) -> tuple[Advancer, Path]:
+    """An advancer for a step of a copied film, and where its segments are written."""
+    plan = make_plan(COMPLIANT, make_profile())
     assert plan.copied is not None
-    task = Work(services, held, scratch, scratch, Cancel(), Meter())
+    task = claimed(services, scratch)
     home = scratch / plan.folder_of(plan.copied.name)
     home.mkdir(parents=True)
     (home / "init.mp4").write_bytes(b"init")
@@ -419,6 +425,47 @@ def test_segments_that_keep_coming_are_advanced_meanwhile(
     assert len(timeline.batches) < 50  # in batches, not one by one
     told = [number for _, batch in timeline.batches for _, number in batch]
     assert told == list(range(-1, 100))
+
+
+def test_a_step_goes_on_while_the_database_is_away_for_a_moment(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "DATABASE_PAUSE_S", 0.01)
+    advancer, home = advancing(services, tmp_path / "scratch", "video-copy")
+    real, times = work.first_play_known, 0
+
+    def away(tx: Tx, job_id: str) -> bool:
+        nonlocal times
+        times += 1
+        if times <= 3:
+            raise sa.exc.OperationalError("SELECT 1", {}, Exception("the server restarts"))
+        return real(tx, job_id)
+
+    monkeypatch.setattr(work, "first_play_known", away)
+    with advancer:
+        advancer.add(home.name, write_segment(home, 0))
+    assert not advancer.cancel.is_set()
+    assert times == 4
+    told = rows(services, sa.select(tables.segments.c.number).order_by(tables.segments.c.number))
+    assert [row.number for row in told] == [-1, 0]
+
+
+def test_a_first_play_that_is_known_is_not_asked_for_again(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Timeline(monkeypatch)
+    asked = []
+
+    def known(_: Tx, job_id: str) -> bool:
+        asked.append(job_id)
+        return True
+
+    monkeypatch.setattr(work, "first_play_known", known)
+    advancer, home = advancing(services, tmp_path / "scratch", "video-copy")
+    with advancer:
+        for number in range(3):  # of an opening step: three batches
+            advancer.add(home.name, write_segment(home, number))
+    assert len(asked) == 1
 
 
 def test_a_step_ends_when_its_task_is_fenced(
@@ -661,6 +708,58 @@ def test_how_a_claim_ends(outcome: Done | BaseException, lost: bool, end: str) -
 def test_what_is_told_of_a_failure(error: BaseException, code: str, retryable: bool) -> None:
     said = failure(error)
     assert (said["code"], said["retryable"]) == (code, retryable)
+
+
+@pytest.mark.parametrize("away", [sa.exc.OperationalError, sa.exc.InterfaceError])
+def test_a_database_that_fails_is_told_without_its_statements(away: Any) -> None:
+    said = failure(away("SELECT secret FROM users", {}, Exception("gone")))
+    assert (said["code"], said["retryable"]) == ("database_unavailable", True)
+    assert "users" not in str(said)
+    said = failure(sa.exc.IntegrityError("INSERT INTO users", {}, Exception("secret")))
+    assert said["code"] == "internal"
+    assert "users" not in str(said)
+    assert "secret" not in str(said)
+
+
+def test_a_task_of_a_newer_version_is_left_to_a_newer_worker(services: Services) -> None:
+    job_id = submit_noops(services, 1, "thumbnails")
+    assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
+    task = one(services, sa.select(tables.tasks).where(tables.tasks.c.job_id == job_id))
+    assert (task.state, task.error["code"]) == ("ready", "task_unknown")
+    assert "thumbnails" in task.error["message"]
+
+
+def test_a_commit_is_kept_whose_first_play_cannot_be_told(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is done: it must not be told as lost."""
+    task = claimed(services, tmp_path)
+    done = Done({}, plan=make_plan(COMPLIANT, make_profile()))
+
+    def away(*_: object) -> bool:
+        raise Unavailable("gone", code="database_unavailable")
+
+    monkeypatch.setattr(work, "first_play_known", away)
+    monkeypatch.setattr(task_module, "PATIENCE_S", 0.0)
+    assert settle(task, "commit", done) is True
+
+
+def test_a_film_that_cannot_be_encoded_instead_fails_with_the_reason(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit_noops(services, 1)
+
+    def damaged(_: Work) -> Done:
+        raise StepFailed("the copy is damaged", code="copy_failed")
+
+    def no_plan(*_: object) -> None:
+        raise InputRefused("too small for any rung", code="too_small")
+
+    monkeypatch.setattr(worker_module, "perform", damaged)
+    monkeypatch.setattr(worker_module, "instead_of_copying", no_plan)
+    assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
+    job = one(services, sa.select(tables.jobs).where(tables.jobs.c.id == job_id))
+    assert (job.state, job.error["code"]) == ("failed", "too_small")
 
 
 def test_no_step_is_begun_on_a_disk_that_is_too_full(

@@ -179,8 +179,8 @@ class Submitted:
         }
 
 
-def submit_noops(services: Services, count: int) -> str:
-    """A job of tasks that do nothing."""
+def submit_noops(services: Services, count: int, kind: str = "noop") -> str:
+    """A job of tasks that do nothing, or of a kind that there may be one day."""
     user_id, asset_id, job_id = add_user(services), new_id(), new_id()
     with services.database.write() as tx:
         tx.connection.execute(
@@ -198,7 +198,7 @@ def submit_noops(services: Services, count: int) -> str:
                 updated_at=tx.now,
             )
         )
-        task = NewTask("noop", None, False, 1.0, ())
+        task = NewTask(kind, None, False, 1.0, ())
         job = NewJob(job_id, user_id, asset_id, 0, None, [], {}, "keep", None, {}, (task,) * count)
         queue.submit(tx, job)
     return job_id

@@ -8,7 +8,7 @@ timeline: finished segments are advanced, fenced by the claim.
              is put into storage and advanced at once, so that it plays
     finish   all that the steps made, joined by links: playlists, verify, report, outputs
     digest   the source's SHA-256
-    noop     nothing
+    noop     nothing: what the queue costs by itself is tested and measured with it
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import queue as queues
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -152,18 +153,32 @@ def perform(task: Work) -> Done:
             return _finish(task)
         case "digest":
             return _digest(task)
-        case _:
+        case "noop":
             return Done({})
+        case kind:
+            # Of a newer version, whose workers may share this database: one of them may take it.
+            raise Unavailable(f"this worker knows no task {kind!r}", code="task_unknown")
 
 
 def persist(services: Services, cancel: Cancel, do: Callable[[Tx], T]) -> T:
     """`do` in a transaction, again and again while the database is away: an hour of encoding must
     not fail for a second without it. `do` may run twice. Raises `Interrupted` once `cancel` is set,
     and after `PATIENCE_S` what the database says."""
+    return _patiently(services.database.write, cancel, do)
+
+
+def consult(services: Services, cancel: Cancel, do: Callable[[Tx], T]) -> T:
+    """`do` in a transaction that reads, as `persist` does it in one that writes."""
+    return _patiently(services.database.read, cancel, do)
+
+
+def _patiently(
+    begin: Callable[[], AbstractContextManager[Tx]], cancel: Cancel, do: Callable[[Tx], T]
+) -> T:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with services.database.write() as tx:
+            with begin() as tx:
                 return do(tx)
         except (Unavailable, sa.exc.OperationalError, sa.exc.InterfaceError) as error:
             if time.monotonic() > deadline:
@@ -173,9 +188,8 @@ def persist(services: Services, cancel: Cancel, do: Callable[[Tx], T]) -> T:
                 raise Interrupted from error
 
 
-def _subject(services: Services, job_id: str) -> work.Subject:
-    with services.database.read() as tx:
-        found = work.find_subject(tx, job_id)
+def _subject(services: Services, cancel: Cancel, job_id: str) -> work.Subject:
+    found = consult(services, cancel, lambda tx: work.find_subject(tx, job_id))
     if found is None:
         raise Fenced
     return found
@@ -192,7 +206,7 @@ def _source_key(subject: work.Subject) -> str:
 
 def _step(task: Work) -> Done:
     assert task.claim.step_id is not None
-    subject = _subject(task.services, task.claim.job_id)
+    subject = _subject(task.services, task.cancel, task.claim.job_id)
     plan = read_plan(subject.plan)
     step = plan.step(task.claim.step_id)
     task.scratch.mkdir(parents=True)
@@ -244,6 +258,7 @@ class Advancer:
         self._waiting: queues.SimpleQueue[tuple[str, Segment] | None] = queues.SimpleQueue()
         self._inits: set[str] = set()
         self._count: dict[str, int] = {}
+        self._plays = False  # the job, as far as is known here
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="advance")
 
@@ -308,7 +323,8 @@ class Advancer:
         services, claim = self._task.services, self._task.claim
         if not persist(services, self._task.cancel, lambda tx: queue.advance(tx, claim, rows)):
             raise Fenced
-        tell_if_playable(services, self._task.cancel, claim.job_id, self._plan)
+        if not self._plays:
+            self._plays = tell_if_playable(services, self._task.cancel, claim.job_id, self._plan)
 
     def _put(
         self, rendition: str, number: int, name: str, facts: dict[str, Any] | None = None
@@ -339,15 +355,15 @@ class Instead:
     warnings: tuple[str, ...]  # that the first plan had not
 
 
-def instead_of_copying(services: Services, job_id: str) -> Instead | None:
-    """What to do when a copy turned out damaged; None where nothing was copied, or must be."""
-    subject = _subject(services, job_id)
+def instead_of_copying(services: Services, cancel: Cancel, job_id: str) -> Instead | None:
+    """What to do when a copy turned out damaged; None where nothing was copied, or must be. Raises
+    `Fenced`, and what `make_plan` does."""
+    subject = _subject(services, cancel, job_id)
     first = read_plan(subject.plan)
     plan = encoded_instead(first)
     if plan is None:
         return None
-    with services.database.read() as tx:
-        expected = work.expected_sha256(tx, subject.asset_id)
+    expected = consult(services, cancel, lambda tx: work.expected_sha256(tx, subject.asset_id))
     digest = choose_digest(subject.source_sha256, expected)
     said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
     return Instead(plan, make_tasks(plan, digest=digest), said)
@@ -375,19 +391,27 @@ def playable(plan: Plan, runs: Mapping[str, int], steps_done: set[str]) -> bool:
     return started(plan, listed_now(plan, known), known, complete)
 
 
-def tell_if_playable(services: Services, cancel: Cancel, job_id: str, plan: Plan) -> None:
-    """Record a job's first play, once, when its timeline has come that far."""
+def tell_if_playable(services: Services, cancel: Cancel, job_id: str, plan: Plan) -> bool:
+    """Record a job's first play, once, when its timeline has come that far. Whether it plays now,
+    so that there is nothing left to tell. Raises as `persist` does."""
     if not plan.hls:
-        return
+        return True
     # Not in the transaction that advanced: of two that advance at once neither would see both.
-    with services.database.read() as tx:
-        if work.first_play_known(tx, job_id):
-            return
-        runs = work.unbroken_runs(tx, job_id)
-        if not playable(plan, runs, work.succeeded_steps(tx, job_id)):
-            return
+    how_far = consult(services, cancel, lambda tx: _how_far(tx, job_id))
+    if how_far is None:
+        return True
+    if not playable(plan, *how_far):
+        return False
     persist(services, cancel, lambda tx: _record_first_play(tx, job_id))
     services.bell.ring(EVENTS)
+    return True
+
+
+def _how_far(tx: Tx, job_id: str) -> tuple[dict[str, int], set[str]] | None:
+    """What `playable` asks for; None where the first play is known."""
+    if work.first_play_known(tx, job_id):
+        return None
+    return work.unbroken_runs(tx, job_id), work.succeeded_steps(tx, job_id)
 
 
 def _record_first_play(tx: Tx, job_id: str) -> None:
@@ -405,15 +429,16 @@ def gather(
 ) -> tuple[list[StepResult], dict[str, str]]:
     """Put what these steps made where the engine looks for it, by links. Returns their results,
     and of each file's path in `folder` its key. Raises `StepFailed` (`parts_missing`)."""
-    with task.services.database.read() as tx:
-        rows = work.finished_steps(tx, task.claim.job_id, step_ids)
-        keys = work.segment_keys(tx, task.claim.job_id)
+    job_id = task.claim.job_id
+    rows, keys = consult(
+        task.services,
+        task.cancel,
+        lambda tx: (work.finished_steps(tx, job_id, step_ids), work.segment_keys(tx, job_id)),
+    )
     results = []
     parts: dict[str, str] = {}
     for row in rows:
         result = from_plain(StepResult, row.result)
-        if result.plan_id != plan.id:
-            continue  # of a plan that was given up
         results.append(result)
         for path, rendition, number in _segments_of(plan, result):
             if (rendition, number) not in keys:
@@ -439,7 +464,7 @@ def _segments_of(plan: Plan, result: StepResult) -> Iterator[tuple[str, str, int
 
 
 def _finish(task: Work) -> Done:
-    subject = _subject(task.services, task.claim.job_id)
+    subject = _subject(task.services, task.cancel, task.claim.job_id)
     plan = read_plan(subject.plan)
     folder = task.scratch / "whole"
     folder.mkdir(parents=True)
@@ -491,7 +516,7 @@ def _put_tree(task: Work, folder: Path, parts: Mapping[str, str]) -> dict[str, i
 
 
 def _digest(task: Work) -> Done:
-    subject = _subject(task.services, task.claim.job_id)
+    subject = _subject(task.services, task.cancel, task.claim.job_id)
     task.meter.expect(1.0)
     found, done_bytes = hashlib.sha256(), 0
     for piece in task.storage.read(_source_key(subject)):
@@ -499,8 +524,9 @@ def _digest(task: Work) -> Done:
         done_bytes += len(piece)
         task.go_on()
         task.meter.move(done_bytes / max(1, subject.source_size_bytes))
-    with task.services.database.read() as tx:
-        expected = work.expected_sha256(tx, subject.asset_id)
+    expected = consult(
+        task.services, task.cancel, lambda tx: work.expected_sha256(tx, subject.asset_id)
+    )
     digest = found.hexdigest()
     if expected is not None and expected.lower() != digest:
         raise InputRefused(

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from telecine.engine.disk import disk_failure
 from telecine.engine.errors import Interrupted, MediaError
+from telecine.engine.plan import Plan
 from telecine.engine.process import Cancel
 from telecine.engine.transcode import copy_failed
 from telecine.service.collector import attempt_folder, job_folder, scratch_folder
@@ -37,6 +38,7 @@ from telecine.service.services import Services
 from telecine.service.tasks import (
     Done,
     Fenced,
+    Instead,
     Meter,
     Work,
     instead_of_copying,
@@ -170,7 +172,7 @@ def attend(services: Services, held: Claim, *, stop: threading.Event, clocks: Cl
         if end == "fail":
             _log_failure(outcome)
         try:
-            kept = _settle(task, end, outcome)
+            kept = settle(task, end, outcome)
         except (Interrupted, Unavailable, sa.exc.DBAPIError) as error:
             # The lease runs out, and another worker does it again.
             log.warning("the task's end cannot be told", error=str(error))
@@ -313,9 +315,13 @@ def failure(error: BaseException) -> dict[str, Any]:
             "retryable": error.retryable,
             "log_tail": error.log_tail,
         }
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        error = Unavailable("the database cannot be reached", code="database_unavailable")
     if isinstance(error, ServiceError):  # storage or database
         return {"code": error.code, "message": error.message, "retryable": True}
-    return {"code": "internal", "message": f"a bug in Telecine: {error!r}", "retryable": True}
+    # A database's own words hold statements of ours; the log has them.
+    what = type(error).__name__ if isinstance(error, sa.exc.SQLAlchemyError) else repr(error)
+    return {"code": "internal", "message": f"a bug in Telecine: {what}", "retryable": True}
 
 
 def _log_failure(error: object) -> None:
@@ -326,7 +332,7 @@ def _log_failure(error: object) -> None:
         log.error("task failed", exc_info=error)
 
 
-def _settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
+def settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
     """End the claim. False: it was over before. Raises what `persist` does."""
     services, held = task.services, task.claim
     patient = Cancel()  # the task's own may be set, and its end is told all the same
@@ -335,7 +341,7 @@ def _settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
             return False
         kept = persist(services, patient, lambda tx: _commit(tx, held, outcome))
         if kept and outcome.plan is not None:
-            tell_if_playable(services, patient, held.job_id, outcome.plan)
+            _let_play(services, patient, held, outcome.plan)
         return kept
     if end == "replan":
         return _replan(task, patient, outcome)
@@ -345,6 +351,14 @@ def _settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
         said = failure(outcome)
         return persist(services, patient, lambda tx: queue.fail(tx, held, **said))
     return False
+
+
+def _let_play(services: Services, patient: Cancel, held: Claim, plan: Plan) -> None:
+    """The task is committed, whatever becomes of this: another's may tell it as well."""
+    try:
+        tell_if_playable(services, patient, held.job_id, plan)
+    except (Interrupted, Unavailable, sa.exc.DBAPIError) as error:
+        log.warning("the first play cannot be told", error=str(error))
 
 
 def _commit(tx: Tx, held: Claim, done: Done) -> bool:
@@ -366,10 +380,14 @@ def _commit(tx: Tx, held: Claim, done: Done) -> bool:
 def _replan(task: Work, patient: Cancel, error: BaseException) -> bool:
     """Go over to the plan that encodes where copying failed; fail where there is none."""
     services, held = task.services, task.claim
+    instead: Instead | None = None
     try:
-        instead = instead_of_copying(services, held.job_id)
+        instead = instead_of_copying(services, patient, held.job_id)
     except Fenced:
         return False
+    except MediaError as no_plan:
+        _log_failure(no_plan)
+        error = no_plan
     if instead is None:
         said = failure(error)
         return persist(services, patient, lambda tx: queue.fail(tx, held, **said))
