@@ -136,16 +136,15 @@ def retry(services: Services, who: Principal, job_id: str, *, only_failed: bool)
     """Queue a job again that failed or was cancelled: all of it, or only what had not succeeded.
     Raises `NotFound`, `Conflict` (`job_not_failed`, `source_gone`)."""
     with services.database.write() as tx:
-        row = _own(tx, who, job_id)
-        if row.state not in ("failed", "cancelled"):
-            raise Conflict(
-                f"the job is {row.state}: only what failed or was cancelled can be tried again",
-                code="job_not_failed",
-                state=row.state,
-            )
-        _own_source(tx, who, row.asset_id)
+        asset_id = _own(tx, who, job_id).asset_id
         if not queue.retry(tx, job_id, only_failed=only_failed):
-            raise Conflict("the job is still ending: ask again", code="job_not_failed")
+            state = _own(tx, who, job_id).state
+            raise Conflict(
+                f"the job is {state}: only what failed or was cancelled can be tried again",
+                code="job_not_failed",
+                state=state,
+            )
+        _own_source(tx, who, asset_id)
         view = _whole(tx, who, job_id)
     services.bell.ring(TASKS)
     services.bell.ring(EVENTS)
