@@ -1,4 +1,4 @@
-"""What the queue's tests run in processes of their own. A module of its own, because a spawned
+"""What tests run in processes of their own. A module of its own, because a spawned
 process imports it by its name."""
 
 from __future__ import annotations
@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from telecine.client import Client
+from telecine.client.home import CredentialsFile
 from telecine.service.db import queue
 from telecine.service.db.connection import Database
+from telecine.service.db.migrate import is_current, migrate
 from telecine.service.dispatch.local import LocalBell
 
 IDLE_ROUNDS = 5
@@ -41,3 +44,30 @@ def work_noops(url: str, number: int, results: Any) -> None:
 
 def ring(folder: Path, queue_name: str) -> None:
     LocalBell(folder).ring(queue_name)
+
+
+def migrate_together(url: str, together: Any, results: Any) -> None:
+    """Puts whether the database is current then, or what went wrong."""
+    database = Database(url)
+    found: bool | str
+    try:
+        together.wait(60)
+        migrate(database)
+        found = is_current(database)
+    except BaseException as caught:
+        found = repr(caught)
+    finally:
+        database.close()
+    results.put(found)
+
+
+def ask_together(url: str, credentials: Path, job_id: str, together: Any, results: Any) -> None:
+    """Puts the id of the job that a client found with this file, or what went wrong."""
+    found: str
+    try:
+        with Client(url, keeper=CredentialsFile(credentials)) as client:
+            together.wait(60)
+            found = client.job(job_id).id
+    except BaseException as caught:
+        found = repr(caught)
+    results.put(found)

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.service.in_processes import ask_together
 
 from telecine.client import (
     ApiError,
@@ -670,25 +674,55 @@ def test_credentials_are_for_their_user_alone(kept: CredentialsFile) -> None:
     assert not kept.path.exists()
 
 
+@contextmanager
+def listening(handler: Handler) -> Iterator[str]:
+    """The handler behind a socket; its address."""
+
+    class Asked(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            url = f"http://{self.headers['Host']}{self.path}"
+            body = self.rfile.read(length)
+            said = handler(
+                httpx2.Request(self.command, url, headers=dict(self.headers), content=body)
+            )
+            self.send_response(said.status_code)
+            for name, value in said.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(said.content)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, format: str, *words: Any) -> None:
+            """Said to nobody."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def test_two_processes_renew_once(kept: CredentialsFile) -> None:
-    kept.save(Credentials(URL, tokens=Tokens("access-0", "refresh-1")))
     service = Service()
-    one = client_of(service, keeper=CredentialsFile(kept.path))
-    other = client_of(service, keeper=CredentialsFile(kept.path))
-    with one, other:
-        begin = threading.Barrier(2)
-        found: list[str] = []
-
-        def ask(client: Client) -> None:
-            begin.wait()
-            found.append(client.job(JOB_ID).id)
-
-        threads = [threading.Thread(target=ask, args=(client,)) for client in (one, other)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert found == [JOB_ID] * 2
+    spawn = multiprocessing.get_context("spawn")
+    together, results = spawn.Barrier(2), spawn.Queue()
+    with listening(service) as url:
+        kept.save(Credentials(url, tokens=Tokens("access-0", "refresh-1")))
+        processes = [
+            spawn.Process(target=ask_together, args=(url, kept.path, JOB_ID, together, results))
+            for _ in range(2)
+        ]
+        for process in processes:
+            process.start()
+        assert [results.get(timeout=120) for _ in processes] == [JOB_ID] * 2
+        for process in processes:
+            process.join()
     assert service.refreshed == ["refresh-1"]
     assert kept.current() == Tokens("access-2", "refresh-2")
 

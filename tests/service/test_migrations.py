@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from tests.service.databases import fresh_database
+from tests.service.in_processes import migrate_together
 
 from telecine.service.db import migrate as migrating
 from telecine.service.db.connection import Database
@@ -24,6 +24,7 @@ from telecine.service.db.tables import metadata
 from telecine.service.domain import Unavailable
 
 ROOT = Path(__file__).parents[2]
+PROCESSES = 4
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -137,18 +138,17 @@ def test_foreign_keys_hold_after_a_migration(bare: Database) -> None:
 
 
 def test_many_processes_migrate_at_once(bare_url: str) -> None:
-    together = Barrier(6)
-
-    def run(_: int) -> bool:
-        database = Database(bare_url)
-        together.wait(30)
-        migrate(database)
-        done = is_current(database)
-        database.close()
-        return done
-
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(run, range(6))) == [True] * 6
+    spawn = multiprocessing.get_context("spawn")
+    together, results = spawn.Barrier(PROCESSES), spawn.Queue()
+    processes = [
+        spawn.Process(target=migrate_together, args=(bare_url, together, results))
+        for _ in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=120) for _ in processes] == [True] * PROCESSES
+    for process in processes:
+        process.join()
 
 
 @pytest.fixture
