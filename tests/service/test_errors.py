@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -35,7 +36,9 @@ def failing(app: FastAPI) -> Iterator[TestClient]:
         "refused": InputRefused("not media", code="not_media"),
         "failed": StepFailed("FFmpeg", code="encode_failed", log_tail=["/srv/secret/path"]),
         "bug": RuntimeError("the password is hunter2"),
+        "unmapped": domain.ServiceError("3 of 4 bytes", code="incoming_too_short"),
     }
+    raised["unavailable"].__cause__ = OSError(28, "No space left on device")
 
     @app.get("/v1/fail/{how}")
     def fail(how: str) -> None:
@@ -112,6 +115,32 @@ def test_an_unexpected_error_is_in_the_log_under_its_request(failing: TestClient
     assert trace["request_id"] == asked
     assert "RuntimeError" in trace["exception"]
     assert "raise raised[how]" in trace["exception"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("failed", {"code": "encode_failed", "message": "FFmpeg", "tail": ["/srv/secret/path"]}),
+        ("unavailable", {"code": "storage_unavailable", "message": "no disk", "cause": "OSError"}),
+        ("unmapped", {"code": "incoming_too_short", "message": "3 of 4 bytes"}),
+        ("invalid", None),
+        ("refused", None),
+    ],
+)
+def test_the_cause_of_a_fault_of_ours_is_in_the_log(
+    failing: TestClient, how: str, said: dict[str, Any] | None
+) -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    asked = failing.get(f"/v1/fail/{how}").headers["x-request-id"]
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    failed = [line for line in lines if line["event"] == "request failed"]
+    assert len(failed) == (said is not None)
+    for line in failed:
+        assert (line["level"], line["request_id"]) == ("error", asked)
+        assert said is not None
+        for key, value in said.items():
+            assert value in line[key] if key == "cause" else line[key] == value
 
 
 def test_what_fails_within_a_stream_is_cut_off(failing: TestClient) -> None:

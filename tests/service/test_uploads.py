@@ -437,7 +437,7 @@ def _no_time(path: Path, tools: Tools) -> Any:
     """As when the machine is so busy that the container's reader has hardly begun."""
     module = sys.modules["telecine.engine.probe"]
     with pytest.MonkeyPatch.context() as during:
-        limits = dataclasses.replace(module.DEMUX_LIMITS, wall_s=0.001)  # type: ignore[attr-defined]
+        limits = dataclasses.replace(module.DEMUX_LIMITS, wall_s=0.001)
         during.setattr(module, "DEMUX_LIMITS", limits)
         return real_probe(path, tools)
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from telecine.engine.errors import InputRefused, MediaError, UsageError
+from telecine.service import logs
 from telecine.service.domain import (
     Conflict,
     Forbidden,
@@ -24,6 +25,8 @@ from telecine.service.domain import (
 )
 
 PROBLEM_JSON = "application/problem+json"
+
+log = logs.get_logger("api")
 
 STATUS: dict[type[Exception], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -147,12 +150,14 @@ def install(app: FastAPI) -> None:
             headers["Retry-After"] = str(error.retry_after_s)
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
+        _log_ours(error)
         return problem(
             request, status_of(error), error.code, error.message, headers=headers, **error.extra
         )
 
     @app.exception_handler(MediaError)
     async def media_error(request: Request, error: MediaError) -> JSONResponse:
+        _log_ours(error)
         return problem(request, status_of(error), error.code, error.message)
 
     @app.exception_handler(RequestValidationError)
@@ -170,6 +175,14 @@ def install(app: FastAPI) -> None:
         code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
         headers = dict(error.headers or {})
         return problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _log_ours(error: ServiceError | MediaError) -> None:
+    """What a fault of ours was: the answer names its code alone, and nobody else would know."""
+    if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        tail = list(error.log_tail) if isinstance(error, MediaError) else []
+        cause = None if error.__cause__ is None else repr(error.__cause__)
+        log.error("request failed", code=error.code, message=error.message, cause=cause, tail=tail)
 
 
 # Of errors that the framework itself finds.
