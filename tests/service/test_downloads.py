@@ -228,6 +228,10 @@ def test_head_says_what_get_would(client: TestClient, url: str) -> None:
     assert head.content == b""
     for name in ("content-length", "etag", "content-disposition", "accept-ranges", "content-type"):
         assert head.headers[name] == get.headers[name]
+    part = client.head(url, headers={"Range": "bytes=0-3"})  # which is of GET alone
+    assert (part.status_code, part.headers["content-length"]) == (200, str(SIZE))
+    assert "content-range" not in part.headers
+    assert client.head(url, headers={"Range": f"bytes={SIZE}-"}).status_code == 200
 
 
 def test_a_file_can_do_nothing_to_a_browser(client: TestClient, url: str) -> None:
@@ -305,6 +309,20 @@ def test_no_title_breaks_out_of_its_header(title: str, filename: str) -> None:
         plain, whole = name_in(header)
         assert whole == name
         assert plain
+        assert not set(plain) & set('/\\:*?"<>|')
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("\uff0e\uff0e\uff0fetc\uff0fpasswd.mp4", "etc passwd.mp4"),  # full-width ../etc/passwd
+        ("a\u2100b.mp4", "aa cb.mp4"),  # one sign that is "a/c" in ASCII
+        ("100%.mp4", "100.mp4"),
+        ("\uff0f", "file"),
+    ],
+)
+def test_no_folder_comes_back_in_ascii(name: str, plain: str) -> None:
+    assert name_in(disposition(name)) == (plain, name)
 
 
 def test_many_ranges_are_answered_quickly(client: TestClient, url: str) -> None:

@@ -130,6 +130,7 @@ def clean_name(text: str, *, strip: bool = True) -> str:
 def disposition(name: str) -> str:
     """`Content-Disposition` for a download of this name (RFC 6266, RFC 8187): in ASCII for old
     clients, whole for all others."""
+    # Cleaned once more: in ASCII a full-width solidus is a solidus.
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = "".join(sign for sign in plain if sign not in '"\\%').strip(" .") or "file"
+    plain = clean_name(plain.replace("%", "")) or "file"
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

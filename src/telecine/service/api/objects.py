@@ -37,7 +37,8 @@ def send_object(
     wanted = choose(
         stored.size_bytes,
         quoted,
-        range_header=request.headers.get("range"),
+        # Of GET alone: a HEAD says what the whole would be (RFC 9110, 14.2).
+        range_header=request.headers.get("range") if request.method == "GET" else None,
         if_none_match=request.headers.get("if-none-match"),
         if_range=request.headers.get("if-range"),
     )
