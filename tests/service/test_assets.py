@@ -15,7 +15,7 @@ from telecine.service.db import assets as rows
 from telecine.service.db import queue
 from telecine.service.db.connection import Database
 from telecine.service.db.tables import assets, attempts, garbage, jobs, outputs, tasks, tenants
-from telecine.service.domain import new_id
+from telecine.service.domain import Visibility, new_id
 from telecine.service.services import Services
 
 
@@ -158,6 +158,21 @@ def test_the_gallery_tells_no_file_name(
 
 
 # --- one ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("visibility", ["public", "unlisted", "private"])
+def test_a_key_without_the_scope_sees_what_anybody_sees(
+    ada: Owner, client: TestClient, services: Services, film: Film, visibility: Visibility
+) -> None:
+    """Of an asset as of where it plays; what nobody sees it is told that it may not."""
+    asset_id = add_film(services, ada.user_id, film, state="ready", visibility=visibility)
+    key = ada.post("/v1/api-keys", {"name": "k", "scopes": ["jobs:read"]}, 201)["secret"]
+    for path in (f"/v1/assets/{asset_id}", f"/v1/assets/{asset_id}/playback"):
+        seen = client.get(path, headers={"Authorization": f"Bearer {key}"})
+        if visibility == "private":
+            assert (seen.status_code, seen.json()["code"]) == (403, "scope_missing")
+        else:
+            assert (seen.status_code, seen.json()) == (200, client.get(path).json())
 
 
 def test_the_owner_sees_what_the_probe_found(ada: Owner, services: Services, film: Film) -> None:

@@ -67,20 +67,26 @@ def list_gallery(
 
 
 def read(services: Services, who: Principal | None, asset_id: str) -> tuple[AssetRow, Any, float]:
-    """An asset, what the probe found if it is the asker's own, and the database's time.
+    """An asset, what the probe found if the asker `sees_all`, and the database's time.
 
     Raises `NotFound`, also where it is private and somebody else's; `Forbidden` (`scope_missing`)
-    for an API key that may not see its user's assets.
+    for an API key that may not see its user's private assets.
     """
     with services.database.read() as tx:
         row = rows.find_asset(tx, asset_id)
-        if row is not None and who is not None and row.user_id == who.user_id:
-            if "assets:read" not in who.scopes:
-                raise Forbidden("this API key lacks the scope assets:read", code="scope_missing")
+        if row is not None and sees_all(who, row):
             return row, rows.find_media(tx, asset_id), tx.now_s()
         if row is None or row.visibility == "private":
+            if row is not None and who is not None and who.user_id == row.user_id:
+                raise Forbidden("this API key lacks the scope assets:read", code="scope_missing")
             raise NotFound("no such asset", code="asset_unknown")
         return row, None, tx.now_s()
+
+
+def sees_all(who: Principal | None, row: AssetRow) -> bool:
+    """Whether an asset is the asker's own, and they may read their assets; all others see what a
+    viewer needs."""
+    return who is not None and who.user_id == row.user_id and "assets:read" in who.scopes
 
 
 def edit(

@@ -274,7 +274,7 @@ def get_asset(
 ) -> AssetShown | AssetSeen:
     """All of it for its owner; of a public or unlisted one anyone sees what a viewer needs."""
     row, media, now_s = assets.read(services, who, asset_id)
-    if who is None or row.user_id != who.user_id:
+    if not assets.sees_all(who, row):
         return AssetSeen(**_seen(services, row, now_s))
     return _show(services, row, media, now_s)
 
