@@ -43,9 +43,10 @@ from telecine.client import Client, ConnectionFailed
 from telecine.engine.tools import Tools, find_tools
 from telecine.engine.verify import verify
 from telecine.service.assembly import open_services
-from telecine.service.collector import collect, inspect_orphans, scratch_folder, sweep
+from telecine.service.collector import collect, inspect_orphans, sweep
 from telecine.service.db.tables import attempts, events, jobs, outputs, tasks, tenants
 from telecine.service.domain import FINAL_JOB_STATES, FINAL_TASK_STATES
+from telecine.service.scratch import scratch_folder
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 

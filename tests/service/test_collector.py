@@ -10,17 +10,15 @@ import sqlalchemy as sa
 from tests.service.working import one, submit_noops, until
 
 from telecine.service.collector import (
-    attempt_folder,
     collect,
     inspect_orphans,
-    job_folder,
     run_collector,
-    scratch_folder,
     sweep,
 )
 from telecine.service.db import queue, tables
 from telecine.service.db.queue import Claim, NewSegment
 from telecine.service.domain import Unavailable, new_id
+from telecine.service.scratch import attempt_folder, job_folder, scratch_folder
 from telecine.service.services import Services
 
 
@@ -142,6 +140,66 @@ def test_a_worker_that_writes_after_its_bytes_were_collected_leaves_nothing(
         tx.connection.execute(sa.update(tables.attempts).values(collected_at=tx.now - 86_401))
     collect(services, older_than_s=0)
     assert stored(services) == set()
+
+
+def test_what_cannot_be_deleted_holds_up_nothing_else(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_noops(services, 2)
+    stuck, other = claimed(services), claimed(services)
+    with services.database.write() as tx:
+        assert queue.release(tx, stuck)
+        assert queue.release(tx, other)
+        queue.discard(tx, ["sources/stuck", "sources/x"])
+    for key in ("sources/stuck", "sources/x"):
+        services.storage.put_bytes(key, b"1")
+    folder = attempt_folder(services, new_id(), 1)
+    folder.mkdir(parents=True)
+    real, undeletable = services.storage.delete, True
+
+    def delete(prefix: str) -> int:
+        if undeletable and prefix in (f"{stuck.prefix}/", "sources/stuck"):
+            raise PermissionError(1, "Operation not permitted")
+        return real(prefix)
+
+    monkeypatch.setattr(services.storage, "delete", delete)
+    collect(services, older_than_s=0)
+    assert stored(services) == {f"{stuck.prefix}/video/00000.m4s", "sources/stuck"}
+    assert not folder.exists()
+    undeletable = False
+    collect(services, older_than_s=0)
+    assert stored(services) == set()
+
+
+def test_no_deletion_delays_the_sweep(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit_noops(services, 1)
+    held = claimed(services)
+    with services.database.write() as tx:
+        assert queue.release(tx, held)
+    deleting, go_on, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def delete(_: str) -> int:
+        deleting.set()
+        go_on.wait(60)
+        return 0
+
+    monkeypatch.setattr(services.storage, "delete", delete)
+    thread = threading.Thread(
+        target=run_collector,
+        args=(services,),
+        kwargs={"stop": stop, "sweep_every_s": 0.05, "older_than_s": 0.0},
+    )
+    thread.start()
+    try:
+        assert deleting.wait(20)
+        held = claimed(services, lease_s=0.01)
+        of_task = sa.select(tables.tasks).where(tables.tasks.c.id == held.task_id)
+        until(lambda: one(services, of_task).state == "ready", timeout_s=20)
+        assert not go_on.is_set()
+    finally:
+        stop.set()
+        go_on.set()
+        thread.join()
 
 
 def test_what_no_row_knows_is_an_orphan(services: Services) -> None:

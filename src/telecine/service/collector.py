@@ -6,17 +6,17 @@ may write after its bytes were collected; that is why collecting goes on for eve
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
-import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from telecine.service import uploads
 from telecine.service.db import attempts, leftovers, queue
 from telecine.service.dispatch.bell import EVENTS, TASKS
-from telecine.service.domain import Unavailable
+from telecine.service.domain import ServiceError
 from telecine.service.logs import get_logger
+from telecine.service.scratch import attempt_of, job_of, scratch_folder
 from telecine.service.services import Services
 
 SWEEP_EVERY_S = 5.0
@@ -25,25 +25,7 @@ COLLECT_EVERY_S = 10.0
 OLDER_THAN_S = 60.0
 HALF_MADE_S = 3600.0  # no single object takes so long to put
 
-_ATTEMPT_FOLDER = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})")
-_JOB_FOLDER = re.compile(r"job-([0-9A-Z]{26})")
-
 log = get_logger("collector")
-
-
-def scratch_folder(services: Services) -> Path:
-    """Where tasks work, on the file system of the storage, so that files are linked into it."""
-    return services.settings.data / "scratch"
-
-
-def attempt_folder(services: Services, task_id: str, epoch: int) -> Path:
-    """The scratch folder of one attempt."""
-    return scratch_folder(services) / f"{task_id}-{epoch}"
-
-
-def job_folder(services: Services, job_id: str) -> Path:
-    """What the tasks of a job share on this machine."""
-    return scratch_folder(services) / f"job-{job_id}"
 
 
 def run_collector(
@@ -54,20 +36,35 @@ def run_collector(
     collect_every_s: float = COLLECT_EVERY_S,
     older_than_s: float = OLDER_THAN_S,
 ) -> None:
-    """Sweep and collect until `stop` is set. A database or a disk that is away is waited for."""
-    collected_at = -collect_every_s
+    """Sweep and collect until `stop` is set, in two threads: deleting may take long, and what
+    workers lost must not wait for it. A database or a disk that is away is waited for."""
+    sweeper = threading.Thread(
+        target=_repeat, args=(lambda: sweep(services), sweep_every_s, stop), name="sweeper"
+    )
+    sweeper.start()
+    _repeat(lambda: collect(services, older_than_s=older_than_s), collect_every_s, stop)
+    sweeper.join()
+
+
+def _repeat(do: Callable[[], object], every_s: float, stop: threading.Event) -> None:
     while True:
-        try:
-            sweep(services)
-            if time.monotonic() - collected_at >= collect_every_s:
-                collected_at = time.monotonic()
-                collect(services, older_than_s=older_than_s)
-        except Unavailable as error:
-            log.warning("cannot sweep", error_code=error.code, message=error.message)
-        except Exception:
-            log.exception("cannot sweep")
-        if stop.wait(sweep_every_s):
+        with _going_on("cannot sweep"):
+            do()
+        if stop.wait(every_s):
             return
+
+
+@contextmanager
+def _going_on(what: str, **more: str) -> Iterator[None]:
+    """Tells of an error in the block, and goes on behind it."""
+    try:
+        yield
+    except ServiceError as error:
+        log.warning(what, error_code=error.code, message=error.message, **more)
+    except OSError as error:
+        log.warning(what, error=str(error), **more)
+    except Exception:
+        log.exception(what, **more)
 
 
 def sweep(services: Services) -> int:
@@ -84,38 +81,49 @@ def sweep(services: Services) -> int:
 def collect(services: Services, *, older_than_s: float = OLDER_THAN_S) -> int:
     """Delete what nobody needs any more: attempts that ended so long ago, what was discarded,
     scratch folders, unfinished uploads whose time is over. How many prefixes, keys, folders and
-    uploads there were."""
-    return (
-        _collect_attempts(services, older_than_s)
-        + _collect_garbage(services)
-        + _collect_scratch(services)
-        + uploads.collect_expired(services)
-        + services.storage.tidy(HALF_MADE_S)
+    uploads there were. What cannot be deleted is told in the log, and holds up nothing else."""
+    parts: tuple[tuple[str, Callable[[], int]], ...] = (
+        ("attempts", lambda: _collect_attempts(services, older_than_s)),
+        ("garbage", lambda: _collect_garbage(services)),
+        ("scratch", lambda: _collect_scratch(services)),
+        ("uploads", lambda: uploads.collect_expired(services)),
+        ("storage", lambda: services.storage.tidy(HALF_MADE_S)),
     )
+    found = 0
+    for name, part in parts:
+        with _going_on("cannot collect", part=name):
+            found += part()
+    return found
 
 
 def _collect_attempts(services: Services, older_than_s: float) -> int:
     with services.database.read() as tx:
         found = attempts.collectable(tx, older_than_s)
+    gone = []
     for attempt in found:
-        services.storage.delete(f"{attempt.prefix}/")
-    if found:
+        with _going_on("cannot delete", prefix=attempt.prefix):
+            services.storage.delete(f"{attempt.prefix}/")
+            gone.append(attempt)
+    if gone:
         with services.database.write() as tx:
-            attempts.collected(tx, found)
-    return len(found)
+            attempts.collected(tx, gone)
+    return len(gone)
 
 
 def _collect_garbage(services: Services) -> int:
     with services.database.read() as tx:
         found = attempts.discarded(tx)
+    gone = []
     for piece in found:
-        services.storage.delete(piece.prefix)
-        if not piece.prefix.endswith("/"):  # of a deleted user's upload that was still growing
-            services.storage.abandon(piece.prefix)
-    if found:
+        with _going_on("cannot delete", prefix=piece.prefix):
+            services.storage.delete(piece.prefix)
+            if not piece.prefix.endswith("/"):  # of a deleted user's upload that was still growing
+                services.storage.abandon(piece.prefix)
+            gone.append(piece)
+    if gone:
         with services.database.write() as tx:
-            attempts.removed(tx, found)
-    return len(found)
+            attempts.removed(tx, gone)
+    return len(gone)
 
 
 def _collect_scratch(services: Services) -> int:
@@ -123,15 +131,15 @@ def _collect_scratch(services: Services) -> int:
     claim was committed, so whatever is seen here before the rows are read has a row."""
     folder = scratch_folder(services)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    tries = {path: match for path in there if (match := _ATTEMPT_FOLDER.fullmatch(path.name))}
-    jobs = {path: match for path in there if (match := _JOB_FOLDER.fullmatch(path.name))}
+    tries = {path: attempt for path in there if (attempt := attempt_of(path))}
+    jobs = {path: job_id for path in there if (job_id := job_of(path))}
     if not tries and not jobs:
         return 0
     with services.database.read() as tx:
-        live = leftovers.live_attempts(tx, [match[1] for match in tries.values()])
-        unfinished = leftovers.unfinished_jobs(tx, [match[1] for match in jobs.values()])
-    dead = [path for path, match in tries.items() if (match[1], int(match[2])) not in live]
-    dead += [path for path, match in jobs.items() if match[1] not in unfinished]
+        live = leftovers.live_attempts(tx, [task_id for task_id, _ in tries.values()])
+        unfinished = leftovers.unfinished_jobs(tx, list(jobs.values()))
+    dead = [path for path, attempt in tries.items() if attempt not in live]
+    dead += [path for path, job_id in jobs.items() if job_id not in unfinished]
     for path in dead:
         shutil.rmtree(path, ignore_errors=True)
     return len(dead)

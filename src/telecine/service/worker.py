@@ -26,7 +26,6 @@ from telecine.engine.errors import Interrupted, MediaError
 from telecine.engine.plan import Plan
 from telecine.engine.process import Cancel
 from telecine.engine.transcode import copy_failed
-from telecine.service.collector import attempt_folder, job_folder, scratch_folder
 from telecine.service.db import queue, work
 from telecine.service.db.connection import Tx
 from telecine.service.db.queue import LEASE_S, Claim
@@ -34,6 +33,7 @@ from telecine.service.dispatch.bell import EVENTS, POLL_S, TASKS
 from telecine.service.domain import ServiceError, Unavailable
 from telecine.service.logs import about, get_logger
 from telecine.service.orders import summarize
+from telecine.service.scratch import attempt_folder, job_folder, scratch_folder
 from telecine.service.services import Services
 from telecine.service.tasks import (
     Done,
@@ -373,7 +373,6 @@ def _commit(tx: Tx, held: Claim, done: Done) -> bool:
         work.change_job(tx, held.job_id, done.job)
     if done.asset:
         work.change_asset(tx, held.asset_id, done.asset)
-    work.give_up_source(tx, held.asset_id)
     return True
 
 
