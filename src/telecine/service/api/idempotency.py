@@ -117,7 +117,7 @@ async def _claim(request: Request, doors: Services, owner: str, key: str) -> Non
             "this Idempotency-Key was used for another request", code="idempotency_mismatch"
         )
     answered = found.status not in (None, rows.COMMITTED)
-    if not answered and found.age_s <= rows.CRASHED_AFTER_S:
+    if not answered and found.age_s <= rows.LOST_AFTER_S:
         raise Conflict(
             "the first request with this Idempotency-Key is not done yet",
             code="idempotency_in_flight",

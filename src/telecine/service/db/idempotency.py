@@ -16,7 +16,11 @@ from telecine.service.db.connection import Tx
 from telecine.service.db.tables import idempotency as table
 
 KEPT_S = 24 * 3600.0
-CRASHED_AFTER_S = 60.0
+# A claim is no more than patience with who holds it: a request that was only slow does not commit
+# once another has taken its claim over. So whoever asks again after a crash need not wait long.
+FREE_AFTER_S = 10.0
+# What was committed is never done again, and that its answer is lost is the last word about it.
+LOST_AFTER_S = 60.0
 
 COMMITTED = 0  # a status: what was asked for is done, and nobody wrote down the answer
 
@@ -62,7 +66,7 @@ def claim(tx: Tx, owner: str, key: str, request_hash: str) -> Claim | Earlier:
         sa.select(table).where(table.c.user_id == owner, table.c.key == key).with_for_update()
     ).one()
     age_s = now - row.created_at
-    if age_s > KEPT_S or (row.status is None and age_s > CRASHED_AFTER_S):
+    if age_s > KEPT_S or (row.status is None and age_s > FREE_AFTER_S):
         taken = Claim(owner, key, row.created_at)
         tx.connection.execute(sa.update(table).where(_of(taken)).values(**mine))
         return Claim(owner, key, now)
