@@ -117,7 +117,7 @@ def test_the_keyboard_does_what_the_controls_do(
         viewer.press(" ")
         viewer.wait(lambda r: r.time > 0.3, 20)
         viewer.press("m")
-        assert viewer.until("() => document.querySelector('video').muted", 1)
+        assert viewer.until("() => document.querySelector('video').muted", 10)
         viewer.press("ArrowRight")
         assert viewer.wait(lambda r: r.time > 5, 10).time > 5
         viewer.press("k")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
 import io
 import json
 import os
@@ -15,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,13 +32,22 @@ from tests.service.jobs_made import add_asset, make_job
 from tests.service.running import Running
 
 from telecine.cli import main
+from telecine.service import serve as serve_module
 from telecine.service.db.connection import Database
 from telecine.service.db.queue import submit
 from telecine.service.domain import new_id
-from telecine.service.serve import Supervisor, _bound, greeting, restart_delay_s, warnings_of
+from telecine.service.serve import (
+    Supervisor,
+    _bound,
+    greeting,
+    place_of,
+    restart_delay_s,
+    warnings_of,
+)
 from telecine.service.settings import Settings
 
 API_RSS_BYTES = 200_000_000
+CANARY = "cAnArY-of-the-database"  # in its URL, where another's has a password
 
 
 def until(true: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -83,7 +95,9 @@ def command(*words: str, data: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("serve") / "data", workers=2, signup="invite") as found:
+    folder = tmp_path_factory.mktemp("serve")
+    database = {"TELECINE_DATABASE": f"sqlite:///{folder}/{CANARY}.db"}
+    with Running(folder / "data", workers=2, signup="invite", environment=database) as found:
         yield found
 
 
@@ -131,7 +145,12 @@ def test_workers_run_in_groups_of_their_own(running: Running) -> None:
 
 
 def test_no_password_is_in_a_command_line(running: Running) -> None:
-    assert b"--database" not in b"".join(_words(pid) for pid in tree(running.pid))
+    until(lambda: len(workers_of(running.pid)) == 2)
+    everyone = tree(running.pid)
+    assert len(everyone) >= 3
+    assert CANARY.encode() not in b"".join(_words(pid) for pid in everyone)
+    for worker in workers_of(running.pid):  # and yet they know it
+        assert CANARY.encode() in Path(f"/proc/{worker}/environ").read_bytes()
 
 
 def test_a_worker_that_dies_is_started_again(running: Running) -> None:
@@ -158,21 +177,41 @@ def test_a_signal_stops_all_of_it_well(tmp_path: Path, number: int) -> None:
     assert log_of(running)[-1]["event"] == "stopped"
 
 
+@contextmanager
+def half_asked(running: Running, length: int) -> Iterator[socket.socket]:
+    """A request to sign up that is being carried out and waits for its body of so many bytes."""
+    with socket.create_connection(address_of(running), timeout=60) as connection:
+        connection.sendall(
+            b"POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % length
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        yield connection
+
+
+def address_of(running: Running) -> tuple[str, int]:
+    host, _, port = running.base_url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def refuses(running: Running) -> bool:
+    """Whether it listens no more."""
+    try:
+        socket.create_connection(address_of(running), timeout=60).close()
+    except ConnectionError:
+        return True
+    return False
+
+
 def test_a_request_that_runs_is_answered(tmp_path: Path) -> None:
     """A stop lets it end: the body arrives after the signal."""
+    body = json.dumps({"email": "ada@example.org", "password": PASSWORD}).encode()
     with Running(tmp_path / "data") as running:
-        host, _, port = running.base_url.removeprefix("http://").partition(":")
-        body = json.dumps({"email": "ada@example.org", "password": PASSWORD}).encode()
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(
-                b"POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(body) + body[:10]
-            )
-            time.sleep(0.5)
+        with half_asked(running, len(body)) as connection:
             assert running.process is not None
             running.process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
-            connection.sendall(body[10:])
+            until(lambda: refuses(running))
+            connection.sendall(body)
             assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
         assert running.process.wait(60) == 0
 
@@ -183,12 +222,10 @@ def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     with Running(tmp_path / "data", workers=1, environment=grace) as running:
         until(lambda: len(workers_of(running.pid)) == 1)
         everyone = tree(running.pid)
-        host, _, port = running.base_url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(b"POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-            time.sleep(0.5)
+        with half_asked(running, 9):
             assert running.process is not None
             running.process.send_signal(signal.SIGTERM)
+            until(lambda: refuses(running))
             with pytest.raises(subprocess.TimeoutExpired):
                 running.process.wait(2)
             assert running.stop(signal.SIGTERM, timeout_s=10) == 130
@@ -323,6 +360,31 @@ def test_it_serves_tls_itself(tmp_path: Path, certificate: tuple[Path, Path]) ->
         assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
 
 
+def test_idle_connections_do_not_hold_a_stop(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    """A client that keeps its connection for later reads nothing: no goodbye comes of it."""
+    cert, key = map(str, certificate)
+    with Running(tmp_path / "data", "--tls-cert", cert, "--tls-key", key) as running:
+        with httpx2.Client(verify=False) as idle:
+            assert idle.get(f"{running.base_url}/healthz").status_code == 200
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 15  # TLS alone would wait 30
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql+psycopg://ada:hunter2@db:5433/films", "postgresql://db:5433/films"),
+        ("postgresql://db/films?user=ada&password=hunter2", "postgresql://db/films"),
+        ("sqlite:////var/lib/telecine.db", "sqlite:////var/lib/telecine.db"),
+    ],
+)
+def test_the_log_names_the_database_and_no_password(url: str, place: str) -> None:
+    assert place_of(sa.make_url(url)) == place
+
+
 def test_plain_http_beyond_this_machine_is_warned_about() -> None:
     def warned(**given: Any) -> bool:
         return any("plain http" in text for text in warnings_of(Settings(**given), "landlock"))
@@ -332,6 +394,7 @@ def test_plain_http_beyond_this_machine_is_warned_about() -> None:
     assert not warned(host="127.0.0.1")
     assert not warned(host="::1")
     assert not warned(host="0.0.0.0", public_url="https://media.example")
+    assert warned(host="127.0.0.1", public_url="http://media.example")  # a proxy without TLS
     assert any("sandbox" in text for text in warnings_of(Settings(), "none"))
 
 
@@ -363,6 +426,33 @@ def test_a_worker_that_cannot_start_is_tried_again(tmp_path: Path) -> None:
     stop.set()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_workers_come_back_when_descriptors_were_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, real, tries = tmp_path / "marks", os.pipe, 0
+
+    def pipe() -> tuple[int, int]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real()
+
+    monkeypatch.setattr(serve_module.os, "pipe", pipe)
+    stop = threading.Event()
+    script = f"open({str(marks)!r}, 'a').write('x'); raise SystemExit(3)"
+    settings = Settings(data=tmp_path, workers=1, grace_s=1)
+    supervisor = Supervisor(settings, stop, (sys.executable, "-c", script))
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        until(marks.exists)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert tries >= 2
 
 
 def test_a_worker_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.service.conftest import sign_up
 from tests.service.uploading import (
     OFFSET_TYPE,
     Served,
+    eventually,
     metadata,
     patch,
     read_answer,
@@ -300,13 +301,6 @@ def begin_patch(served: Served, login: Login, url: str, offset: int, size: int) 
     return connection
 
 
-def eventually(what: Any, *, within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def incoming_bytes(services: Services) -> int:
     folder = services.settings.data / "objects" / "incoming"
     return sum(path.stat().st_size for path in folder.iterdir())
@@ -366,8 +360,7 @@ def test_two_requests_at_once_are_one_too_many(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as first:
         first.sendall(SONG[:5000])
-        time.sleep(0.2)  # the first has its lock
-
+        eventually(lambda: served.taken.get(url) == 5000)  # so the first has its lock
         with begin_patch(served, ada, url, 0, len(SONG)) as second:
             answer = read_answer(second)
         assert (answer.status, json.loads(answer.body)["code"]) == (423, "upload_locked")
@@ -387,7 +380,8 @@ def test_a_request_that_has_fallen_silent_gives_way(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as half_dead:
         half_dead.sendall(SONG[:5000])
-        time.sleep(1)
+        eventually(lambda: served.taken.get(url) == 5000)
+        time.sleep(1)  # longer than SILENT_S
         with begin_patch(served, ada, url, 0, len(SONG)) as other:
             # Its bytes counted first, so the client that has not asked is told where it stands.
             answer = read_answer(other)
@@ -410,7 +404,7 @@ def test_a_cancelled_upload_ends_who_still_sends(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as connection:
         connection.sendall(SONG[:5000])
-        time.sleep(0.2)
+        eventually(lambda: served.taken.get(url) == 5000)
         assert client.delete(url, headers=tus(ada)).status_code == 204
         connection.sendall(SONG[5000:])
         assert read_answer(connection).status == 410

@@ -25,6 +25,7 @@ from tests.service.conftest import sign_up
 from tests.service.uploading import (
     OFFSET_TYPE,
     chunked,
+    eventually,
     metadata,
     multipart,
     patch,
@@ -672,7 +673,7 @@ def test_a_part_of_an_upload_that_ended_meanwhile_is_gone(
     with serving(app) as served, served.connect() as connection:
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SONG)}\r\n\r\n"
         connection.sendall(head.encode() + SONG[:20_000])
-        time.sleep(0.3)
+        eventually(lambda: served.taken.get(path.partition("?")[0]) == 20_000)
         assert client.delete(f"/v1/uploads/{upload_id}", headers=ada).status_code == 204
         connection.sendall(SONG[20_000:])
         assert read_answer(connection).status == 410

@@ -10,7 +10,7 @@ import threading
 import time
 import wave
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -100,6 +100,13 @@ def serving(app: FastAPI) -> Iterator[Served]:
         server.should_exit = True
         thread.join(30)
         listening.close()
+
+
+def eventually(what: Callable[[], object], *, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def _counting(app: ASGIApp, served: Served) -> ASGIApp:
