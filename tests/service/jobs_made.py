@@ -57,6 +57,7 @@ def make_job(
     *,
     job_id: str | None = None,
     priority: int = 0,
+    source_policy: str = "keep",
 ) -> NewJob:
     return NewJob(
         id=job_id or new_id(),
@@ -66,7 +67,7 @@ def make_job(
         preset="stream",
         outputs=[{"type": "hls"}],
         metadata={},
-        source_policy="keep",
+        source_policy=source_policy,
         plan="{}",
         plan_summary={},
         tasks=tasks,
@@ -80,6 +81,7 @@ def queue_job(
     *,
     priority: int = 0,
     job_id: str | None = None,
+    source_policy: str = "keep",
 ) -> NewJob:
     """A queued job of a new asset of this user, who is made when absent."""
     asset_id = new_id()
@@ -88,6 +90,13 @@ def queue_job(
         if known is None:
             add_user(tx, user_id)
         add_asset(tx, asset_id, user_id)
-        job = make_job(user_id, asset_id, tasks, job_id=job_id, priority=priority)
+        job = make_job(
+            user_id,
+            asset_id,
+            tasks,
+            job_id=job_id,
+            priority=priority,
+            source_policy=source_policy,
+        )
         submit(tx, job)
     return job

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import sqlalchemy as sa
 from tests.service.databases import StoppedClock
 from tests.service.in_processes import ring, work_noops
 from tests.service.jobs_made import DIAMOND, add_asset, add_user, make_job, queue_job, task
+from tests.service.working import until
 
 from telecine.service.db import queue
+from telecine.service.db.assets import delete_asset, find_asset
 from telecine.service.db.connection import Database, Tx
 from telecine.service.db.queue import Claim, NewJob, NewOutput, NewSegment
 from telecine.service.db.tables import (
@@ -861,7 +864,181 @@ def test_an_asset_fails_when_no_other_job_of_it_runs(database: Database) -> None
     assert row(database, assets, id=one.asset_id).state == "failed"
 
 
+@pytest.mark.parametrize("last", ["commit", "cancel", "fail", "lost"])
+def test_a_source_goes_with_the_last_job_that_needs_it(
+    clocked: Database, stopped: StoppedClock, last: str
+) -> None:
+    """One job wants it deleted, and succeeds; another may read it yet, and ends anyhow."""
+    first = queue_job(clocked, ADA, (task(),), source_policy="delete_when_done")
+    other = make_job(ADA, first.asset_id, (task(),))
+    with clocked.write() as tx:
+        queue.submit(tx, other)
+    held, kept = claim(clocked), claim(clocked)
+    assert commit(clocked, held)
+    assert row(clocked, assets, id=first.asset_id).source_key is not None
+    if last == "commit":
+        assert commit(clocked, kept)
+    elif last == "fail":
+        assert fail(clocked, kept, retryable=False)
+    elif last == "lost":
+        for _ in range(3):
+            lose(clocked, stopped, kept)
+            kept = try_claim(clocked) or kept
+    else:
+        assert cancel(clocked, other.id) == "running"
+        with clocked.write() as tx:
+            assert queue.release(tx, kept)
+    assert row(clocked, assets, id=first.asset_id).source_key is None
+    with clocked.read() as tx:
+        assert [one.prefix for one in queue.discarded(tx)] == [f"sources/{first.asset_id}"]
+
+
 # --- many at once -------------------------------------------------------------------------------
+
+
+def waiting(database: Database) -> bool:
+    """Whether somebody waits for a lock of somebody else's."""
+    with database.read() as tx:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
+        query += "datname = current_database()"
+        return bool(tx.connection.exec_driver_sql(query).scalar_one())
+
+
+def beside(database: Database, first: Callable[[Tx], Any], then: Callable[[], Any]) -> Any:
+    """`then` in a thread, begun after `first` and before its commit, until it waits or has ended:
+    what came of it."""
+    found: list[Any] = []
+
+    def act() -> None:
+        try:
+            found.append(then())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=act)
+    with database.write() as tx:
+        first(tx)
+        thread.start()
+        until(lambda: found or waiting(database))
+    thread.join()
+    return found[0]
+
+
+def delete(tx: Tx, asset_id: str) -> None:
+    found = find_asset(tx, asset_id)
+    assert found is not None
+    delete_asset(tx, found)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+@pytest.mark.parametrize("first", ["job", "deletion"])
+def test_a_job_that_comes_while_its_asset_is_deleted(database: Database, first: str) -> None:
+    """Whoever is first: the counters are right, and who comes too late is told so."""
+    ended = queue_job(database, ADA, (task(),))
+    drain(database)
+    job = make_job(ADA, ended.asset_id)
+
+    def submit(tx: Tx) -> None:
+        queue.submit(tx, job)
+
+    def submit_now() -> None:
+        with database.write() as tx:
+            submit(tx)
+
+    def delete_now() -> None:
+        with database.write() as tx:
+            delete(tx, ended.asset_id)
+
+    if first == "job":
+        assert beside(database, submit, delete_now) is None
+    else:
+        late = beside(database, lambda tx: delete(tx, ended.asset_id), submit_now)
+        assert isinstance(late, NotFound), late
+        assert late.code == "asset_unknown"
+    assert rows(database, assets) == rows(database, jobs) == []
+    assert counters(database) == (0, 0)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_a_source_is_kept_for_a_job_that_is_just_coming(database: Database) -> None:
+    first = queue_job(database, ADA, (task(),), source_policy="delete_when_done")
+    held = claim(database)
+    job = make_job(ADA, first.asset_id, (task(),))
+    assert beside(database, lambda tx: queue.submit(tx, job), lambda: commit(database, held))
+    assert row(database, assets, id=first.asset_id).source_key is not None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+@pytest.mark.parametrize("again", ["submit", "retry"])
+def test_who_comes_after_the_source_has_gone_sees_it(database: Database, again: str) -> None:
+    first = queue_job(database, ADA, (task(),), source_policy="delete_when_done")
+    held = claim(database)
+    other = make_job(ADA, first.asset_id, (task(),))
+    with database.write() as tx:
+        queue.submit(tx, other)
+        queue.request_cancel(tx, other.id)
+
+    def come() -> Any:
+        with database.write() as tx:
+            if again == "submit":
+                queue.submit(tx, make_job(ADA, first.asset_id))
+            else:
+                queue.retry(tx, other.id, only_failed=False)
+            found = find_asset(tx, first.asset_id)
+            assert found is not None
+            return found.source_key
+
+    assert beside(database, lambda tx: queue.commit(tx, held, result={}), come) is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_deletions_submits_and_workers_at_once_do_not_lock_each_other_out(
+    database: Database,
+) -> None:
+    """Several jobs an asset, from all sides: no deadlock, and the counters are right."""
+    assets_made = [queue_job(database, ADA, DIAMOND).asset_id for _ in range(12)]
+    errors: list[BaseException] = []
+    over = threading.Event()
+
+    def guarded(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except BaseException as error:
+            errors.append(error)
+
+    def submit() -> None:
+        for number in range(60):
+            try:
+                with database.write() as tx:
+                    queue.submit(tx, make_job(ADA, assets_made[number % 12], DIAMOND))
+            except NotFound:
+                pass
+
+    def work() -> None:
+        while not over.is_set():
+            held = try_claim(database)
+            if held is not None:
+                commit(database, held)
+
+    def remove() -> None:
+        for asset_id in assets_made:
+            time.sleep(0.05)
+            with database.write() as tx:
+                delete(tx, asset_id)
+
+    workers = [threading.Thread(target=guarded, args=(work,)) for _ in range(3)]
+    others = [threading.Thread(target=guarded, args=(act,)) for act in (submit, submit, remove)]
+    for thread in (*workers, *others):
+        thread.start()
+    for thread in others:
+        thread.join()
+    over.set()
+    for thread in workers:
+        thread.join()
+    assert errors == []
+    assert rows(database, assets) == rows(database, jobs) == []
+    assert counters(database) == (0, 0)
+
 
 NOOPS = 2000
 PROCESSES = 4

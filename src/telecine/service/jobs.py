@@ -69,8 +69,8 @@ def submit(
         digest=choose_digest(asset.source_sha256, expected),
     )
     with services.database.write() as tx:
-        _own_source(tx, who, asset.id)  # it may have gone while the plan was made
         queue.submit(tx, job, max_running_jobs=services.settings.max_running_jobs)
+        _own_source(tx, who, asset.id)  # it may have gone while the plan was made
         view = _whole(tx, who, job.id)
     services.bell.ring(TASKS)
     return view

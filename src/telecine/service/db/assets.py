@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from telecine.service.db import queue
 from telecine.service.db.connection import Tx
-from telecine.service.db.tables import assets, jobs
+from telecine.service.db.tables import assets
 from telecine.service.domain import AssetState, Visibility
 
 # A worker that lost its task may write for a while yet: what it writes is collected once more.
@@ -107,13 +107,8 @@ def update_asset(tx: Tx, asset_id: str, changes: Mapping[str, str]) -> None:
 def delete_asset(tx: Tx, row: AssetRow) -> None:
     """Remove an asset with its jobs, and leave every key and prefix of theirs to the collector.
     What runs for it is fenced."""
-    made = tx.connection.execute(
-        sa.select(jobs.c.id).where(jobs.c.asset_id == row.id).order_by(jobs.c.id)
-    )
-    prefixes = []
-    for job_id in made.scalars().all():
-        queue.abort(tx, job_id)
-        prefixes.append(f"tasks/{job_id}/")  # everything of a job, its outputs too
+    made = queue.close(tx, row.id)
+    prefixes = [f"tasks/{job_id}/" for job_id in made]  # everything of a job, its outputs too
     queue.discard(tx, [key for key in (row.source_key, row.poster_key) if key is not None])
     queue.discard(tx, prefixes)
     queue.discard(tx, prefixes, after_s=LATE_WRITES_S)

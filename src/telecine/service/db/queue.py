@@ -9,8 +9,9 @@ in its WHERE clause, and says False (or None) when the row was not there. The wo
 once, and touches nothing more.
 
 Transactions lock rows in one order, whoever they are: a job, its tasks, the tenant, the asset. Who
-puts several of these calls into one transaction keeps to one job, or to jobs by ascending id.
-Counters and states that follow from a change are changed in the same transaction.
+is at several jobs in one transaction locks all of them first, by ascending id. Counters and states
+that follow from a change are changed in the same transaction. All that queues or ends a job changes
+a counter of its tenant: of one user it happens one after the other.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ from telecine.service.db.tables import (
 )
 from telecine.service.db.tenants import count, know
 from telecine.service.dispatch.bell import TASKS
-from telecine.service.domain import FINAL_JOB_STATES, JobState, NotFound, new_id
+from telecine.service.domain import (
+    FINAL_JOB_STATES,
+    FINAL_TASK_STATES,
+    JobState,
+    NotFound,
+    new_id,
+)
 
 __all__ = [
     "LEASE_S",
@@ -65,6 +72,7 @@ __all__ = [
     "abort_all",
     "advance",
     "claim",
+    "close",
     "collectable",
     "collected",
     "commit",
@@ -194,8 +202,16 @@ def submit(tx: Tx, job: NewJob, *, max_running_jobs: int = MAX_RUNNING_JOBS) -> 
     """Queue a job with its tasks. Ring `TASKS` after the commit. `max_running_jobs` is the setting,
     which holds from now on where the user has no limit of their own.
 
-    Raises `ValueError` when there is no task, or one needs a task that is not before it.
+    Raises `ValueError` when there is no task, or one needs a task that is not before it; `NotFound`
+    (`asset_unknown`) when the asset was deleted meanwhile. Whether its source is still there has to
+    be asked afterwards: from here on it stays, until the commit and beyond.
     """
+    know(tx, job.user_id, max_running_jobs)
+    count(tx, job.user_id, queued=1)
+    asset = sa.select(assets.c.id).where(assets.c.id == job.asset_id)
+    asset = asset.with_for_update(read=True, key_share=True)  # who deletes it waits, or has done so
+    if tx.connection.execute(asset).first() is None:
+        raise NotFound("no such asset", code="asset_unknown")
     tx.connection.execute(
         sa.insert(jobs).values(
             id=job.id,
@@ -214,12 +230,12 @@ def submit(tx: Tx, job: NewJob, *, max_running_jobs: int = MAX_RUNNING_JOBS) -> 
         )
     )
     _insert_tasks(tx, job.id, job.user_id, job.priority, job.tasks)
-    know(tx, job.user_id, max_running_jobs)
-    _queue(tx, job.id, job.user_id)
+    _tell_queued(tx, job.id)
 
 
 def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
     """Queue a failed or cancelled job again; False: it is neither. Ring `TASKS` after the commit.
+    Ask afterwards whether the source is still there, as with `submit`.
 
     With `only_failed` what succeeded is kept, the finished files too if only the digest failed, as
     are the segments that were published; a cancelled job has nothing to keep. Epochs go on rising.
@@ -274,15 +290,15 @@ def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
             finished_at=None,
         )
     )
-    _queue(tx, job_id, job.user_id)
+    _tell_queued(tx, job_id)
+    count(tx, job.user_id, queued=1)
     if whole:
         _drop_made(tx, job)
     return True
 
 
-def _queue(tx: Tx, job_id: str, user_id: str) -> None:
+def _tell_queued(tx: Tx, job_id: str) -> None:
     tell(tx, job_id, "queued", {})
-    count(tx, user_id, queued=1)
     tx.connection.execute(sa.insert(outbox).values(id=new_id(), queue=TASKS, created_at=tx.now))
 
 
@@ -557,21 +573,40 @@ def request_cancel(tx: Tx, job_id: str) -> JobState:
 
 
 def abort(tx: Tx, job_id: str) -> None:
-    """End a job as cancelled now, without waiting for its workers: they are fenced. Goes before the
-    rows of a job, an asset or a user are deleted, so that the tenant's counters stay right. A job
-    that has ended, or is not there, is no error."""
-    job = _lock(tx, job_id)
-    if job is not None and job.state not in FINAL_JOB_STATES:
-        _end_job(tx, job, "cancelled")
+    """End a job as cancelled now, without waiting for its workers: they are fenced. A job that has
+    ended, or is not there, is no error."""
+    _abort(tx, jobs.c.id == job_id)
 
 
 def abort_all(tx: Tx, user_id: str) -> None:
     """`abort` each job of a user, before the user's rows are deleted."""
-    unfinished = sa.select(jobs.c.id).where(
-        jobs.c.user_id == user_id, jobs.c.state.not_in(FINAL_JOB_STATES)
-    )
-    for job_id in tx.connection.execute(unfinished.order_by(jobs.c.id)).scalars().all():
-        abort(tx, job_id)
+    _abort(tx, sa.and_(jobs.c.user_id == user_id, jobs.c.state.not_in(FINAL_JOB_STATES)))
+
+
+def close(tx: Tx, asset_id: str) -> list[str]:
+    """`abort` each job of an asset, before its rows are deleted, so that the tenant's counters stay
+    right; and let no other come. The ids of all its jobs, those that had ended too."""
+    of_asset = jobs.c.asset_id == asset_id
+    asset = sa.select(assets.c.id).where(assets.c.id == asset_id).with_for_update()
+    while True:
+        with tx.connection.begin_nested() as savepoint:
+            ended = _abort(tx, of_asset)
+            tx.connection.execute(asset)  # waits for who submits a job, and keeps others from it
+            there = tx.connection.execute(sa.select(jobs.c.id).where(of_asset)).scalars().all()
+            if set(there) == set(ended):
+                return ended
+            # Another job came: it has to be locked before the asset is, as everywhere.
+            savepoint.rollback()
+
+
+def _abort(tx: Tx, which: sa.ColumnElement[bool]) -> list[str]:
+    """End these jobs as cancelled; the ids of all, those that had ended too."""
+    rows = tx.connection.execute(_jobs_to_lock().where(which).order_by(jobs.c.id))
+    found = [_Job(*row) for row in rows]
+    for job in found:
+        if job.state not in FINAL_JOB_STATES:
+            _end_job(tx, job, "cancelled")
+    return [job.id for job in found]
 
 
 def position_in_queue(tx: Tx, job_id: str) -> int | None:
@@ -780,6 +815,7 @@ def _end_job(tx: Tx, job: _Job, state: JobState, error: Mapping[str, Any] | None
     elif state == "cancelled":
         _drop_made(tx, job)
     _settle_asset(tx, job, state)
+    _give_up_source(tx, job.asset_id)
     tell(tx, job.id, state, dict(error or {}))
 
 
@@ -848,3 +884,30 @@ def _settle_asset(tx: Tx, job: _Job, state: JobState) -> None:
             values["state"] = "failed" if state == "failed" else "uploaded"
     if values:
         tx.connection.execute(sa.update(assets).where(this).values(updated_at=tx.now, **values))
+
+
+def _give_up_source(tx: Tx, asset_id: str) -> None:
+    """Leave an asset's source to the collector, where a job that succeeded was to delete it and no
+    task of any of its jobs is left that may read it: whichever job was the last to end."""
+    wanted = sa.select(jobs.c.id).where(
+        jobs.c.asset_id == asset_id,
+        jobs.c.state == "succeeded",
+        jobs.c.source_policy == "delete_when_done",
+    )
+    reading = (
+        sa.select(tasks.c.id)
+        .join(jobs, jobs.c.id == tasks.c.job_id)
+        .where(jobs.c.asset_id == asset_id, tasks.c.state.not_in(FINAL_TASK_STATES))
+    )
+    this = assets.c.id == asset_id
+    # No job can come in between: the tenant's row is locked by now.
+    key = tx.connection.execute(
+        sa.select(assets.c.source_key).where(
+            this, assets.c.source_key.is_not(None), sa.exists(wanted), ~sa.exists(reading)
+        )
+    ).scalar_one_or_none()
+    if key is not None:
+        discard(tx, [key])
+        tx.connection.execute(
+            sa.update(assets).where(this).values(source_key=None, updated_at=tx.now)
+        )

@@ -9,10 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from telecine.service.db.attempts import discard
 from telecine.service.db.connection import Tx
 from telecine.service.db.tables import assets, jobs, segments, tasks, uploads
-from telecine.service.domain import FINAL_TASK_STATES
 
 INIT = -1  # the number of an init segment's row
 
@@ -190,31 +188,3 @@ def change_asset(tx: Tx, asset_id: str, changes: Mapping[str, object]) -> None:
 
 def change_job(tx: Tx, job_id: str, changes: Mapping[str, object]) -> None:
     tx.connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**changes))
-
-
-def give_up_source(tx: Tx, asset_id: str) -> bool:
-    """Leave an asset's source to the collector, where a job that succeeded was to delete it and no
-    task of any of its jobs is left that may read it. Whether it did."""
-    wanted = sa.select(jobs.c.id).where(
-        jobs.c.asset_id == asset_id,
-        jobs.c.state == "succeeded",
-        jobs.c.source_policy == "delete_when_done",
-    )
-    reading = (
-        sa.select(tasks.c.id)
-        .join(jobs, jobs.c.id == tasks.c.job_id)
-        .where(jobs.c.asset_id == asset_id, tasks.c.state.not_in(FINAL_TASK_STATES))
-    )
-    key = tx.connection.execute(
-        sa.select(assets.c.source_key).where(
-            assets.c.id == asset_id,
-            assets.c.source_key.is_not(None),
-            sa.exists(wanted),
-            ~sa.exists(reading),
-        )
-    ).scalar_one_or_none()
-    if key is None:
-        return False
-    discard(tx, [key])
-    change_asset(tx, asset_id, {"source_key": None})
-    return True
