@@ -270,3 +270,18 @@ def test_health_and_readiness(client: TestClient) -> None:
     assert (said["status"], said["database"], said["storage"]) == ("ready", "ok", "ok")
     assert said["sandbox"]["tier"] in ("bwrap", "landlock", "seccomp")
     assert ready.headers["cache-control"] == "no-store"
+
+
+def test_a_job_is_ordered_in_one_form_everywhere(document: dict[str, Any]) -> None:
+    """By a request of its own, and by an upload whose completion begins it."""
+    schemas = document["components"]["schemas"]
+    wanted = schemas["JobAsked"]["properties"]["outputs"]
+    assert "discriminator" in str(wanted)
+    for name in ("NewUpload", "NewPost"):
+        (ref,) = [
+            one["$ref"]
+            for one in schemas[name]["properties"]["on_complete"]["anyOf"]
+            if one != {"type": "null"}
+        ]
+        order = schemas[ref.rpartition("/")[2]]
+        assert order["properties"]["outputs"] == wanted

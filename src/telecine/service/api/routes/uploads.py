@@ -14,14 +14,12 @@ from telecine.service.api.bodies import FORM_BYTES, BodyRoute, blocking, pump, t
 from telecine.service.api.deps import ServicesDep, UploadsWrite
 from telecine.service.api.errors import responses
 from telecine.service.api.idempotency import UploadsWriteOnce
+from telecine.service.api.outputs import OrderAsked
 from telecine.service.api.schemas import After, Answer, Asked, Limit, Page, make_page, rfc3339
 from telecine.service.db.uploads import UploadRow
 from telecine.service.domain import (
-    MAX_PRIORITY,
-    MIN_PRIORITY,
     Invalid,
     ServiceError,
-    SourcePolicy,
     TooLarge,
     UploadState,
 )
@@ -46,28 +44,15 @@ class LengthRequired(ServiceError):
 # --- what is asked and answered -------------------------------------------------------------------
 
 
-class OnComplete(Asked):
-    """The job that begins when the upload is complete: a preset, or a list of outputs."""
-
-    preset: str | None = Field(None, max_length=64, examples=["stream"])
-    outputs: list[dict[str, Any]] | None = Field(
-        None, examples=[[{"type": "hls"}, {"type": "mp4", "size": "720p"}]]
-    )
-    priority: int = Field(0, ge=MIN_PRIORITY, le=MAX_PRIORITY)
-    metadata: dict[str, str] | None = None
-    source_policy: SourcePolicy = "keep"
-
-    def order(self) -> orders.Order:
-        return orders.make_order(**self.model_dump())
-
-
 class _Opening(Asked):
     filename: str = Field(min_length=1, max_length=1000, examples=["film.mp4"])
     sha256: str | None = Field(
         None, description="Of the whole file, in hexadecimal: another file is refused."
     )
     title: str = Field("", max_length=300, description="Of the asset; empty: the file's name.")
-    on_complete: OnComplete | None = None
+    on_complete: OrderAsked | None = Field(
+        None, description="The job that begins when the upload is complete."
+    )
 
 
 class NewUpload(_Opening):
