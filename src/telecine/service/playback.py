@@ -128,8 +128,17 @@ def poster_path(
     token = None
     if visibility == "private":
         token = services.signer.sign(PURPOSE, asset_id, _expiry(now_s))
+    return _poster_in(_media_of(asset_id, token), poster_key)
+
+
+def _media_of(asset_id: str, token: str | None) -> str:
+    """Where the files of an asset's jobs are read."""
+    return f"{'/media' if token is None else f'/p/{token}'}/{asset_id}"
+
+
+def _poster_in(media: str, poster_key: str) -> str:
     _, job_id, *_, leaf = poster_key.split("/")  # tasks/<job>/<task>/<attempt>/poster.jpg
-    return f"{'/media' if token is None else f'/p/{token}'}/{asset_id}/{job_id}/{leaf}"
+    return f"{media}/{job_id}/{leaf}"
 
 
 def _visible(asset: PlayedAsset | None, who: Principal | None) -> PlayedAsset:
@@ -188,8 +197,7 @@ def choose_job(jobs: Sequence[PlayedJob]) -> PlayedJob | None:
 def _playback(
     storage: Storage, tx: Tx, asset: PlayedAsset, token: str | None, expires_at: int | None
 ) -> Playback:
-    start = "" if token is None else f"/p/{token}"
-    media = f"{start or '/media'}/{asset.id}"
+    media = _media_of(asset.id, token)
     job = choose_job(rows.jobs_of(tx, asset.id))
     state = _state(storage, tx, asset, job)
     hls = dash = file = None
@@ -208,7 +216,7 @@ def _playback(
         dash=dash,
         file=file,
         poster=_poster(tx, media, asset, job),
-        embed=f"{start}/embed/{asset.id}",
+        embed=f"{'' if token is None else f'/p/{token}'}/embed/{asset.id}",
         expires_at=expires_at,
     )
 
@@ -232,8 +240,7 @@ def _poster(tx: Tx, media: str, asset: PlayedAsset, job: PlayedJob | None) -> st
             return f"{media}/{job.id}/{path}"
     if asset.poster_key is None:
         return None
-    _, job_id, *_, leaf = asset.poster_key.split("/")  # tasks/<job>/<task>/<attempt>/poster.jpg
-    return f"{media}/{job_id}/{leaf}"
+    return _poster_in(media, asset.poster_key)
 
 
 def _done(tx: Tx, job: PlayedJob, step_id: str) -> str | None:

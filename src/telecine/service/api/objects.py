@@ -7,12 +7,20 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from telecine.service.storage.store import Storage
+
+# What `send_object` answers, for OpenAPI.
+FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file, of its own type.", "content": {"*/*": {}}},
+    206: {"description": "The part of it that was asked for."},
+    304: {"description": "It is what `If-None-Match` names."},
+    416: {"description": "It has no such part."},
+}
 
 _GZIP_LEVEL = 5
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))", re.IGNORECASE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from telecine.service import downloads
 from telecine.service.api.deps import ServicesDep
 from telecine.service.api.errors import responses
-from telecine.service.api.objects import send_object
+from telecine.service.api.objects import FILE_ANSWERS, send_object
 from telecine.service.domain import NotFound
 from telecine.service.downloads import Served
 from telecine.service.services import Services
@@ -28,13 +28,7 @@ _HEADERS = {
     "Cache-Control": "private, no-cache",
 }
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file, of its own type.", "content": {"*/*": {}}},
-    206: {"description": "The part of it that was asked for."},
-    304: {"description": "It is what `If-None-Match` names."},
-    416: {"description": "It has no such part."},
-    **responses(link_invalid=403, file_unknown=404),
-}
+_ANSWERS = {**FILE_ANSWERS, **responses(link_invalid=403, file_unknown=404)}
 
 
 @router.get(

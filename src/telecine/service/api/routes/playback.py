@@ -14,7 +14,7 @@ from telecine.service import playback, player
 from telecine.service.api import deps
 from telecine.service.api.deps import CredentialsDep, ServicesDep
 from telecine.service.api.errors import responses, status_of
-from telecine.service.api.objects import send_object, send_text
+from telecine.service.api.objects import FILE_ANSWERS, send_object, send_text
 from telecine.service.api.schemas import Answer, rfc3339
 from telecine.service.domain import NotFound, Principal, ServiceError, Unauthenticated
 from telecine.service.playback import Keeping, Kept, Playback, PlaybackState
@@ -233,20 +233,13 @@ def _embed_state(found: Playback) -> JSONResponse:
 
 # --- playlists and segments ---------------------------------------------------------------------
 
-_MEDIA_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file, of its own type.", "content": {"*/*": {}}},
-    206: {"description": "The part of it that was asked for."},
-    304: {"description": "It is what `If-None-Match` names."},
-    416: {"description": "It has no such part."},
-}
-
 
 @router.get(
     "/media/{asset_id}/{job_id}/{path:path}",
     operation_id="get_media",
     summary="Read a playlist or segment of a public or unlisted asset",
     response_class=Response,
-    responses={**responses(media_unknown=404), **_MEDIA_ANSWERS},
+    responses={**responses(media_unknown=404), **FILE_ANSWERS},
 )
 @router.head("/media/{asset_id}/{job_id}/{path:path}", include_in_schema=False)
 def get_media(
@@ -261,7 +254,7 @@ def get_media(
     operation_id="get_private_media",
     summary="Read a playlist or segment of a private asset",
     response_class=Response,
-    responses={**responses(link_expired=403, media_unknown=404), **_MEDIA_ANSWERS},
+    responses={**responses(link_expired=403, media_unknown=404), **FILE_ANSWERS},
 )
 @router.head("/p/{token}/{asset_id}/{job_id}/{path:path}", include_in_schema=False)
 def get_private_media(
