@@ -33,7 +33,6 @@ DEFAULT_PRESET = "stream"
 MAX_LISTED = 1000
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-_STREAMS = ("hls", "dash")
 _INPUT_REFUSED = 3  # exit code: the service refused it, and asking again will not help
 
 
@@ -174,7 +173,7 @@ def _login(found: argparse.Namespace, _: Cancel) -> int:
         if not key:
             raise UsageError("no API key came from standard input", code="no_credentials")
         with Client(url, api_key=key) as client:
-            next(client.jobs(), None)  # which a key that is none may not ask
+            _try(client)
         kept.save(Credentials(url, api_key=key))
         _say(f"{url}: the API key is good, and kept in {kept.path}")
         return 0
@@ -187,15 +186,25 @@ def _login(found: argparse.Namespace, _: Cancel) -> int:
     return 0
 
 
-def _checked_url(text: str) -> str:
-    from urllib.parse import urlsplit
+def _try(client: Client) -> None:
+    """Raises what the service says to a key that is none. Of a good one it may say that it lacks
+    the scope for what was asked."""
+    from telecine.client import ApiError
 
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{text!r} is no address such as {DEFAULT_URL}", code="url_invalid")
-    if parts.username is not None:
-        raise UsageError("leave the password out of the address", code="url_invalid")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    try:
+        next(client.jobs(), None)
+    except ApiError as error:
+        if error.code != "scope_missing":
+            raise
+
+
+def _checked_url(text: str) -> str:
+    from telecine.client.connection import origin
+
+    try:
+        return origin(text)
+    except ValueError as error:
+        raise UsageError(str(error), code="url_invalid") from None
 
 
 def _ask() -> tuple[str, str]:
@@ -377,8 +386,7 @@ def _download(found: argparse.Namespace, cancel: Cancel) -> int:
     folder = found.folder if found.folder is not None else Path(found.job)
     with _service() as client:
         made_there = client.outputs(found.job)
-        # A playlist without its segments plays nowhere; a stream is played where it is.
-        outputs = [output for output in made_there if output.kind not in _STREAMS]
+        outputs = [output for output in made_there if not output.streamed]
         if len(outputs) < len(made_there):
             job = client.job(found.job)
             _say(f"not fetched: the stream, which plays at {client.playback(job.asset_id).hls_url}")
@@ -418,9 +426,10 @@ def _service() -> Iterator[Client]:
 def _open(found: Credentials, kept: Any) -> Client:
     from telecine.client import Client
 
+    url = _checked_url(found.url)
     if found.api_key is not None:
-        return Client(found.url, api_key=found.api_key)
-    return Client(found.url, keeper=kept)
+        return Client(url, api_key=found.api_key)
+    return Client(url, keeper=kept)
 
 
 # --- showing ----------------------------------------------------------------------------------

@@ -162,6 +162,134 @@ def test_a_refusal_is_not_asked_again(status: int) -> None:
     )
 
 
+DELETIONS: list[tuple[Callable[[Client], None], int]] = [
+    (lambda client: client.delete_asset("01KAJ00000000000000000000A"), 404),
+    (lambda client: client.cancel_upload(UPLOAD_ID), 404),
+    (lambda client: client.revoke_api_key("01KAJ00000000000000000000K"), 404),
+    (lambda client: client.end_session("01KAJ00000000000000000000S"), 404),
+]
+
+
+@pytest.mark.parametrize("lost", [DROPPED, httpx2.ReadTimeout("timed out"), httpx2.Response(502)])
+@pytest.mark.parametrize(("delete", "status"), DELETIONS)
+def test_what_a_lost_try_removed_is_removed(
+    delete: Callable[[Client], None], status: int, lost: Exception | httpx2.Response
+) -> None:
+    fake = Fake([lost, problem(status, "asset_unknown")])
+    with client_of(fake, api_key="tck_a_b") as client:
+        delete(client)
+    assert [request.method for request in fake.asked] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize(("delete", "status"), DELETIONS)
+def test_what_was_never_there_is_said(delete: Callable[[Client], None], status: int) -> None:
+    busy = problem(429, "too_many_requests", **{"Retry-After": "1"})  # it was not carried out
+    for script in ([problem(status, "asset_unknown")], [busy, problem(status, "asset_unknown")]):
+        with client_of(Fake([*script]), api_key="tck_a_b") as client:
+            with pytest.raises(ApiError) as caught:
+                delete(client)
+            assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda client: client.log_out(),
+        lambda client: client.log_out_everywhere(),
+        lambda client: client.delete_me("a password"),
+    ],
+    ids=["log_out", "log_out_everywhere", "delete_me"],
+)
+def test_a_session_that_a_lost_try_ended_is_forgotten(end: Callable[[Client], None]) -> None:
+    alive = True
+    me = {
+        **{"id": "01KAJ00000000000000000000M", "email": "ada@example.org", "name": "Ada"},
+        **{"role": "user", "created_at": "2026-11-21T10:23:45.678Z"},
+    }
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        nonlocal alive
+        if request.url.path == "/v1/sessions/refresh" or not alive:
+            return problem(401, "token_invalid")
+        if request.method == "DELETE":
+            alive = False
+            raise DROPPED
+        return answer(me)
+
+    keeper = MemoryKeeper(Tokens("access-1", "refresh-1"))
+    with client_of(serve, keeper=keeper) as client:
+        end(client)
+    assert keeper.current() is None
+
+
+def test_an_account_is_not_taken_for_deleted_because_the_session_has_ended() -> None:
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "DELETE":
+            raise DROPPED
+        return problem(401, "token_invalid")
+
+    with client_of(serve, keeper=MemoryKeeper(Tokens("access-1", "refresh-1"))) as client:
+        with pytest.raises(ApiError) as caught:
+            client.delete_me("a password")
+        assert caught.value.status == 401
+
+
+def test_a_change_of_password_is_asked_once() -> None:
+    fake = Fake([DROPPED, problem(403, "password_wrong")])  # as it is, once it was changed
+    keeper = MemoryKeeper(Tokens("access-1", "refresh-1"))
+    with client_of(fake, keeper=keeper) as client, pytest.raises(ConnectionFailed):
+        client.change_password("the old one", "the new one")
+    assert len(fake.asked) == 1
+
+
+def test_a_first_try_that_still_runs_is_waited_for() -> None:
+    # After a kill the service finds out only after a while that the first try died.
+    clock_s = 0.0
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        if clock_s == 0:
+            raise DROPPED
+        return problem(409, "idempotency_in_flight") if clock_s < 60 else answer(JOB, 202)
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock_s
+        clock_s += seconds
+
+    with client_of(serve, api_key="tck_a_b") as client:
+        client._connection.sleep = sleep
+        assert client.submit(JOB["asset_id"], preset="stream").id == JOB_ID
+    assert clock_s < 60 + LONGEST_PAUSE_S + 0.25
+
+
+def test_a_first_try_that_never_ends_is_given_up() -> None:
+    slept_s: list[float] = []
+    fake = Fake([problem(409, "idempotency_in_flight")])
+    with client_of(fake, api_key="tck_a_b") as client:
+        client._connection.sleep = slept_s.append
+        with pytest.raises(ApiError, match="so it is"):
+            client.submit(JOB["asset_id"], preset="stream")
+    assert sum(slept_s) < 180
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/telecine", "http://example.org/?a=b", "http://example.org/#a"),
+        *("example.org", "ftp://example.org", "http://", "http://example.org:port", "http://[::1"),
+        *("http://ada:secret@example.org",),
+    ],
+)
+def test_a_url_that_is_none_of_a_service_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("url", ["https://Example.org:8443", "http://[::1]:8000/"])
+def test_a_url_of_a_service(url: str) -> None:
+    with Client(url) as client:
+        assert client.url == url.rstrip("/")
+
+
 def test_who_is_told_to_come_back_much_later_hears_of_it() -> None:
     fake = Fake([problem(429, "too_many_requests", **{"Retry-After": "3600"})])
     with client_of(fake) as client, pytest.raises(ApiError) as caught:
@@ -417,6 +545,13 @@ def test_an_upload_without_headway_is_given_up(film: Path) -> None:
     assert len(tus.offsets) == TRIES
 
 
+def test_a_service_that_is_away_is_given_up_by_an_upload_as_by_all_else(film: Path) -> None:
+    fake = Fake([REFUSED])
+    with client_of(fake) as client, pytest.raises(ConnectionFailed):
+        client.send(upload_of(film), film)
+    assert len(fake.asked) == TRIES
+
+
 def test_an_upload_that_gets_on_is_not_given_up(film: Path) -> None:
     tus = Tus(3_000_000, loses_after=[100_000] * 3 * TRIES)
     with client_of(tus) as client:
@@ -622,6 +757,89 @@ def test_a_download_goes_on_in_another_process(tmp_path: Path) -> None:
         client.download(output_of(DATA), target)
     assert again.asked == ["bytes=400000-"]
     assert target.read_bytes() == DATA
+
+
+class ExpiringLinks:
+    """A job with one output, whose links are good for so many requests each."""
+
+    def __init__(self, data: bytes, *, good_for: int, breaks_after: list[int]) -> None:
+        self.files = Files(data, breaks_after=breaks_after)
+        self.good_for = good_for
+        self.signed = 0
+        self.asked: list[str] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request.url.path)
+        if request.url.path == f"/v1/jobs/{JOB_ID}/outputs":
+            self.signed += 1
+            self.left = self.good_for
+            output = output_of(self.files.data, f"{URL}/d/link-{self.signed}/720p.mp4")
+            plain = {name: getattr(output, name) for name in output.__slots__ if name != "job_id"}
+            return answer({"data": [plain], "has_more": False})
+        if request.url.path != f"/d/link-{self.signed}/720p.mp4" or self.left == 0:
+            return problem(403, "link_invalid")
+        self.left -= 1
+        return self.files(request)
+
+
+def test_a_link_that_expires_is_asked_for_anew(tmp_path: Path) -> None:
+    service = ExpiringLinks(DATA, good_for=1, breaks_after=[300_000, 300_000])
+    with client_of(service, api_key="tck_a_b") as client:
+        (output,) = client.outputs(JOB_ID)
+        client.download(output, tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").read_bytes() == DATA
+    assert service.files.asked == [None, "bytes=300000-", "bytes=600000-"]
+    assert service.signed == 3
+
+
+def test_a_link_that_is_no_better_when_new_is_an_error_not_a_loop(tmp_path: Path) -> None:
+    service = ExpiringLinks(DATA, good_for=0, breaks_after=[])
+    with client_of(service, api_key="tck_a_b") as client:
+        (output,) = client.outputs(JOB_ID)
+        with pytest.raises(ApiError) as caught:
+            client.download(output, tmp_path / "film.mp4")
+    assert caught.value.code == "link_invalid"
+    assert service.signed == 2
+
+
+def test_a_link_to_a_source_is_asked_for_anew(tmp_path: Path) -> None:
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        if request.url.path.endswith("/source"):
+            link = {"url": f"{URL}/d/{len(asked)}/film.mp4", "size_bytes": len(DATA)}
+            more = {"sha256": None, "content_type": "video/mp4"}
+            return answer({**link, **more, "expires_at": "2026-11-21T10:23:45.678Z"})
+        first = request.url.path == "/d/1/film.mp4"
+        return problem(403, "link_invalid") if first else httpx2.Response(200, content=DATA)
+
+    asked: list[str] = []
+    with client_of(serve, api_key="tck_a_b") as client:
+        client.download_source("01KAJ00000000000000000000A", tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").read_bytes() == DATA
+    source = "/v1/assets/01KAJ00000000000000000000A/source"
+    assert asked == [source, "/d/1/film.mp4", source, "/d/3/film.mp4"]
+
+
+def test_a_stream_is_not_among_the_files_of_a_job(tmp_path: Path) -> None:
+    kinds = {"hls": "master.m3u8", "dash": "manifest.mpd", "poster": "poster.jpg"}
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == f"/v1/jobs/{JOB_ID}/outputs":
+            plain = [
+                {
+                    **{"id": kind, "kind": kind, "path": path, "content_type": "x/y"},
+                    **{"size_bytes": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()},
+                    **{"url": f"{URL}/d/{path}"},
+                }
+                for kind, path in kinds.items()
+            ]
+            return answer({"data": plain, "has_more": False})
+        return httpx2.Response(200, content=DATA)
+
+    with client_of(serve, api_key="tck_a_b") as client:
+        assert len(client.outputs(JOB_ID)) == 3
+        assert client.download_outputs(JOB_ID, tmp_path) == (tmp_path / "poster.jpg",)
+    assert [path.name for path in tmp_path.iterdir()] == ["poster.jpg"]
 
 
 def test_a_service_without_ranges_sends_it_all_again(tmp_path: Path) -> None:

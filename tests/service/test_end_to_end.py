@@ -38,6 +38,8 @@ REAL = {
     "post": "video/phpff/portrait.MOV",
     "form": "video/mpy/no_duration.webm",
 }
+STREAMS = {"hls", "dash"}  # which play where they are: their playlists alone are no use elsewhere
+
 EVERYTHING: list[dict[str, Any]] = [
     {"type": "hls"},
     {"type": "mp4", "size": "source"},
@@ -136,8 +138,10 @@ def fetched(here: Here, job: Job, folder: Path) -> dict[str, list[Output]]:
         outputs.setdefault(output.kind, []).append(output)
     paths = here.client.download_outputs(job.id, folder)
     assert sorted(map(sha256, paths)) == sorted(
-        output.sha256 for several in outputs.values() for output in several
+        output.sha256 for kind in outputs.keys() - STREAMS for output in outputs[kind]
     )
+    for output in (one for kind in outputs.keys() & STREAMS for one in outputs[kind]):
+        here.client.download(output, folder / output.path)
     return outputs
 
 

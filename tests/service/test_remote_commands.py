@@ -184,6 +184,15 @@ def test_login_takes_a_key_from_standard_input(nobody: User) -> None:
     assert nobody.run("jobs").code == 0
 
 
+def test_login_takes_a_key_of_any_scope(nobody: User) -> None:
+    with Client(nobody.url) as client:
+        client.log_in(EMAIL, PASSWORD)
+        key = client.create_api_key("sends only", ["uploads:write"]).secret
+    ran = nobody.run("login", "--key", nobody.url, said=key + "\n")
+    assert ran.code == 0, ran.err
+    assert nobody.credentials.load() == Credentials(nobody.url, api_key=key)
+
+
 def test_a_key_that_is_none_is_not_kept(nobody: User) -> None:
     ran = nobody.run("login", "--key", nobody.url, said="tck_0_0\n")
     assert ran.code == 3
@@ -198,6 +207,7 @@ def test_a_key_that_is_none_is_not_kept(nobody: User) -> None:
         (["login", "--key"], "no_credentials"),
         (["login", "--key", "example.org"], "url_invalid"),
         (["login", "http://ada:secret@example.org"], "url_invalid"),
+        (["login", "--key", "http://example.org/telecine"], "url_invalid"),
         (["jobs"], "not_logged_in"),
         (["upload", "x.mp4"], "not_logged_in"),
     ],

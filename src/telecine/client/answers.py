@@ -231,7 +231,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a job made, at its `path` in the job's tree. `url` is signed and expires."""
+    """A file that a job made, at its `path` in the job's tree. `url` is signed and expires;
+    `job_id` is whom to ask for another."""
 
     id: str
     kind: str
@@ -241,6 +242,12 @@ class Output:
     sha256: str
     url: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    job_id: str | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it is a stream's playlist, which plays only where its segments are."""
+        return self.kind in ("hls", "dash")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from telecine.client import Client
 
 with Client("http://127.0.0.1:8000", api_key="tck_…") as telecine:
-    upload = telecine.upload(Path("talk.mov"), preset="stream")
+    upload = telecine.upload(Path("talk.mov"), preset="web-mp4")
     for event in telecine.watch(upload.job_id):
         print(event)
     telecine.download_outputs(upload.job_id, Path("talk"))
@@ -13,6 +13,7 @@ with Client("http://127.0.0.1:8000", api_key="tck_…") as telecine:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -45,6 +46,10 @@ PAGE = 100  # the largest page that the service gives
 SCOPES = ("assets:read", "assets:write", "jobs:read", "jobs:write", "uploads:write")
 
 
+# What who ended a session, or deleted their account, is answered to the same wish again.
+_ENDED = (401, 404)
+
+
 def _hear_nothing(done: int, size: int) -> None:
     """Where nobody wants to know how far it is."""
 
@@ -52,9 +57,10 @@ def _hear_nothing(done: int, size: int) -> None:
 class Client:
     """A service, as one user sees it: by an API key, by a session (`log_in`), or as nobody.
 
-    `keeper` keeps the session's tokens, so that they outlive this object; `transport` is how
-    requests travel (a proxy, a private CA), as httpx2 knows it. Every method raises `ApiError`
-    and `ConnectionFailed`; what else, it says.
+    `url` is a scheme, a host and a port; anything else raises `ValueError`. `keeper` keeps the
+    session's tokens, so that they outlive this object; `transport` is how requests travel (a
+    proxy, a private CA), as httpx2 knows it. Every method raises `ApiError` and
+    `ConnectionFailed`; what else, it says.
     """
 
     def __init__(
@@ -108,12 +114,12 @@ class Client:
 
     def log_out(self) -> None:
         """End this session: its tokens are good for nothing within a second."""
-        self._connection.delete("/v1/sessions/current")
+        self._connection.delete("/v1/sessions/current", gone=_ENDED)
         self._connection.keeper.put(None)
 
     def log_out_everywhere(self) -> None:
         """End all my sessions, this one too."""
-        self._connection.delete("/v1/sessions")
+        self._connection.delete("/v1/sessions", gone=_ENDED)
         self._connection.keeper.put(None)
 
     def me(self) -> User:
@@ -121,11 +127,13 @@ class Client:
 
     def delete_me(self, password: str) -> None:
         """Delete the account, with all its media; its sessions and keys end at once."""
-        self._connection.delete("/v1/users/me", {"password": password})
+        self.me()  # so that a session which had ended before is not taken for a deleted account
+        self._connection.delete("/v1/users/me", {"password": password}, gone=_ENDED)
         self._connection.keeper.put(None)
 
     def change_password(self, current: str, new: str) -> None:
-        """Ends all my other sessions."""
+        """Ends all my other sessions. It is asked once: after `ConnectionFailed` try which of the
+        two logs in."""
         body = {"current_password": current, "password": new}
         self._connection.put("/v1/users/me/password", body)
 
@@ -268,7 +276,8 @@ class Client:
     ) -> None:
         """Make `target` the source of an asset, as `download` does; where its digest is not known
         yet, only its size is checked."""
-        self._fetch(self.source(asset_id), target, on_received)
+        found = self.source(asset_id)
+        self._fetch(found, target, on_received, lambda: self.source(asset_id).url)
 
     def playback(self, asset_id: str) -> Playback:
         return read(Playback, self._connection.get(f"/v1/assets/{asset_id}/playback"))
@@ -323,7 +332,8 @@ class Client:
 
     def outputs(self, job_id: str) -> tuple[Output, ...]:
         """The files that a job made."""
-        return tuple(self._pages(Output, f"/v1/jobs/{job_id}/outputs"))
+        found = self._pages(Output, f"/v1/jobs/{job_id}/outputs")
+        return tuple(replace(output, job_id=job_id) for output in found)
 
     def download(
         self,
@@ -333,19 +343,30 @@ class Client:
         on_received: downloads.OnReceived = _hear_nothing,
     ) -> None:
         """Make `target` this output: whole and with the right digest, or not there. What a
-        download that was broken off had got is not fetched again.
+        download that was broken off had got is not fetched again, and a link that has expired is
+        asked for anew.
 
         Raises `DigestMismatch`, `OSError`.
         """
-        self._fetch(output, target, on_received)
+        self._fetch(output, target, on_received, lambda: self._link(output))
+
+    def _link(self, output: Output) -> str:
+        """Where the output is to be had from now on, or where it was."""
+        found = self.outputs(output.job_id) if output.job_id is not None else ()
+        return next((one.url for one in found if one.id == output.id), output.url)
 
     def _fetch(
-        self, file: Output | Source, target: Path, on_received: downloads.OnReceived
+        self,
+        file: Output | Source,
+        target: Path,
+        on_received: downloads.OnReceived,
+        renewed: Callable[[], str],
     ) -> None:
         downloads.fetch(
             self._connection,
             file.url,
             target,
+            renewed=renewed,
             size_bytes=file.size_bytes,
             sha256=file.sha256,
             on_received=on_received,
@@ -358,12 +379,15 @@ class Client:
         *,
         on_received: Callable[[Output, int, int], None] | None = None,
     ) -> tuple[Path, ...]:
-        """Every output of a job below `folder`, each at its path in the job's tree.
+        """Every file of a job below `folder`, each at its path in the job's tree. A stream is not
+        among them: its playlists would come without their segments, and it plays where it is.
 
         Raises as `download` does, and `UnexpectedAnswer` for a path that leads out of `folder`.
         """
         targets = []
         for output in self.outputs(job_id):
+            if output.streamed:
+                continue
             target = folder / safe_path(output.path)
 
             def hear(done: int, size: int, output: Output = output) -> None:

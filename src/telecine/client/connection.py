@@ -1,15 +1,18 @@
 """One connection to a service: who asks, what is asked again, and what went wrong.
 
-A request that changes nothing, or that carries an Idempotency-Key, is asked again when the
+A request that may be carried out twice, or that carries an Idempotency-Key, is asked again when the
 connection breaks or the service is out of order (502, 503, 504, 500), and when the service says
 to come back (429). An access token that has expired is renewed once, without the caller noticing.
+
+What removes something may have done so before its answer was lost: that it is gone, when asked
+again, is then the answer that was wanted.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +26,7 @@ from telecine.client.tokens import TokenKeeper, Tokens
 TRIES = 6
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 8.0
+IN_FLIGHT_S = 90.0  # longer than the service takes to find out that a first try died half-way
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 
 # What the service may answer while it is started anew, or while a first try of the same
@@ -39,6 +43,22 @@ def pause_s(failures: int, asked_s: float | None = None) -> float:
     return max(by_chance, asked_s or 0.0)
 
 
+def origin(url: str) -> str:
+    """The URL of a service, which has no path. Raises `ValueError`, with what is wrong with it."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url!r} is no address such as http://127.0.0.1:8000")
+    if parts.username is not None:
+        raise ValueError("leave the password out of the address")
+    if parts.path.rstrip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r}: an address ends with its host and port, without a path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def passes(error: Exception) -> bool:
     """Whether the same request may go better in a while."""
     if isinstance(error, ApiError):
@@ -50,7 +70,7 @@ def passes(error: Exception) -> bool:
 class Connection:
     """Requests to one service. Safe to use from many threads.
 
-    `sleep` is how it waits between tries.
+    `sleep` is how it waits between tries. Raises `ValueError` for a URL that is none of a service.
     """
 
     def __init__(
@@ -62,7 +82,7 @@ class Connection:
         transport: httpx2.BaseTransport | None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = origin(url)
         self.keeper = keeper
         self.sleep = sleep
         self._api_key = api_key
@@ -94,26 +114,54 @@ class Connection:
         return self._json(self._again("PATCH", path, json=body))
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._json(self._again("PUT", path, json=body))
+        """The JSON answer to a PUT, which is asked once: what it says may hold but the first time,
+        as a password that it changes."""
+        with self.once("PUT", path, json=body) as response:
+            return self._json(self._read(response))
 
-    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        self._again("DELETE", path, json=body)
+    def delete(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        gone: Collection[int] = (httpx2.codes.NOT_FOUND,),
+    ) -> None:
+        """DELETE. `gone`: what the service answers to who asks for it a second time."""
+        lost: list[Exception] = []
+        try:
+            self._again("DELETE", path, lost=lost, json=body)
+        except ApiError as error:
+            if not lost or error.status not in gone:
+                raise
 
-    def head(self, path: str, headers: Mapping[str, str]) -> httpx2.Headers:
-        """The headers that answer a HEAD."""
-        return self._again("HEAD", path, headers=headers).headers
-
-    def _again(self, method: str, path: str, *, sign: bool = True, **how: Any) -> httpx2.Response:
-        failures = 0
+    def _again(
+        self,
+        method: str,
+        path: str,
+        *,
+        sign: bool = True,
+        lost: list[Exception] | None = None,
+        **how: Any,
+    ) -> httpx2.Response:
+        """Asked until it is answered. `lost` hears of tries that may have been carried out."""
+        failures, waits, waited_s = 0, 0, 0.0
         while True:
             try:
                 with self.once(method, path, sign=sign, **how) as response:
                     return self._read(response)
             except (ApiError, ConnectionFailed) as error:
-                failures += 1
+                in_flight = isinstance(error, ApiError) and error.code == _IN_FLIGHT
+                if not in_flight or waited_s >= IN_FLIGHT_S:
+                    failures += 1
                 if failures >= TRIES or not passes(error):
                     raise
-                self.sleep(pause_s(failures, getattr(error, "retry_after_s", None)))
+                answered = isinstance(error, ApiError) and error.status not in _PASSING
+                if lost is not None and not answered:
+                    lost.append(error)
+                waits += 1
+                pause = pause_s(waits, getattr(error, "retry_after_s", None))
+                waited_s += pause if in_flight else 0.0
+                self.sleep(pause)
 
     @contextmanager
     def once(

@@ -2,7 +2,8 @@
 
 It grows under a hidden name beside its own, which tells the digest that it will have: a download
 that was broken off goes on from where it stopped, and only with the same bytes. Where the digest is
-not known, only the size can be checked, and nothing is kept for later.
+not known, only the size can be checked, and nothing is kept for later. An expired link is asked for
+anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from telecine.client.connection import TRIES, Connection, passes, pause_s
 from telecine.client.errors import ApiError, ConnectionFailed, DigestMismatch, UnexpectedAnswer
 
+LINK_INVALID = "link_invalid"
+
 OnReceived = Callable[[int, int], None]  # bytes that have arrived, bytes in all
 
 
@@ -23,12 +26,13 @@ def fetch(
     url: str,
     target: Path,
     *,
+    renewed: Callable[[], str],
     size_bytes: int,
     sha256: str | None,
     on_received: OnReceived,
 ) -> None:
     """Make `target` the file at `url`, replacing what is there; nothing is fetched where `target`
-    is that file already.
+    is that file already. `renewed` gives another URL of the file when this one has expired.
 
     Raises `ApiError`, `ConnectionFailed` (after several tries without a byte of headway),
     `DigestMismatch` (nothing is left), `OSError`. After the others, what arrived stays beside
@@ -41,16 +45,19 @@ def fetch(
     part = target.with_name(f".{target.name}.{sha256[:16] if sha256 else 'unknown'}.part")
     if sha256 is None:
         part.unlink(missing_ok=True)
-    failures, furthest = 0, -1
+    failures, furthest, expired = 0, -1, False
     while True:
         have = part.stat().st_size if part.exists() else 0
         if have > furthest:
-            failures, furthest = 0, have
+            failures, furthest, expired = 0, have, False
         if have >= size_bytes and part.exists():
             break
         try:
             _append(connection, url, part, have, size_bytes, on_received)
         except (ApiError, ConnectionFailed) as error:
+            if getattr(error, "code", None) == LINK_INVALID and not expired:
+                url, expired = renewed(), True
+                continue
             failures += 1
             if failures >= TRIES or not passes(error):
                 raise

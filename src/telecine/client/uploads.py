@@ -62,7 +62,8 @@ def _path(upload: Upload) -> str:
 
 
 def _wanted_next(connection: Connection, upload: Upload) -> int:
-    text = connection.head(_path(upload), _TUS).get("Upload-Offset", "")
+    with connection.once("HEAD", _path(upload), headers=_TUS) as response:
+        text = response.headers.get("Upload-Offset", "")
     if not (text.isascii() and text.isdigit()):
         raise UnexpectedAnswer(f"the upload {upload.id} does not say how much of it is there")
     return int(text)
