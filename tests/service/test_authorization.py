@@ -186,6 +186,17 @@ def test_every_route_is_in_a_table(app: FastAPI) -> None:
 # --- who asks -------------------------------------------------------------------------------------
 
 
+def check_headers(route: str, headers: Mapping[str, str]) -> None:
+    """What every answer says to a browser, whoever asks for what."""
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "base-uri 'none'" in policy
+    assert ("frame-ancestors 'none'" in policy) or "embed" in route
+    assert "server" not in headers
+
+
 @dataclass(frozen=True)
 class World:
     """Ada has one of everything, and all of it is private."""
@@ -203,7 +214,9 @@ class World:
         for name in ("json", "data"):
             if name in sent:
                 sent[name] = json.loads(self.fill(json.dumps(sent[name])))
-        return self.client.request(method, self.fill(path), **sent)
+        answer = self.client.request(method, self.fill(path), **sent)
+        check_headers(route, answer.headers)
+        return answer
 
     def fill(self, text: str) -> str:
         return re.sub(r"\{(\w+)(:path)?\}", lambda found: self.ids[found[1]], text)
