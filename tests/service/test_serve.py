@@ -32,7 +32,6 @@ from tests.service.jobs_made import add_asset, make_job
 from tests.service.running import Running
 
 from telecine.cli import main
-from telecine.service import serve as serve_module
 from telecine.service.db.connection import Database
 from telecine.service.db.queue import submit
 from telecine.service.domain import new_id
@@ -365,12 +364,12 @@ def test_idle_connections_do_not_hold_a_stop(
 ) -> None:
     """A client that keeps its connection for later reads nothing: no goodbye comes of it."""
     cert, key = map(str, certificate)
-    with Running(tmp_path / "data", "--tls-cert", cert, "--tls-key", key) as running:
-        with httpx2.Client(verify=False) as idle:
-            assert idle.get(f"{running.base_url}/healthz").status_code == 200
-            began = time.monotonic()
-            assert running.stop() == 0
-            assert time.monotonic() - began < 15  # TLS alone would wait 30
+    service = Running(tmp_path / "data", "--tls-cert", cert, "--tls-key", key)
+    with service as running, httpx2.Client(verify=False) as idle:
+        assert idle.get(f"{running.base_url}/healthz").status_code == 200
+        began = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - began < 15  # TLS alone would wait 30
 
 
 @pytest.mark.parametrize(
@@ -440,7 +439,7 @@ def test_workers_come_back_when_descriptors_were_short(
             raise OSError(errno.EMFILE, "Too many open files")
         return real()
 
-    monkeypatch.setattr(serve_module.os, "pipe", pipe)
+    monkeypatch.setattr(os, "pipe", pipe)
     stop = threading.Event()
     script = f"open({str(marks)!r}, 'a').write('x'); raise SystemExit(3)"
     settings = Settings(data=tmp_path, workers=1, grace_s=1)

@@ -18,16 +18,18 @@ import subprocess  # noqa: TID251  # the supervisor: its children are our own wo
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import sqlalchemy as sa
 import uvicorn
 
 from telecine.service import logs
 from telecine.service.admin import first_admin_token
+from telecine.service.api import cookies
 from telecine.service.api.app import make_app
 from telecine.service.assembly import open_services
 from telecine.service.collector import run_collector
@@ -35,13 +37,14 @@ from telecine.service.db import idempotency
 from telecine.service.db.migrate import is_current, migrate
 from telecine.service.domain import Unavailable
 from telecine.service.services import Services
-from telecine.service.settings import LOOPBACK, Settings, environment_of
+from telecine.service.settings import Settings, environment_of
 
 EXIT_FORCED = 130
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 LOOK_EVERY_S = 0.2
 PURGE_EVERY_S = 600.0
+GOODBYE_S = 1.0
 TIDYING_S = 5  # a worker's own grace is `grace_s`; then it gives its task back
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
@@ -78,7 +81,7 @@ def serve(settings: Settings, *, say: Callable[[str], None] = print) -> int:
             "starting",
             version=version("telecine"),
             address=settings.base_url,
-            database=services.database.url.render_as_string(hide_password=True),
+            database=place_of(services.database.url),
             ffmpeg=services.tools.version,
             sandbox=services.tools.sandbox.tier,
             workers=settings.workers,
@@ -154,12 +157,21 @@ def greeting(settings: Settings, token: str | None) -> list[str]:
     return lines
 
 
+def place_of(url: sa.URL) -> str:
+    """Where a database is, for the log: of its URL what is no secret. A password may stand among
+    the options too, where SQLAlchemy hides none."""
+    place = sa.URL.create(
+        url.get_backend_name(), host=url.host, port=url.port, database=url.database
+    )
+    return place.render_as_string()
+
+
 def warnings_of(settings: Settings, tier: str) -> list[str]:
     """What an administrator should know about these settings."""
     found = []
-    if not settings.secure and settings.host not in LOOPBACK:
+    if not cookies.are_secure(settings):
         found.append(
-            f"plain http on {settings.host}: passwords and tokens can be read on the way, and "
+            f"plain http at {settings.base_url}: passwords and tokens can be read on the way, and "
             "browsers keep log-ins less safely; set --tls-cert and --tls-key, or --public-url "
             "https://… behind a proxy"
         )
@@ -248,7 +260,20 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for stream in tuple(self._streams):
             stream.cancel()  # who watches a job comes back to the next process
-        await super().shutdown(sockets)
+        connections: set[Any] = set(self.server_state.connections)
+        idle = [each for each in connections if each.cycle is None or each.cycle.response_complete]
+        hanging_up = asyncio.create_task(self._hang_up(idle))
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hanging_up.cancel()
+
+    async def _hang_up(self, idle: Sequence[Any]) -> None:
+        """End those of the connections that do not go by themselves. Over TLS closing waits half a
+        minute for the client's goodbye, and a client that is idle does not listen."""
+        await asyncio.sleep(GOODBYE_S)  # what was just answered is on its way
+        for connection in idle:
+            connection.transport.abort()
 
 
 # --- workers ----------------------------------------------------------------------------------
@@ -316,10 +341,22 @@ class Supervisor:
         log.error("a worker died", worker=slot.name, exit_code=code, again_in_s=slot.start_at - now)
 
     def _start(self, slot: _Slot, now: float) -> None:
+        try:
+            slot.process, slot.lifeline = self._spawn(slot.name)
+        except OSError:
+            slot.crashes += 1
+            slot.start_at = now + restart_delay_s(slot.crashes)
+            log.exception("a worker does not start", worker=slot.name)
+            return
+        slot.started_at = now
+        log.info("worker started", worker=slot.name, pid=slot.process.pid)
+
+    def _spawn(self, name: str) -> tuple[subprocess.Popen[bytes], int]:
+        """A worker, and our end of its lifeline. Raises `OSError`."""
         theirs, ours = os.pipe()
         try:
-            slot.process = subprocess.Popen(
-                [*self.command, "--name", slot.name, "--lifeline", str(theirs)],
+            process = subprocess.Popen(
+                [*self.command, "--name", name, "--lifeline", str(theirs)],
                 stdin=subprocess.DEVNULL,
                 env=environment_of(self.settings),  # a password stays out of `ps`
                 pass_fds=(theirs,),
@@ -327,14 +364,10 @@ class Supervisor:
             )
         except OSError:
             os.close(ours)
-            slot.crashes += 1
-            slot.start_at = now + restart_delay_s(slot.crashes)
-            log.exception("a worker does not start", worker=slot.name)
-            return
+            raise
         finally:
             os.close(theirs)
-        slot.lifeline, slot.started_at = ours, now
-        log.info("worker started", worker=slot.name, pid=slot.process.pid)
+        return process, ours
 
     def _end(self) -> None:
         for slot in self._slots:
