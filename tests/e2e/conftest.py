@@ -13,6 +13,27 @@ from tests.e2e.browser import chromium
 from tests.e2e.command import TELECINE, Transcode
 
 HERE = Path(__file__).parent
+FIRST_PLAY = "first play"  # the property of a test that holds a row of the table at the end
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """From the start of the command to what a viewer sees, of the tests that measured it."""
+    found = [
+        str(row)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, row in report.user_properties
+        if name == FIRST_PLAY and report.when == "call"
+    ]
+    if found:
+        terminalreporter.section("time to first play")
+        for line in (
+            "| film | player | `master.m3u8` stands | first picture |",
+            "|---|---|---|---|",
+        ):
+            terminalreporter.write_line(line)
+        for row in found:
+            terminalreporter.write_line(row)
 
 
 @pytest.fixture(scope="session")

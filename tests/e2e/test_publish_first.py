@@ -1,7 +1,8 @@
 """Publish first: a page plays the output while it is still being made.
 
 The command runs as a child; an outside watcher judges every state of the folder; a page opens
-`master.m3u8` as soon as it is there and stays with that session while the rest is made.
+`master.m3u8` as soon as it is there and stays with that session while the rest is made. How long
+that took stands at the end of what pytest prints.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,11 +20,14 @@ import pytest
 from playwright.sync_api import Browser
 from tests.e2e.browser import Player, PlayerName, Report
 from tests.e2e.command import TELECINE
+from tests.e2e.conftest import FIRST_PLAY
 from tests.e2e.server import MediaServer
 from tests.media import framecode
 from tests.media.watcher import GROWING, MASTER, Watcher, listed
 
 pytestmark = pytest.mark.needs("chromium")
+
+Record = Callable[[str, object], None]
 
 LONG = os.environ.get("TELECINE_LONG") == "1"
 COMPLIANT_START_S = 2.0
@@ -56,6 +60,7 @@ class Published:
     returncode: int
     log: str
     watcher: Watcher
+    playable_s: float  # from the start of the command to a `master.m3u8` that can be played
     sessions: dict[PlayerName, Session]
     afterwards: Report
     rungs_afterwards: tuple[int, ...]
@@ -137,6 +142,7 @@ def publish(
             returncode,
             log.read(),
             watcher,
+            watcher.versions[MASTER][0].at_s - began,
             sessions,
             afterwards,
             tuple(sorted(newcomer.rungs, reverse=True)),
@@ -160,6 +166,12 @@ def compliant(
     looped = [*quiet, "-stream_loop", str(loops - 1), "-i", str(clip), "-i", str(sound)]
     subprocess.run([*looped, "-map", "0:v", "-map", "1:a", "-c", "copy", str(film)], check=True)
     return film
+
+
+def tell(record: Record, film: str, run: Published) -> None:
+    """The figures of a run, for the table at the end (see conftest.py)."""
+    player, first = next(iter(run.sessions.items()))
+    record(FIRST_PLAY, f"| {film} | {player} | {run.playable_s:.2f} s | {first.start_s:.2f} s |")
 
 
 def judge(
@@ -197,7 +209,9 @@ def judge(
     assert run.rungs_afterwards == rungs
 
 
-def test_ten_minutes_of_a_compliant_source(tmp_path: Path, browser: Browser, ffmpeg: str) -> None:
+def test_ten_minutes_of_a_compliant_source(
+    tmp_path: Path, browser: Browser, ffmpeg: str, record_property: Record
+) -> None:
     film = compliant(
         tmp_path,
         ffmpeg,
@@ -216,10 +230,13 @@ def test_ten_minutes_of_a_compliant_source(tmp_path: Path, browser: Browser, ffm
         duration_s=25 * LOOP_S,
         play_s=20,
     )
+    tell(record_property, "10 minutes, copied", run)
     judge(run, start_s=COMPLIANT_START_S, rungs=(360, 240))
 
 
-def test_a_source_that_must_be_encoded(tmp_path: Path, browser: Browser, ffmpeg: str) -> None:
+def test_a_source_that_must_be_encoded(
+    tmp_path: Path, browser: Browser, ffmpeg: str, record_property: Record
+) -> None:
     film = tmp_path / "film.mp4"
     framecode.make(
         film,
@@ -240,13 +257,18 @@ def test_a_source_that_must_be_encoded(tmp_path: Path, browser: Browser, ffmpeg:
         duration_s=LOOP_S,
         play_s=LOOP_S,
     )
+    tell(record_property, "24 s of 1080p, encoded", run)
     judge(run, start_s=ENCODED_START_S, rungs=(1080, 720, 480, 360, 240), may_wait=True)
 
 
 @pytest.mark.skipif(not LONG, reason="not run: the long form, `make test-publish`")
 @pytest.mark.parametrize("player", ["hlsjs", "shaka"])
 def test_four_gigabytes_to_the_end(
-    tmp_path: Path, browser: Browser, ffmpeg: str, player: PlayerName
+    tmp_path: Path,
+    browser: Browser,
+    ffmpeg: str,
+    player: PlayerName,
+    record_property: Record,
 ) -> None:
     # Constant bit rate with filler: 10 Mb/s of 1080p that costs next to nothing to make.
     rate = "10M"
@@ -273,5 +295,6 @@ def test_four_gigabytes_to_the_end(
         play_s=duration_s,
         speed=4,
     )
+    tell(record_property, "1 hour, 4.5 GB, copied", run)
     judge(run, start_s=COMPLIANT_START_S, rungs=(1080, 240))
     film.unlink()
