@@ -72,7 +72,7 @@ def test_a_job_is_queued_with_its_plan(ada: Owner, services: Services, asset_id:
     assert [rung["name"] for rung in job["plan"]["rungs"]] == ["360p", "240p", "aac"]
     assert all(rung["reason"] for rung in job["plan"]["rungs"])
     assert ada.get(f"/v1/jobs/{job['id']}") == job
-    assert list(task_states(services, job["id"]))[-2:] == ["digest", "finish"]
+    assert list(task_states(services, job["id"]))[-2:] == ["finish", "digest"]
 
 
 def test_outputs_are_typed_objects(ada: Owner, asset_id: str) -> None:

@@ -16,6 +16,7 @@ from telecine.service.domain import Invalid
 from telecine.service.estimates import estimate
 from telecine.service.orders import (
     MAX_METADATA_BYTES,
+    Digest,
     make_order,
     make_tasks,
     new_job,
@@ -160,7 +161,7 @@ def test_outputs_are_read_back_as_they_were_asked() -> None:
 # --- tasks ----------------------------------------------------------------------------------------
 
 
-def test_a_task_for_each_step_then_digest_and_finish() -> None:
+def test_a_task_for_each_step_then_finish_and_digest() -> None:
     """Everything of a compliant 30 s film: the top rung is copied, one chunk, two MP4 files."""
     plan = make_plan(COMPLIANT, make_order(preset="everything").profile)
     assert [(task.kind, task.step_id, task.opening, task.needs) for task in make_tasks(plan)] == [
@@ -170,8 +171,8 @@ def test_a_task_for_each_step_then_digest_and_finish() -> None:
         ("step", "poster", False, ()),
         ("step", "mp4-source", False, (0, 2)),  # of the copy and the sound
         ("step", "mp4-720p", False, (1, 2)),
-        ("digest", None, False, ()),
         ("finish", None, False, (0, 1, 2, 3, 4, 5)),
+        ("digest", None, False, ()),
     ]
 
 
@@ -187,10 +188,13 @@ def test_nothing_opens_what_is_no_stream() -> None:
 
 def test_finish_waits_for_a_digest_that_the_client_gave() -> None:
     plan = make_plan(SONG, make_order(preset="mp3").profile)
-    assert [task.kind for task in make_tasks(plan)] == ["step", "digest", "finish"]
-    assert make_tasks(plan)[-1].needs == (0,)
-    assert make_tasks(plan, digest="first")[-1].needs == (0, 1)
-    assert [task.kind for task in make_tasks(plan, digest="known")] == ["step", "finish"]
+
+    def told(digest: Digest) -> list[tuple[str, tuple[int, ...]]]:
+        return [(task.kind, task.needs) for task in make_tasks(plan, digest=digest)]
+
+    assert told("beside") == [("step", ()), ("finish", (0,)), ("digest", ())]
+    assert told("first") == [("step", ()), ("digest", ()), ("finish", (0, 1))]
+    assert told("known") == [("step", ()), ("finish", (0,))]
 
 
 def test_a_task_weighs_what_its_encoder_takes() -> None:

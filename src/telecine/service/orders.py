@@ -260,8 +260,9 @@ def new_job(
 
 
 def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
-    """A task for each step in the plan's order, then the source's digest, then `finish`, which
-    needs all steps (and the digest where it has to come `first`)."""
+    """A task for each step in the plan's order, then `finish`, which needs them all, and last the
+    source's digest: nobody waits for it, so that finished files do not either. Where it has to come
+    `first`, `finish` needs it too."""
     positions = {step.id: n for n, step in enumerate(plan.steps)}
     opening = {step.id for step in plan.opening} if plan.hls else set()
     tasks = [
@@ -274,14 +275,13 @@ def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
         )
         for step in plan.steps
     ]
-    needs = list(range(len(tasks)))
-    work_s = sum(task.weight_s for task in tasks)
-    if digest != "known":
-        size_bytes = plan.source.fingerprint.size_bytes
-        tasks.append(NewTask("digest", None, False, size_bytes / DIGEST_BYTES_A_SECOND, ()))
-        if digest == "first":
-            needs.append(len(tasks) - 1)
-    tasks.append(NewTask("finish", None, False, FINISH_S + FINISH_SHARE * work_s, tuple(needs)))
+    finish_s = FINISH_S + FINISH_SHARE * sum(task.weight_s for task in tasks)
+    digest_s = plan.source.fingerprint.size_bytes / DIGEST_BYTES_A_SECOND
+    if digest == "first":
+        tasks.append(NewTask("digest", None, False, digest_s, ()))
+    tasks.append(NewTask("finish", None, False, finish_s, tuple(range(len(tasks)))))
+    if digest == "beside":
+        tasks.append(NewTask("digest", None, False, digest_s, ()))
     return tuple(tasks)
 
 
