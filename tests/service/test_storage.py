@@ -209,6 +209,34 @@ def test_a_killed_process_lets_go(store: LocalStorage, folder: Path) -> None:
     assert b"".join(store.read("x")) == b"first last"
 
 
+def test_no_descriptor_is_left_where_there_are_no_locks(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.begin("upload")
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="No locks"):
+        store.writer("upload", 0, 4)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_object_is_read_by_whatever_descriptor_there_is(store: LocalStorage) -> None:
+    """A process that was started without a standard input opens its next file as number 0."""
+    store.put_bytes("assets/1/source", b"film")
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        pieces = store.read("assets/1/source")
+        assert b"".join(pieces) == b"film"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
 def test_half_made_objects_are_tidied_when_old(store: LocalStorage, folder: Path) -> None:
     old, new = folder / "temporary" / "old", folder / "temporary" / "new"
     old.write_bytes(b"half")

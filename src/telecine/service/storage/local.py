@@ -349,14 +349,18 @@ def _open_locked(
             return None
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
-            if _same_file(fd, path):
-                return fd
         except (BlockingIOError, PermissionError):
+            os.close(fd)
             if time.monotonic() >= deadline:
-                os.close(fd)
                 raise Busy("somebody writes to this file", code="incoming_busy") from None
             time.sleep(_POLL_S)
-        os.close(fd)  # locked by another; or finished or abandoned before we had the lock
+            continue
+        except OSError:  # no locks on this file system, or none left
+            os.close(fd)
+            raise
+        if _same_file(fd, path):
+            return fd
+        os.close(fd)  # finished or abandoned before we had the lock
 
 
 def _same_file(fd: int, path: Path) -> bool:
@@ -377,7 +381,9 @@ class _Pieces(Iterator[bytes]):
 
     def __next__(self) -> bytes:
         wanted = min(READ_BYTES, self._end - self._start)
-        piece = os.pread(self._fd, wanted, self._start) if self._fd and wanted > 0 else b""
+        piece = b""
+        if self._fd is not None and wanted > 0:
+            piece = os.pread(self._fd, wanted, self._start)
         if not piece:
             self.close()
             raise StopIteration
