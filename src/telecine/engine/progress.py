@@ -22,15 +22,16 @@ class Progress:
     done_s: dict[str, float] = field(default_factory=dict)
 
     def advance(self, step: Step, done_s: float) -> None:
-        self.done_s[step.id] = min(max(done_s, self.done_s.get(step.id, 0.0)), self._span_s(step))
+        so_far_s = self.done_s.get(step.id, 0.0)
+        self.done_s[step.id] = min(max(done_s, so_far_s), step_span_s(self.plan, step))
 
     def finish(self, step: Step) -> None:
-        self.done_s[step.id] = self._span_s(step)
+        self.done_s[step.id] = step_span_s(self.plan, step)
 
     def fraction(self) -> float:
         """0 to 1 of the job's work."""
-        whole = sum(self._weight(step) * self._span_s(step) for step in self.plan.steps)
-        done = sum(self._weight(s) * self.done_s.get(s.id, 0.0) for s in self.plan.steps)
+        whole = sum(step_work(self.plan, step) for step in self.plan.steps)
+        done = sum(_weight(self.plan, s) * self.done_s.get(s.id, 0.0) for s in self.plan.steps)
         return min(1.0, done / whole) if whole else 1.0
 
     def rungs(self) -> dict[str, float]:
@@ -42,43 +43,42 @@ class Progress:
                 continue
             for span in step.spans:
                 # A rung that begins later in the step than the others has nothing until then.
-                late_s = self._between_s(step.first, span.first)
+                late_s = _between_s(self.plan, step.first, span.first)
                 made_s = max(0.0, self.done_s.get(step.id, 0.0) - late_s)
                 done[span.rendition] = done.get(span.rendition, 0.0) + made_s
         return {name: min(1.0, seconds / whole) for name, seconds in done.items()}
 
-    def _span_s(self, step: Step) -> float:
-        if step.kind != "encode":
-            return float(self.plan.timeline.duration_s)
-        return self._between_s(step.first, step.end)
 
-    def _between_s(self, first: int, end: int) -> float:
-        """Seconds from the start of one segment to that of another."""
-        return float(self.plan.timeline.time_s(end) - self.plan.timeline.time_s(first))
-
-    def _weight(self, step: Step) -> float:
-        """Work in a second of the step."""
-        if step.kind != "encode":
-            return _LIGHT * (0.1 if step.kind in ("poster", "mp4") else 1.0)
-        rate = float(self.plan.timeline.rate)
-        encoded = sum(
-            self.plan.rendition(span.rendition).size.pixels * self._between_s(span.first, span.end)
-            for span in step.spans
-        ) / self._span_s(step)
-        video = self.plan.video
-        decoded = video.width * video.height * _DECODE_SHARE if video is not None else 0.0
-        return (encoded + decoded) * rate / 1e6
+def step_span_s(plan: Plan, step: Step) -> float:
+    """Seconds of the film that a step works through: what `OnProgress` counts up to."""
+    if step.kind != "encode":
+        return float(plan.timeline.duration_s)
+    return _between_s(plan, step.first, step.end)
 
 
 def step_work(plan: Plan, step: Step) -> float:
     """What a step costs, in megapixels to encode; light steps as many as they weigh like."""
-    progress = Progress(plan)
-    return progress._weight(step) * progress._span_s(step)
+    return _weight(plan, step) * step_span_s(plan, step)
 
 
-def step_span_s(plan: Plan, step: Step) -> float:
-    """Seconds of the film that a step works through: what `OnProgress` counts up to."""
-    return Progress(plan)._span_s(step)
+def _weight(plan: Plan, step: Step) -> float:
+    """Work in a second of the step."""
+    if step.kind != "encode":
+        return _LIGHT * (0.1 if step.kind in ("poster", "mp4") else 1.0)
+    rate = float(plan.timeline.rate)
+    encoded = sum(
+        plan.rendition(span.rendition).size.pixels * _between_s(plan, span.first, span.end)
+        for span in step.spans
+    ) / step_span_s(plan, step)
+    decoded = 0.0
+    if plan.video is not None:
+        decoded = plan.video.width * plan.video.height * _DECODE_SHARE
+    return (encoded + decoded) * rate / 1e6
+
+
+def _between_s(plan: Plan, first: int, end: int) -> float:
+    """Seconds from the start of one segment to that of another."""
+    return float(plan.timeline.time_s(end) - plan.timeline.time_s(first))
 
 
 def pace(
