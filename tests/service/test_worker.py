@@ -65,7 +65,16 @@ from telecine.service.domain import Principal, Unavailable
 from telecine.service.orders import make_order
 from telecine.service.services import Services
 from telecine.service.settings import Settings
-from telecine.service.tasks import Advancer, Done, Fenced, Meter, Work, persist, playable
+from telecine.service.tasks import (
+    Advancer,
+    AnotherFFmpeg,
+    Done,
+    Fenced,
+    Meter,
+    Work,
+    persist,
+    playable,
+)
 from telecine.service.worker import (
     WATCH_S,
     Clocks,
@@ -635,7 +644,7 @@ def test_a_stopped_worker_ends_what_it_is_at_and_claims_no_more(
 ) -> None:
     job = Submitted(services, short_film, STREAM)
     stop = threading.Event()
-    real = worker_module.perform
+    real = task_module.perform
 
     def perform(task: Work) -> Done:
         stop.set()
@@ -696,6 +705,7 @@ def test_what_the_disk_refused_is_tried_again_later(
         (Fenced(), False, "drop"),
         (Interrupted(), False, "release"),
         (Interrupted(), True, "drop"),
+        (AnotherFFmpeg(), False, "begin again"),
         (StepFailed("no", code="encode_failed"), False, "fail"),
         (StepFailed("no", code="copy_failed"), False, "replan"),
         (StepFailed("no", code="copy_failed", retryable=True), False, "fail"),
@@ -776,6 +786,65 @@ def test_a_film_that_cannot_be_encoded_instead_fails_with_the_reason(
     assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
     job = one(services, sa.select(tables.jobs).where(tables.jobs.c.id == job_id))
     assert (job.state, job.error["code"]) == ("failed", "too_small")
+
+
+def with_ffmpeg(services: Services, version: str) -> Services:
+    tools = replace(services.tools, version=version)
+    return replace(services, tools=tools)
+
+
+def test_a_job_is_made_with_one_ffmpeg(short_film: Path, services: Services) -> None:
+    """Another one begins it again, once those with the first have been away; not before."""
+    job = Submitted(services, short_film, STREAM)
+    newer = with_ffmpeg(services, "10.0-static")
+    none, stopped = threading.Event(), threading.Event()
+    stopped.set()  # who leaves a task to others waits a while, unless it is told to stop
+    assert run_worker(services, "old", once=True, stop=none) == 1
+    assert job.row().made_with == services.tools.version
+    first = [task.id for task in job.tasks()]
+    assert job.segments()
+
+    with services.database.write() as tx:
+        held = queue.claim(tx, "new")
+    assert held is not None
+    attend(newer, held, stop=stopped, clocks=SHORT)
+    assert [task.id for task in job.tasks()] == first
+    assert {task.state for task in job.tasks()} == {"succeeded", "ready", "blocked"}
+
+    with services.database.write() as tx:  # ten seconds go by
+        ended = tables.attempts.c.ended_at
+        tx.connection.execute(sa.update(tables.attempts).values(ended_at=ended - 10))
+    with services.database.write() as tx:
+        held = queue.claim(tx, "new")
+    assert held is not None
+    attend(newer, held, stop=stopped, clocks=SHORT)
+    assert not {task.id for task in job.tasks()} & set(first)
+    assert job.segments() == []
+    said = [data["message"] for kind, data in job.events() if kind == "warning"]
+    assert said == [f"begun again with FFmpeg 10.0-static, after {services.tools.version}"]
+    with working(newer):
+        until(lambda: job.row().state == "succeeded")
+    assert job.row().made_with == "10.0-static"
+    made_with = {task.result["made_with"] for task in job.tasks() if task.kind == "step"}
+    assert made_with == {"10.0-static"}
+
+
+def test_a_retry_with_another_ffmpeg_begins_again(
+    short_film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What succeeded with the first one is kept by a retry, and may not be joined."""
+    job = Submitted(services, short_film, STREAM)
+    assert run_worker(services, "old", once=True, stop=threading.Event()) == 1
+    with services.database.write() as tx:
+        held = queue.claim(tx, "old")
+        assert held is not None
+        queue.fail(tx, held, code="disk_full", message="no", retryable=False)
+        assert queue.retry(tx, job.id, only_failed=True)
+    monkeypatch.setattr(queue, "AWAY_S", 0.0)
+    with working(with_ffmpeg(services, "10.0-static")):
+        until(lambda: job.row().state == "succeeded")
+    made_with = {task.result["made_with"] for task in job.tasks() if task.kind == "step"}
+    assert made_with == {"10.0-static"}
 
 
 def test_no_step_is_begun_on_a_disk_that_is_too_full(
@@ -1063,6 +1132,14 @@ def test_a_worker_is_woken_by_the_bell(services: Services) -> None:
         until(lambda: one(services, of_job).state == "succeeded", timeout_s=20)
         stop.set()
         services.bell.ring("tasks")
+
+
+def test_a_worker_finds_work_that_nobody_rang_for(services: Services) -> None:
+    with working(services):
+        until(lambda: list((services.settings.data / "bells").glob("tasks-*")))  # it listens
+        job_id = submit_noops(services, 1)  # rings nothing
+        of_job = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
+        until(lambda: one(services, of_job).state == "succeeded", timeout_s=20)
 
 
 def test_a_worker_waits_for_a_database_that_is_away(

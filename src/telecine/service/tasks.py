@@ -70,6 +70,10 @@ class Fenced(Exception):
     """The task is no longer this claim's: another attempt has it, or nobody."""
 
 
+class AnotherFFmpeg(Exception):
+    """The job's steps are made with another FFmpeg than this worker has."""
+
+
 class Meter:
     """How far a task is. Written by its threads, read by whoever keeps its lease."""
 
@@ -209,6 +213,7 @@ def _step(task: Work) -> Done:
     subject = _subject(task.services, task.cancel, task.claim.job_id)
     plan = read_plan(subject.plan)
     step = plan.step(task.claim.step_id)
+    _agree(task, subject)
     task.scratch.mkdir(parents=True)
     task.shared.mkdir(parents=True, exist_ok=True)
     task.meter.expect(step_span_s(plan, step))
@@ -231,6 +236,15 @@ def _step(task: Work) -> Done:
         task.storage.put_file(f"{task.claim.prefix}/{file.path}", task.scratch / file.path)
         task.meter.move()
     return Done(to_plain(result), warnings=result.warnings, plan=plan)
+
+
+def _agree(task: Work, subject: work.Subject) -> None:
+    """See to it that all steps of a job are made with one FFmpeg. Raises `AnotherFFmpeg`."""
+    version, claim = task.services.tools.version, task.claim
+    if subject.made_with == version:
+        return
+    if not persist(task.services, task.cancel, lambda tx: queue.make_with(tx, claim, version)):
+        raise AnotherFFmpeg(subject.made_with)
 
 
 def _local_source(task: Work, key: str) -> Path:
@@ -352,7 +366,7 @@ class Instead:
 
     plan: Plan
     tasks: tuple[NewTask, ...]
-    warnings: tuple[str, ...]  # that the first plan had not
+    warnings: tuple[str, ...]  # to be told: those of the first plan are known
 
 
 def instead_of_copying(services: Services, cancel: Cancel, job_id: str) -> Instead | None:
@@ -363,9 +377,23 @@ def instead_of_copying(services: Services, cancel: Cancel, job_id: str) -> Inste
     plan = encoded_instead(first)
     if plan is None:
         return None
+    said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
+    return _instead(services, cancel, subject, plan, said)
+
+
+def again_with_this_ffmpeg(services: Services, cancel: Cancel, job_id: str) -> Instead:
+    """The same plan from its beginning, when another FFmpeg made some of it: parts of two may not
+    join. Raises `Fenced`."""
+    subject = _subject(services, cancel, job_id)
+    said = f"begun again with FFmpeg {services.tools.version}, after {subject.made_with}"
+    return _instead(services, cancel, subject, read_plan(subject.plan), (said,))
+
+
+def _instead(
+    services: Services, cancel: Cancel, subject: work.Subject, plan: Plan, said: tuple[str, ...]
+) -> Instead:
     expected = consult(services, cancel, lambda tx: work.expected_sha256(tx, subject.asset_id))
     digest = choose_digest(subject.source_sha256, expected)
-    said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
     return Instead(plan, make_tasks(plan, digest=digest), said)
 
 

@@ -36,11 +36,13 @@ from telecine.service.orders import summarize
 from telecine.service.scratch import attempt_folder, job_folder, scratch_folder
 from telecine.service.services import Services
 from telecine.service.tasks import (
+    AnotherFFmpeg,
     Done,
     Fenced,
     Instead,
     Meter,
     Work,
+    again_with_this_ffmpeg,
     instead_of_copying,
     perform,
     persist,
@@ -171,7 +173,12 @@ def attend(services: Services, held: Claim, *, stop: threading.Event, clocks: Cl
         end = ending(outcome, lost=keeper.lost)
         if end == "fail":
             _log_failure(outcome)
+        left_s = 0.0
         try:
+            if end == "begin again" and _is_attended(services, held):
+                # In a fleet of two versions no job would end if each began again what the other
+                # is at. Who would take the same task again waits, so that they get it.
+                end, left_s = "release", queue.AWAY_S
             kept = settle(task, end, outcome)
         except (Interrupted, Unavailable, sa.exc.DBAPIError) as error:
             # The lease runs out, and another worker does it again.
@@ -182,6 +189,12 @@ def attend(services: Services, held: Claim, *, stop: threading.Event, clocks: Cl
         log.info("task ends", **what, ending=end, kept=kept, wall_s=wall_s)
     services.bell.ring(TASKS)
     services.bell.ring(EVENTS)
+    stop.wait(left_s)
+
+
+def _is_attended(services: Services, held: Claim) -> bool:
+    with services.database.read() as tx:
+        return queue.attended(tx, held)
 
 
 def _outcome(
@@ -287,7 +300,7 @@ class Keeper:
 
 # --- how it ends ----------------------------------------------------------------------------------
 
-Ending = Literal["commit", "drop", "release", "replan", "fail"]
+Ending = Literal["commit", "drop", "release", "begin again", "replan", "fail"]
 
 
 def ending(outcome: Done | BaseException, *, lost: bool) -> Ending:
@@ -299,6 +312,8 @@ def ending(outcome: Done | BaseException, *, lost: bool) -> Ending:
         return "commit"
     if isinstance(outcome, Interrupted):
         return "release"
+    if isinstance(outcome, AnotherFFmpeg):
+        return "begin again"
     if isinstance(outcome, MediaError) and copy_failed(outcome):
         return "replan"
     return "fail"
@@ -345,6 +360,8 @@ def settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
         return kept
     if end == "replan":
         return _replan(task, patient, outcome)
+    if end == "begin again":
+        return _begin_again(task, patient)
     if end == "release":
         return persist(services, patient, lambda tx: queue.release(tx, held))
     if end == "fail":
@@ -390,14 +407,24 @@ def _replan(task: Work, patient: Cancel, error: BaseException) -> bool:
     if instead is None:
         said = failure(error)
         return persist(services, patient, lambda tx: queue.fail(tx, held, **said))
-    plain, summary = instead.plan.to_json(), summarize(instead.plan)
+    return persist(services, patient, lambda tx: _go_over(tx, held, instead))
 
-    def go_over(tx: Tx) -> bool:
-        if not queue.replan(tx, held, plain, summary, instead.tasks):
-            return False
-        work.forget_first_play(tx, held.job_id)
-        for warning in instead.warnings:
-            queue.tell(tx, held.job_id, "warning", {"message": warning})
-        return True
 
-    return persist(services, patient, go_over)
+def _begin_again(task: Work, patient: Cancel) -> bool:
+    """Begin the job again with the FFmpeg of this worker."""
+    services, held = task.services, task.claim
+    try:
+        instead = again_with_this_ffmpeg(services, patient, held.job_id)
+    except Fenced:
+        return False
+    return persist(services, patient, lambda tx: _go_over(tx, held, instead))
+
+
+def _go_over(tx: Tx, held: Claim, instead: Instead) -> bool:
+    plan = instead.plan
+    if not queue.replan(tx, held, plan.to_json(), summarize(plan), instead.tasks):
+        return False
+    work.forget_first_play(tx, held.job_id)
+    for warning in instead.warnings:
+        queue.tell(tx, held.job_id, "warning", {"message": warning})
+    return True

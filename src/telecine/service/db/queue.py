@@ -71,6 +71,7 @@ __all__ = [
     "abort",
     "abort_all",
     "advance",
+    "attended",
     "claim",
     "close",
     "collectable",
@@ -82,6 +83,7 @@ __all__ = [
     "events_after",
     "fail",
     "heartbeat",
+    "make_with",
     "position_in_queue",
     "release",
     "removed",
@@ -104,6 +106,9 @@ JITTER = 0.25
 SWEEP_LIMIT = 100
 
 WORKER_LOST = "worker_lost"
+
+AT_IT_S = 1.0
+AWAY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +402,30 @@ def advance(tx: Tx, held: Claim, new: Sequence[NewSegment]) -> bool:
     return True
 
 
+def make_with(tx: Tx, held: Claim, version: str) -> bool:
+    """Have the steps of the job made with this version of FFmpeg: parts of two may not join. False:
+    fenced, or they are made with another one."""
+    _lock(tx, held.job_id)
+    if tx.connection.execute(sa.select(tasks.c.id).where(_held(held))).first() is None:
+        return False
+    this = jobs.c.id == held.job_id
+    first = sa.update(jobs).where(this, jobs.c.made_with.is_(None)).values(made_with=version)
+    tx.connection.execute(first)
+    return tx.connection.execute(sa.select(jobs.c.made_with).where(this)).scalar() == version
+
+
+def attended(tx: Tx, held: Claim) -> bool:
+    """Whether others are at the job of this claim, or were until `AWAY_S` ago. Who has only just
+    begun, and may find that it has to give its task back, is not counted."""
+    others = sa.or_(attempts.c.task_id != held.task_id, attempts.c.epoch != held.epoch)
+    at_it = sa.or_(
+        sa.and_(attempts.c.ended_at.is_(None), attempts.c.claimed_at < tx.now - AT_IT_S),
+        sa.and_(attempts.c.ended_at > tx.now - AWAY_S, attempts.c.outcome != "released"),
+    )
+    found = sa.select(attempts.c.task_id).where(attempts.c.job_id == held.job_id, others, at_it)
+    return tx.connection.execute(found.limit(1)).first() is not None
+
+
 def commit(
     tx: Tx,
     held: Claim,
@@ -521,7 +550,8 @@ def replan(
     new: Sequence[NewTask],
 ) -> bool:
     """Go over to another plan, when the first one's task showed that the film is not what its index
-    says. False: fenced. Ring `TASKS` after the commit.
+    says; or begin again by the same, with another FFmpeg. False: fenced. Ring `TASKS` after the
+    commit.
 
     All tasks of the first plan go, the finished ones and this claim's too, and so do the published
     segments: they are of other bytes. What other workers are at is fenced.
@@ -847,7 +877,7 @@ def _drop_made(tx: Tx, job: _Job) -> None:
     the digest is still counted."""
     _drop_segments(tx, job.id)
     tx.connection.execute(sa.delete(outputs).where(outputs.c.job_id == job.id))
-    gone = {"prefix": None, "report": None, "warnings": None}
+    gone = {"prefix": None, "report": None, "warnings": None, "made_with": None}
     tx.connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(gone))
     poster = assets.c.poster_key.startswith(f"tasks/{job.id}/")
     tx.connection.execute(

@@ -209,6 +209,7 @@ jobs = sa.Table(
     sa.Column("pending_tasks", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_event", sa.Integer, nullable=False, server_default="0"),
     sa.Column("retries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("made_with", sa.String(200)),  # the version of the FFmpeg that makes its steps
     sa.Column("report", sa.JSON),
     sa.Column("error", sa.JSON),  # code and message
     sa.Column("warnings", sa.JSON),

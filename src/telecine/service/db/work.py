@@ -17,7 +17,8 @@ INIT = -1  # the number of an init segment's row
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a task works on. `age_s` is how long its job has run."""
+    """What a task works on. `age_s` is how long its job has run, `made_with` the version of the
+    FFmpeg that makes its steps; None: there is none yet."""
 
     plan: str
     asset_id: str
@@ -26,6 +27,7 @@ class Subject:
     source_sha256: str | None
     age_s: float
     time_to_first_play_s: float | None
+    made_with: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def find_subject(tx: Tx, job_id: str) -> Subject | None:
             assets.c.source_sha256,
             tx.now - sa.func.coalesce(jobs.c.started_at, jobs.c.created_at),
             jobs.c.time_to_first_play_s,
+            jobs.c.made_with,
         )
         .join(assets, assets.c.id == jobs.c.asset_id)
         .where(jobs.c.id == job_id)
