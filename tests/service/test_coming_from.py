@@ -15,6 +15,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,13 @@ import pytest
 from tests.media.running import tree
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
+from tests.service.working import working
+
+from telecine.engine.tools import Tools
+from telecine.service.assembly import open_services
+from telecine.service.services import Services
+from telecine.service.settings import Settings
+from telecine.service.worker import run_worker
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "coming-from.md"
@@ -40,6 +48,7 @@ ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 FINAL = ("succeeded", "failed", "cancelled")
 SCOPES = ["assets:read", "assets:write", "jobs:read", "jobs:write", "uploads:write"]
 LIMIT = 1_000_000  # bytes of an upload to `plain`
+ADA = "ada@example.org"
 TUS = {"Tus-Resumable": "1.0.0"}
 Json = dict[str, Any]
 
@@ -99,6 +108,11 @@ class Service:
         email = email or f"user{next(_numbers)}@example.org"
         body = {"email": email, "password": PASSWORD}
         self.call("POST", "/v1/users", 201, json=body, headers={})
+        return self.log_in(email)
+
+    def log_in(self, email: str = ADA) -> Json:
+        """Another session of a user's: `email`, and its `headers`."""
+        body = {"email": email, "password": PASSWORD}
         tokens = self.call("POST", "/v1/sessions", 201, json=body, headers={})
         return {
             **tokens,
@@ -128,9 +142,10 @@ class Service:
     def ended(self, job_id: str) -> Json:
         """The job when it has ended, by listening to it."""
         path = f"/v1/jobs/{job_id}/events"
+        deadline = time.monotonic() + 120
         with self.http.stream("GET", path, headers=self.by_key, timeout=120) as stream:
             for _ in stream.iter_lines():
-                pass
+                assert time.monotonic() < deadline, "nobody works on it"
         job: Json = self.call("GET", f"/v1/jobs/{job_id}", 200)
         assert job["state"] in FINAL
         return job
@@ -190,12 +205,13 @@ def films(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Films:
 
 @dataclass
 class Site(Service):
-    """With two workers. `asset` was made into a stream, files, sound and a poster by `job`;
-    `songs` is the same asset's MP3 alone."""
+    """With two workers. `asset` was made into a stream, files, sound and a poster by `job`.
+    `stranger` has a session, and owns nothing."""
 
     asset: Json = field(default_factory=dict)
     job: Json = field(default_factory=dict)
     upload_id: str = ""
+    stranger: Json = field(default_factory=dict)
 
 
 EVERYTHING = [
@@ -213,7 +229,7 @@ def site(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
         httpx2.Client(base_url=running.base_url, timeout=60) as http,
     ):
         here = Site(running, http)
-        here.tokens = here.sign_up("ada@example.org")
+        here.tokens = here.sign_up(ADA)
         body = {"name": "Ada's", "scopes": SCOPES}
         made = here.call("POST", "/v1/api-keys", 201, json=body, headers=here.bearer)
         here.key = made["secret"]
@@ -224,6 +240,7 @@ def site(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
         assert here.job["state"] == "succeeded", here.job
         public = {"visibility": "public", "description": "About nothing."}
         here.asset = here.call("PATCH", f"/v1/assets/{upload['asset_id']}", 200, json=public)
+        here.stranger = here.sign_up()
         yield here
 
 
@@ -231,27 +248,29 @@ def site(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
 class Plain(Service):
     """Over TLS, without workers, its database elsewhere, with small limits."""
 
+    tools: Tools = field(kw_only=True)
     database: Path = Path()
     trusted: ssl.SSLContext | bool = True
 
-    def worker(self, *options: str) -> subprocess.Popen[bytes]:
-        """A worker of its own, on the same database."""
-        where = ("--data", self.running.data, "--database", f"sqlite:///{self.database}")
-        environment = {**os.environ, **self.running.environment}
-        words = [TELECINE, "worker", *map(str, where), *options]
-        return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL)
+    @contextmanager
+    def services(self) -> Iterator[Services]:
+        """What a worker of its own has: the same data folder, database and limit."""
+        database = f"sqlite:///{self.database}"
+        settings = Settings(data=self.running.data, database=database, max_running_jobs=1)
+        found = open_services(settings, self.tools)
+        yield found
+        found.database.close()
 
-    def work_once(self) -> None:
-        """Run one task."""
-        assert self.worker("--once").wait(120) == 0
+    def work_once(self, tasks: int = 1) -> None:
+        """Run so many tasks."""
+        with self.services() as services:
+            for _ in range(tasks):
+                assert run_worker(services, "w", once=True, stop=threading.Event()) == 1
 
     def work_off(self, job_id: str) -> Json:
-        """Run a worker until the job has ended."""
-        with self.worker() as worker:
-            try:
-                return self.ended(job_id)
-            finally:
-                worker.terminate()
+        """Work until the job has ended."""
+        with self.services() as services, working(services):
+            return self.ended(job_id)
 
     def drop(self, *job_ids: str) -> None:
         """Nothing is left to do for the next test."""
@@ -260,7 +279,7 @@ class Plain(Service):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def plain(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[Plain]:
     folder = tmp_path_factory.mktemp("plain")
     certificate, private = _certificate(folder)
     database = folder / "elsewhere" / "rows.db"
@@ -284,8 +303,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
     how: Json = {"verify": trusted, "limits": httpx2.Limits(max_keepalive_connections=0)}
     with running, httpx2.Client(base_url=running.base_url, timeout=60, **how) as http:
         assert running.base_url == f"https://127.0.0.1:{port}"
-        here = Plain(running, http, database=database, trusted=trusted)
-        here.tokens = here.sign_up("ada@example.org")
+        here = Plain(running, http, tools=tools, database=database, trusted=trusted)
+        here.tokens = here.sign_up(ADA)
         body = {"name": "Ada's", "scopes": SCOPES}
         made = here.call("POST", "/v1/api-keys", 201, json=body, headers=here.bearer)
         here.key = made["secret"]
@@ -355,13 +374,13 @@ def test_api_delete_user(site: Site, films: Films) -> None:
 
 
 def test_api_log_in(site: Site) -> None:
-    assert site.sign_up()["token_type"] == "Bearer"
+    assert site.log_in()["token_type"] == "Bearer"
     wrong = {"email": "ada@example.org", "password": "something else"}
     site.call("POST", "/v1/sessions", 401, json=wrong, headers={})
 
 
 def test_api_current_session(site: Site) -> None:
-    who = site.sign_up()
+    who = site.log_in()
     current = site.call("GET", "/v1/sessions/current", 200, headers=who["headers"])
     assert current["id"] == who["session"]["id"]
     assert current["current"] is True
@@ -379,7 +398,7 @@ def test_api_all_sessions(site: Site) -> None:
 
 
 def test_api_log_out(site: Site) -> None:
-    who = site.sign_up()
+    who = site.log_in()
     site.call("DELETE", "/v1/sessions/current", 204, headers=who["headers"])
     site.call("GET", "/v1/users/me", 401, headers=who["headers"])
 
@@ -394,11 +413,10 @@ def test_api_log_out_everywhere(site: Site) -> None:
 
 
 def test_api_get_keys(site: Site) -> None:
-    who = site.sign_up()
     for name in ("one", "two"):
         body = {"name": name, "scopes": ["jobs:read"]}
-        site.call("POST", "/v1/api-keys", 201, json=body, headers=who["headers"])
-    found = site.call("GET", "/v1/api-keys", 200, headers=who["headers"])["data"]
+        site.call("POST", "/v1/api-keys", 201, json=body, headers=site.stranger["headers"])
+    found = site.call("GET", "/v1/api-keys", 200, headers=site.stranger["headers"])["data"]
     assert {key["name"] for key in found} == {"one", "two"}
     assert all("secret" not in key and key["scopes"] == ["jobs:read"] for key in found)
 
@@ -617,6 +635,8 @@ def test_api_concurrency(site: Site, films: Films) -> None:
     assert site.ended(job["id"])["state"] == "succeeded"
     commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in tree(site.running.pid)]
     assert sum(b"worker" in command for command in commands) >= 2
+    begun = [line for line in logged(site) if line.get("event") == "task begins"]
+    assert len({line["worker"] for line in begun if line["job_id"] == job["id"]}) >= 2
 
 
 def test_api_isolation(site: Site) -> None:
@@ -626,7 +646,7 @@ def test_api_isolation(site: Site) -> None:
 
 
 def test_api_jwt_sessions(site: Site) -> None:
-    who = site.sign_up()
+    who = site.log_in()
     head, body, _ = who["access_token"].split(".")
     padded = [part + "=" * (-len(part) % 4) for part in (head, body)]
     header, claims = (json.loads(base64.urlsafe_b64decode(part)) for part in padded)
@@ -746,9 +766,8 @@ def test_api_setting_secret(site: Site, plain: Plain) -> None:
 
 
 def test_api_setting_ttl(plain: Plain) -> None:
-    who = plain.sign_up()
-    assert who["expires_in_s"] == 77
-    expires = datetime.fromisoformat(who["session"]["expires_at"])
+    assert plain.tokens["expires_in_s"] == 77
+    expires = datetime.fromisoformat(plain.tokens["session"]["expires_at"])
     assert expires - datetime.now(UTC) <= timedelta(hours=1)
 
 
@@ -769,7 +788,7 @@ def test_queue_sign_up(site: Site) -> None:
 
 
 def test_queue_log_in(site: Site) -> None:
-    who = site.sign_up()
+    who = site.log_in()
     site.call("GET", "/v1/users/me", 200, headers=who["headers"])
 
 
@@ -790,7 +809,7 @@ def test_queue_session_needed(site: Site) -> None:
 @contextmanager
 def by_cookies(plain: Plain) -> Iterator[tuple[httpx2.Client, httpx2.Response]]:
     """A browser, logged in, and the answer to that. Over TLS, because the cookies are Secure."""
-    body = {"email": plain.sign_up()["email"], "password": PASSWORD, "cookies": True}
+    body = {"email": ADA, "password": PASSWORD, "cookies": True}
     url = plain.running.base_url
     with httpx2.Client(base_url=url, verify=plain.trusted, timeout=60) as browser:
         yield browser, browser.post("/v1/sessions", json=body)
@@ -823,17 +842,20 @@ def test_queue_event_driven(site: Site) -> None:
 
 def test_queue_worker_polls(plain: Plain, films: Films) -> None:
     job = plain.submit(plain.upload(films.tiny)["asset_id"], {"type": "poster"})
-    assert plain.work_off(job["id"])["state"] == "succeeded"
+    where = ("--data", plain.running.data, "--database", f"sqlite:///{plain.database}")
+    environment = {**os.environ, **plain.running.environment}
+    with subprocess.Popen([TELECINE, "worker", *where], env=environment) as worker:
+        try:
+            assert plain.ended(job["id"])["state"] == "succeeded"
+        finally:
+            worker.terminate()
 
 
 def test_queue_five_at_once(plain: Plain, films: Films) -> None:
-    from telecine.service.settings import Settings
-
     assert Settings.model_fields["max_running_jobs"].default == 5
     asset_id = plain.upload(films.tiny)["asset_id"]
     jobs = [plain.submit(asset_id, {"type": "poster"})["id"] for _ in range(2)]
-    plain.work_once()  # here the limit is one: the second task is of the same job
-    plain.work_once()
+    plain.work_once(2)  # here the limit is one: the second task is of the same job
     first, second = (plain.call("GET", f"/v1/jobs/{job}", 200) for job in jobs)
     assert second["state"] == "queued"
     assert second["progress"]["queue_position"] == 1
@@ -873,7 +895,7 @@ def test_queue_permanent_storage(site: Site) -> None:
 
 
 def test_queue_access(site: Site) -> None:
-    stranger = site.sign_up()["headers"]
+    stranger = site.stranger["headers"]
     for path in (
         *(f"/v1/jobs/{site.job['id']}", f"/v1/jobs/{site.job['id']}/outputs"),
         *(f"/v1/jobs/{site.job['id']}/events", f"/v1/uploads/{site.upload_id}"),
@@ -937,8 +959,7 @@ def test_site_owner(site: Site) -> None:
     site.call("POST", "/v1/uploads/presigned-post", 401, json={}, headers={})
     listed = site.call("GET", "/v1/assets", 200)["data"]
     assert site.asset["id"] in {asset["id"] for asset in listed}
-    stranger = site.sign_up()
-    assert site.call("GET", "/v1/assets", 200, headers=stranger["headers"])["data"] == []
+    assert site.call("GET", "/v1/assets", 200, headers=site.stranger["headers"])["data"] == []
 
 
 def send_form(signed: Json, film: Path, **changed: str) -> httpx2.Response:
@@ -969,12 +990,11 @@ def test_site_owner_pinned(site: Site, films: Films) -> None:
     me = site.call("GET", "/v1/users/me", 200, headers=site.bearer)["id"]
     plain_policy = base64.urlsafe_b64decode(policy + "=" * (-len(policy) % 4)).decode()
     assert me in plain_policy
-    stranger = site.sign_up()
-    her = site.call("GET", "/v1/users/me", 200, headers=stranger["headers"])["id"]
+    her = site.call("GET", "/v1/users/me", 200, headers=site.stranger["headers"])["id"]
     forged = base64.urlsafe_b64encode(plain_policy.replace(me, her).encode()).decode()
     assert send_form(signed, films.tiny, policy=forged).status_code == 403
     path = f"/v1/uploads/{signed['upload']['id']}/complete"
-    site.call("POST", path, 404, headers=stranger["headers"])
+    site.call("POST", path, 404, headers=site.stranger["headers"])
 
 
 def test_site_size_limit(site: Site, plain: Plain, tmp_path: Path) -> None:
@@ -1004,7 +1024,7 @@ def test_site_post_the_file(site: Site, films: Films) -> None:
 
 def test_site_owner_checked(site: Site, films: Films) -> None:
     upload, _ = open_upload(site, films.tiny)
-    stranger = site.sign_up()["headers"]
+    stranger = site.stranger["headers"]
     path = f"/v1/uploads/{upload['id']}"
     site.call("GET", path, 404, headers=stranger)
     site.call("POST", f"{path}/complete", 404, headers=stranger)
@@ -1203,7 +1223,7 @@ def test_mp3_register(site: Site) -> None:
 
 
 def test_mp3_login(site: Site) -> None:
-    who = site.sign_up()
+    who = site.log_in()
     assert who["access_token"].count(".") == 2
     body = {"refresh_token": who["refresh_token"]}
     fresh = site.call("POST", "/v1/sessions/refresh", 200, json=body, headers={})
