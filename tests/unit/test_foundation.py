@@ -113,3 +113,9 @@ def test_the_map_names_every_module_of_the_engine_once_and_downhill() -> None:
         for other in sorted(set().union(*map(imported, paths)))
         if row[other] < row[name]
     ] == []
+
+
+def test_no_statement_returns_what_it_updated() -> None:
+    """MariaDB knows no UPDATE … RETURNING."""
+    for path in (ROOT / "src" / "telecine" / "service").rglob("*.py"):
+        assert not re.search(r"\.returning\(|\bRETURNING\b", path.read_text("utf-8")), path
