@@ -282,7 +282,7 @@ def measure_first_play(folder: Path, tools: Tools, runs: int) -> list[Row]:
     """From the last byte of an upload to the first frame in a browser that then plays on.
 
     As a user's program does it: the upload carries the preset; when it is complete, the asset's
-    page is asked for and opened. Before that, no one knows its address. The browser runs already.
+    page is asked for, and opened in a blank one. Before that, nobody knows its address.
     """
     executable = shutil.which("chromium")
     assert executable is not None, "`main` looked for it"
@@ -316,10 +316,10 @@ def first_play_s(here: Here, browser: Browser, film: Path) -> float:
             sent_at_s.append(time.time())
 
     os.sync()  # what earlier runs wrote is not to be written during this one
-    upload = here.client.upload(film, preset="stream", on_sent=hear)
-    asset_id, job_id = str(upload.asset_id), str(upload.job_id)
-    url = f"{here.client.playback(asset_id).embed_url}?autoplay"
-    with Viewer(browser, url) as viewer:
+    with Viewer(browser) as viewer:
+        upload = here.client.upload(film, preset="stream", on_sent=hear)
+        asset_id, job_id = str(upload.asset_id), str(upload.job_id)
+        viewer.visit(f"{here.client.playback(asset_id).embed_url}?autoplay")
         seen = viewer.wait(lambda report: report.time > 1, 30)
         if seen.first_frame_at_s is None or seen.time <= 1:
             raise RuntimeError(f"it does not play: {viewer.message()!r} {viewer.complaints}")

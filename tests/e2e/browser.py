@@ -245,7 +245,8 @@ class Viewer(Player):
     The page's policy lets no script in; the recorder comes as what a debugger types.
     """
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    def __init__(self, browser: Browser, url: str | None = None) -> None:
+        """Without `url` a blank page, for `visit`."""
         self._page = browser.new_page(viewport={"width": 1280, "height": 720})
         self.rungs = []
         self.answers: list[tuple[str, int]] = []
@@ -260,6 +261,10 @@ class Viewer(Player):
                 else None
             ),
         )
+        if url is not None:
+            self.visit(url)
+
+    def visit(self, url: str) -> None:
         self._page.goto(url)
         debugger = self._page.context.new_cdp_session(self._page)
         debugger.send("Runtime.evaluate", {"expression": RECORDER.read_text()})
