@@ -33,13 +33,13 @@ from tests.service.uploading import (
 )
 
 from telecine.engine.tools import Tools
-from telecine.service import uploads
 from telecine.service.api import app as api
 from telecine.service.api.routes import tus as door
 from telecine.service.assembly import open_services
 from telecine.service.db import tables as t
 from telecine.service.services import Services
 from telecine.service.settings import Settings
+from telecine.service.uploads import completion, incoming
 
 SONG = song()
 Login = dict[str, str]
@@ -282,7 +282,7 @@ def test_a_lost_last_answer_is_made_up_for(
 
     url = create(client, ada)
     with monkeypatch.context() as during:
-        during.setattr(uploads, "finish", die)
+        during.setattr(completion, "finish", die)
         assert client.patch(url, headers=patch(ada, 0), content=SONG).status_code == 500
     assert standing(client, ada, url) == len(SONG)
     upload = client.get(f"/v1/uploads/{url.rpartition('/')[2]}", headers=ada).json()
@@ -345,7 +345,7 @@ def test_what_is_safe_counts_before_the_request_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that a server that is killed loses the last 32 MiB at most."""
-    monkeypatch.setattr(uploads, "SYNC_BYTES", 400_000)
+    monkeypatch.setattr(incoming, "SYNC_BYTES", 400_000)
     url = create(client, ada, 90_000_000)
     with serving(app) as served, begin_patch(served, ada, url, 0, 90_000_000) as connection:
         connection.sendall(bytes(1_000_000))

@@ -38,7 +38,6 @@ from tests.service.uploading import (
 
 from telecine.engine.probe import probe as real_probe
 from telecine.engine.tools import Tools
-from telecine.service import uploads
 from telecine.service.api import bodies
 from telecine.service.collector import collect
 from telecine.service.db import queue
@@ -46,6 +45,7 @@ from telecine.service.db import tables as t
 from telecine.service.db import uploads as db
 from telecine.service.services import Services
 from telecine.service.storage.local import LocalStorage
+from telecine.service.uploads import completion, forms, incoming, sessions, words
 
 MB = 1_000_000
 SONG = song()
@@ -347,7 +347,7 @@ def test_completing_at_once_gives_one_asset(
 
     def complete(_: int) -> str | None:
         start.wait()
-        return uploads.finish(services, user_id, upload_id).asset_id
+        return completion.finish(services, user_id, upload_id).asset_id
 
     with ThreadPoolExecutor(5) as pool:
         assert len(set(pool.map(complete, range(5)))) == 1
@@ -378,8 +378,8 @@ def _before(function: Callable[..., Any]) -> Callable[..., Any]:
     [
         (LocalStorage, "finish", _before),
         (LocalStorage, "finish", _after),
-        (uploads, "probe", _before),
-        (uploads, "probe", _after),
+        (completion, "probe", _before),
+        (completion, "probe", _after),
         (db, "add_asset", _after),
         (queue, "submit", _after),
     ],
@@ -398,7 +398,7 @@ def test_a_crash_while_completing_loses_nothing(
     with monkeypatch.context() as during:
         during.setattr(place, name, when(getattr(place, name)))
         with pytest.raises(Crash):
-            uploads.finish(services, user_id, upload_id)
+            completion.finish(services, user_id, upload_id)
     assert count(services, t.assets) == count(services, t.jobs) == 0
     chosen = one(services, t.uploads, id=upload_id)["asset_id"]
     upload = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).json()
@@ -417,8 +417,8 @@ def test_an_upload_that_was_cancelled_while_it_was_completed_leaves_nothing(
         assert client.delete(f"/v1/uploads/{upload_id}", headers=ada).status_code == 204
         return real_probe(*args)
 
-    monkeypatch.setattr(uploads, "probe", slow)
-    monkeypatch.setattr(uploads, "_remove_bytes", _first_call_only(uploads._remove_bytes))
+    monkeypatch.setattr(completion, "probe", slow)
+    monkeypatch.setattr(sessions, "remove_bytes", _first_call_only(sessions.remove_bytes))
     answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
     assert answer.status_code in (410, 422)
     assert count(services, t.assets) == 0
@@ -453,7 +453,7 @@ def test_a_passing_trouble_of_ours_costs_no_upload(
 ) -> None:
     upload_id = filled(client, ada)
     with monkeypatch.context() as during:
-        during.setattr(uploads, "probe", trouble)
+        during.setattr(completion, "probe", trouble)
         answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
     assert (answer.status_code, answer.json()["code"]) == (503, "upload_unreadable")
     assert str(services.settings.data) not in answer.text
@@ -492,7 +492,7 @@ def test_completing_shortens_no_uploads_life(
     with services.database.write() as tx:
         began_s = tx.now_s()
         tx.connection.execute(sa.update(t.uploads).values(expires_at=began_s + left_s))
-    monkeypatch.setattr(uploads, "probe", _file_away)
+    monkeypatch.setattr(completion, "probe", _file_away)
     assert client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).status_code == 503
     assert one(services, t.uploads, id=upload_id)["expires_at"] >= began_s + at_least_s
 
@@ -689,7 +689,7 @@ def test_no_bytes_come_once_the_completion_has_begun(
     with monkeypatch.context() as during:
         during.setattr(LocalStorage, "finish", _before(LocalStorage.finish))
         with pytest.raises(Crash):
-            uploads.finish(services, user_id, upload_id)
+            completion.finish(services, user_id, upload_id)
     answer = client.put(path, content=bytes(len(SONG)))
     assert (answer.status_code, answer.json()["code"]) == (409, "upload_completing")
     asset_id = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada).json()["asset_id"]
@@ -800,16 +800,16 @@ def test_a_form_that_is_sent_again_is_never_mixed_with_the_one_before(
     """The first came whole and its completion died; of the second only the beginning came."""
     form = client.post("/v1/uploads/presigned-post", headers=ada, json={"content_type": "audio/*"})
     fields, upload_id = form.json()["fields"], form.json()["upload"]["id"]
-    first = uploads.open_post(services, fields, filename="first.wav", content_type="audio/wav")
+    first = forms.open_post(services, fields, filename="first.wav", content_type="audio/wav")
     first.write(SONG)
-    with pytest.raises(uploads.Locked):
-        uploads.open_post(services, fields, filename="other.wav", content_type="audio/ogg")
+    with pytest.raises(incoming.Locked):
+        forms.open_post(services, fields, filename="other.wav", content_type="audio/ogg")
     first.finish()
     first.close()
     row = one(services, t.uploads, id=upload_id)
     assert (row["filename"], row["content_type"]) == ("first.wav", "audio/wav")
     assert (row["size_bytes"], row["offset_bytes"]) == (len(SONG), len(SONG))
-    second = uploads.open_post(services, fields, filename="b.wav", content_type="audio/wav")
+    second = forms.open_post(services, fields, filename="b.wav", content_type="audio/wav")
     second.write(b"RIFF, and then nothing more")
     second.close()
     answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
@@ -911,7 +911,7 @@ def test_fields_may_follow_the_file_of_a_plain_form(client: TestClient, ada: Log
     ],
 )
 def test_a_filename_is_only_a_name(said: str, kept_as: str) -> None:
-    assert uploads.clean_name(said) == kept_as
+    assert words.clean_name(said) == kept_as
 
 
 # --- limits, and clients that lie -----------------------------------------------------------------
@@ -1065,7 +1065,7 @@ def test_unfinished_uploads_expire_and_are_collected(
 ) -> None:
     late, alive = filled(client, ada), filled(client, ada)
     finished, _ = by_form(client, ada, SONG)
-    assert uploads.collect_expired(services) == 0
+    assert sessions.collect_expired(services) == 0
     with services.database.write() as tx:
         tx.connection.execute(
             sa.update(t.uploads).where(t.uploads.c.id == late).values(expires_at=tx.now - 1)
@@ -1088,13 +1088,13 @@ def test_an_upload_that_expires_after_a_crash_leaves_no_object(
     upload_id = filled(client, ada)
     user_id = one(services, t.users, email="ada@example.org")["id"]
     with monkeypatch.context() as during:
-        during.setattr(uploads, "probe", _before(real_probe))
+        during.setattr(completion, "probe", _before(real_probe))
         with pytest.raises(Crash):
-            uploads.finish(services, user_id, upload_id)
+            completion.finish(services, user_id, upload_id)
     assert len(kept(services)) == 1
     with services.database.write() as tx:
         tx.connection.execute(sa.update(t.uploads).values(expires_at=tx.now - 1))
-    assert uploads.collect_expired(services) == 1
+    assert sessions.collect_expired(services) == 1
     assert kept(services) == []
 
 
@@ -1116,7 +1116,7 @@ def test_incoming_files_without_an_upload_are_collected(
     filled(client, ada)
     with services.database.write() as tx:
         tx.connection.execute(sa.delete(t.users))
-    assert uploads.collect_expired(services) == 1
+    assert sessions.collect_expired(services) == 1
     assert kept(services) == []
 
 
@@ -1126,11 +1126,11 @@ def test_old_rows_of_ended_uploads_are_forgotten(
     ended, finished = filled(client, ada), filled(client, ada)
     client.delete(f"/v1/uploads/{ended}", headers=ada)
     client.post(f"/v1/uploads/{finished}/complete", headers=ada)
-    uploads.collect_expired(services)
+    sessions.collect_expired(services)
     assert count(services, t.uploads) == 2
     with services.database.write() as tx:
         tx.connection.execute(sa.update(t.uploads).values(expires_at=tx.now - 8 * 24 * 3600))
-    uploads.collect_expired(services)
+    sessions.collect_expired(services)
     assert one(services, t.uploads, id=ended) is None
     assert one(services, t.uploads, id=finished) is not None
 

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from telecine.service import uploads
 from telecine.service.db import attempts, leftovers, queue
 from telecine.service.dispatch.bell import EVENTS, TASKS
 from telecine.service.domain import ServiceError
 from telecine.service.logs import get_logger
 from telecine.service.scratch import attempt_of, job_of, scratch_folder
 from telecine.service.services import Services
+from telecine.service.uploads.sessions import collect_expired
 
 SWEEP_EVERY_S = 5.0
 COLLECT_EVERY_S = 10.0
@@ -86,7 +86,7 @@ def collect(services: Services, *, older_than_s: float = OLDER_THAN_S) -> int:
         ("attempts", lambda: _collect_attempts(services, older_than_s)),
         ("garbage", lambda: _collect_garbage(services)),
         ("scratch", lambda: _collect_scratch(services)),
-        ("uploads", lambda: uploads.collect_expired(services)),
+        ("uploads", lambda: collect_expired(services)),
         ("storage", lambda: services.storage.tidy(HALF_MADE_S)),
     )
     found = 0

@@ -14,14 +14,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
-from telecine.service import uploads
 from telecine.service.api.bodies import BodyRoute, Handler, Reading, blocking, pump, refuse_long
 from telecine.service.api.deps import ServicesDep, UploadsWrite
 from telecine.service.api.errors import responses
 from telecine.service.db.uploads import UploadRow
 from telecine.service.domain import Invalid, ServiceError
 from telecine.service.services import Services
-from telecine.service.uploads import Checksum, IncomingTail, Locked, Opening
+from telecine.service.uploads import completion, sessions, tails, words
+from telecine.service.uploads.incoming import Locked
+from telecine.service.uploads.sessions import Opening
+from telecine.service.uploads.tails import Checksum, IncomingTail
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
@@ -140,12 +142,12 @@ async def create_tus_upload(
     proof = _read_checksum(checksum)
     with_bytes = request.headers.get("content-type") == OFFSET_TYPE
     if with_bytes:
-        limit = await blocking(partial(uploads.limit_of, services, who.user_id))
+        limit = await blocking(partial(sessions.limit_of, services, who.user_id))
         refuse_long(request, min(limit, size_bytes or limit))
-    upload = await blocking(partial(uploads.create, services, who.user_id, opening, door="tus"))
+    upload = await blocking(partial(sessions.create, services, who.user_id, opening, door="tus"))
     if with_bytes:
         tail = await blocking(
-            partial(uploads.open_tail, services, who.user_id, upload.id, 0, checksum=proof)
+            partial(tails.open_tail, services, who.user_id, upload.id, 0, checksum=proof)
         )
         upload = await _take(request, services, tail)
     headers = {
@@ -167,12 +169,12 @@ def read_tus_offset(
     upload_id: str, services: ServicesDep, who: UploadsWrite, version: Version = None
 ) -> Response:
     _check_version(version)
-    upload = uploads.read(services, who.user_id, upload_id)
+    upload = sessions.read(services, who.user_id, upload_id)
     if upload.state == "open" and upload.offset_bytes == upload.size_bytes:
         # The answer to the last byte was lost on its way, and with it perhaps the completion.
-        upload = uploads.finish(services, who.user_id, upload_id)
+        upload = completion.finish(services, who.user_id, upload_id)
     if upload.state not in ("open", "finished"):
-        raise uploads.gone()
+        raise sessions.gone()
     known = upload.size_bytes is not None
     headers = {
         "Upload-Offset": str(upload.offset_bytes),
@@ -220,7 +222,7 @@ async def append_tus_bytes(
     begin = _read_number("Upload-Offset", offset)
     size_bytes = None if length is None else _read_number("Upload-Length", length)
     opening = partial(
-        uploads.open_tail,
+        tails.open_tail,
         services,
         who.user_id,
         upload_id,
@@ -250,9 +252,9 @@ def terminate_tus_upload(
     upload_id: str, services: ServicesDep, who: UploadsWrite, version: Version = None
 ) -> Response:
     _check_version(version)
-    if uploads.read(services, who.user_id, upload_id).state in ("cancelled", "expired"):
-        raise uploads.gone()
-    uploads.cancel(services, who.user_id, upload_id)
+    if sessions.read(services, who.user_id, upload_id).state in ("cancelled", "expired"):
+        raise sessions.gone()
+    sessions.cancel(services, who.user_id, upload_id)
     return Response(status_code=204)
 
 
@@ -316,7 +318,7 @@ async def _take(request: Request, services: Services, tail: IncomingTail) -> Upl
         del _readings[upload.id]
         reading.ended.set()
     if upload.offset_bytes == upload.size_bytes:
-        return await blocking(partial(uploads.finish, services, upload.user_id, upload.id))
+        return await blocking(partial(completion.finish, services, upload.user_id, upload.id))
     return upload
 
 
@@ -388,7 +390,7 @@ def _read_opening(metadata: str | None, size_bytes: int | None) -> Opening:
         content_type=said.get("filetype") or said.get("type", ""),
         sha256=said.get("sha256"),
         title=said.get("title", ""),
-        on_complete=uploads.read_wish(said.get("on_complete"), said.get("preset")),
+        on_complete=words.read_wish(said.get("on_complete"), said.get("preset")),
         tus_metadata=metadata,
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
-from telecine.service import orders, uploads
+from telecine.service import orders
 from telecine.service.api.bodies import FORM_BYTES, BodyRoute, blocking, pump, told_length
 from telecine.service.api.deps import ServicesDep, UploadsWrite
 from telecine.service.api.errors import responses
@@ -25,7 +25,9 @@ from telecine.service.domain import (
 )
 from telecine.service.multipart import FilePart, FormReader, Sink
 from telecine.service.services import Services
-from telecine.service.uploads import IncomingFile, Opening
+from telecine.service.uploads import completion, forms, parts, sessions, words
+from telecine.service.uploads.forms import IncomingFile
+from telecine.service.uploads.sessions import Opening
 
 MAX_SIGNED_PARTS = 1000
 MAX_SIZE = 2**53 - 1
@@ -70,7 +72,7 @@ class NewPost(_Opening):
 
 
 class PartNumbers(Asked):
-    numbers: list[Annotated[int, Field(ge=1, le=uploads.MOST_PARTS)]] = Field(
+    numbers: list[Annotated[int, Field(ge=1, le=sessions.MOST_PARTS)]] = Field(
         min_length=1, max_length=MAX_SIGNED_PARTS, examples=[[1, 2, 3]]
     )
 
@@ -145,7 +147,7 @@ def show(services: Services, upload: UploadRow) -> Upload:
         sha256=upload.sha256,
         tus_url=f"{services.settings.base_url}/v1/tus/{upload.id}",
         part_size_bytes=upload.part_size_bytes,
-        part_count=uploads.part_count(upload),
+        part_count=sessions.part_count(upload),
         asset_id=upload.asset_id if finished else None,
         job_id=upload.job_id,
         error=None if upload.error is None else UploadError(**upload.error),
@@ -174,7 +176,7 @@ def create_upload(asked: NewUpload, services: ServicesDep, who: UploadsWriteOnce
         title=asked.title,
         on_complete=None if asked.on_complete is None else asked.on_complete.order(),
     )
-    return show(services, uploads.create(services, who.user_id, opening))
+    return show(services, sessions.create(services, who.user_id, opening))
 
 
 @router.get("", operation_id="list_uploads", summary="My uploads, the newest first")
@@ -185,7 +187,7 @@ def list_uploads(
     limit: Limit = 20,
     after: After = None,
 ) -> Page[Upload]:
-    rows = uploads.page(services, who.user_id, state=state, after=after, limit=limit)
+    rows = sessions.page(services, who.user_id, state=state, after=after, limit=limit)
     return make_page(rows, limit, partial(show, services), lambda row: row.id)
 
 
@@ -204,7 +206,7 @@ def create_presigned_post(asked: NewPost, services: ServicesDep, who: UploadsWri
         title=asked.title,
         on_complete=None if asked.on_complete is None else asked.on_complete.order(),
     )
-    signed = uploads.create_post(
+    signed = forms.create_post(
         services,
         who.user_id,
         opening,
@@ -229,7 +231,7 @@ def create_presigned_post(asked: NewPost, services: ServicesDep, who: UploadsWri
     responses=responses(404),
 )
 def read_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrite) -> Upload:
-    return show(services, uploads.read(services, who.user_id, upload_id))
+    return show(services, sessions.read(services, who.user_id, upload_id))
 
 
 @router.delete(
@@ -240,7 +242,7 @@ def read_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrite) -
     responses=responses(404, upload_finished=409),
 )
 def cancel_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrite) -> None:
-    uploads.cancel(services, who.user_id, upload_id)
+    sessions.cancel(services, who.user_id, upload_id)
 
 
 @router.post(
@@ -250,7 +252,7 @@ def cancel_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrite)
     responses=responses(404, upload_incomplete=409, upload_gone=410, not_media=422),
 )
 def complete_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrite) -> Upload:
-    return show(services, uploads.finish(services, who.user_id, upload_id))
+    return show(services, completion.finish(services, who.user_id, upload_id))
 
 
 # --- signed parts ---------------------------------------------------------------------------------
@@ -265,7 +267,7 @@ def complete_upload(upload_id: UploadId, services: ServicesDep, who: UploadsWrit
 def sign_upload_parts(
     upload_id: UploadId, asked: PartNumbers, services: ServicesDep, who: UploadsWrite
 ) -> SignedParts:
-    signed = uploads.sign_parts(services, who.user_id, upload_id, asked.numbers)
+    signed = parts.sign_parts(services, who.user_id, upload_id, asked.numbers)
     base = services.settings.base_url
     return SignedParts(
         data=[
@@ -304,7 +306,7 @@ def sign_upload_parts(
 )
 async def put_upload_part(
     upload_id: UploadId,
-    number: Annotated[int, Path(ge=1, le=uploads.MOST_PARTS)],
+    number: Annotated[int, Path(ge=1, le=sessions.MOST_PARTS)],
     signature: Annotated[str, Query(max_length=100)],
     request: Request,
     response: Response,
@@ -314,7 +316,7 @@ async def put_upload_part(
     if size_bytes is None:
         raise LengthRequired("a part says its length: Content-Length", code="length_required")
     part = await blocking(
-        partial(uploads.open_part, services, upload_id, number, signature, size_bytes)
+        partial(parts.open_part, services, upload_id, number, signature, size_bytes)
     )
     try:
         await pump(request, part.feed, limit_bytes=size_bytes)
@@ -393,9 +395,9 @@ class _PlainForm(_FormUpload):
     def open_file(self, part: FilePart, fields: dict[str, str]) -> IncomingFile:
         self._read(fields)  # what is wrong in them is said before the file has come
         opening = Opening(part.filename, None, content_type=part.content_type)
-        self._upload = uploads.create(self._services, self._user_id, opening, door="form")
+        self._upload = sessions.create(self._services, self._user_id, opening, door="form")
         largest = self._upload.max_bytes
-        return uploads.open_file(self._services, self._upload, "form", largest=largest)
+        return forms.open_file(self._services, self._upload, "form", largest=largest)
 
     def finish(self) -> UploadRow:
         file = self.whole_file()
@@ -404,17 +406,17 @@ class _PlainForm(_FormUpload):
 
     def cancel(self) -> None:
         if self._upload is not None:
-            uploads.cancel(self._services, self._user_id, self._upload.id)
+            sessions.cancel(self._services, self._user_id, self._upload.id)
 
     @staticmethod
     def _read(fields: dict[str, str]) -> dict[str, Any]:
         unknown = sorted(fields.keys() - {"title", "sha256", "preset", "on_complete"})
         if unknown:
             raise Invalid(f"no field {unknown[0][:40]!r}", code="form_invalid")
-        wish = uploads.read_wish(fields.get("on_complete"), fields.get("preset"))
+        wish = words.read_wish(fields.get("on_complete"), fields.get("preset"))
         return {
-            "title": uploads.clean_title(fields.get("title", "")),
-            "sha256": uploads.check_digest(fields.get("sha256") or None),
+            "title": words.clean_title(fields.get("title", "")),
+            "sha256": words.check_digest(fields.get("sha256") or None),
             "on_complete": None if wish is None else orders.write_order(wish),
         }
 
@@ -434,7 +436,7 @@ class _SignedForm(_FormUpload):
             raise TooLarge("a longer form than its policy allows", code="upload_too_large")
 
     def open_file(self, part: FilePart, fields: dict[str, str]) -> IncomingFile:
-        file = uploads.open_post(
+        file = forms.open_post(
             self._services, fields, filename=part.filename, content_type=part.content_type
         )
         self._room += file.largest
@@ -455,7 +457,7 @@ class _SignedForm(_FormUpload):
     openapi_extra=_form(title=_TEXT, sha256=_TEXT, preset=_TEXT, on_complete=_TEXT),
 )
 async def upload_form(request: Request, services: ServicesDep, who: UploadsWrite) -> Upload:
-    limit = await blocking(partial(uploads.limit_of, services, who.user_id))
+    limit = await blocking(partial(sessions.limit_of, services, who.user_id))
     form = _PlainForm(request, services, who.user_id)
     try:
         upload = await _take(request, form, limit)
@@ -494,7 +496,7 @@ async def _take(request: Request, form: _FormUpload, limit: int) -> UploadRow:
 
 
 async def _finish(services: Services, upload: UploadRow) -> Upload:
-    done = await blocking(partial(uploads.finish, services, upload.user_id, upload.id))
+    done = await blocking(partial(completion.finish, services, upload.user_id, upload.id))
     return show(services, done)
 
 

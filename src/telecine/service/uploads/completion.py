@@ -1,0 +1,263 @@
+"""Completion: of an upload whose bytes are all there an asset, and the job that it carries."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from telecine.engine.errors import InputRefused, MediaError
+from telecine.engine.media import MediaInfo
+from telecine.engine.plan import make_plan
+from telecine.engine.probe import probe
+from telecine.engine.report import describe
+from telecine.engine.serial import to_plain
+from telecine.service import orders
+from telecine.service.db import queue
+from telecine.service.db import uploads as db
+from telecine.service.db.connection import Tx
+from telecine.service.db.uploads import UploadRow
+from telecine.service.dispatch.bell import EVENTS, TASKS
+from telecine.service.domain import Conflict, Invalid, ServiceError, Unavailable, new_id
+from telecine.service.services import Services
+from telecine.service.storage.store import Busy, Missing, Storage
+from telecine.service.uploads.sessions import (
+    MOST_PARTS,
+    find,
+    gone,
+    owned,
+    part_count,
+    remove_bytes,
+)
+from telecine.service.uploads.words import title_of
+
+# An upload that is being completed does not expire meanwhile.
+COMPLETION_S = 3600.0
+
+
+def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
+    """Make an asset of an upload whose bytes are all there, and its job where it carries one. May
+    run twice, also after a crash at any point: there is one asset. What cannot be planned as its
+    `on_complete` wants leaves the asset without a job, and the upload says why (`error`).
+
+    Raises `NotFound`, `Gone`, `Conflict` (`upload_incomplete`, `upload_busy`), the engine's
+    `InputRefused` for what is not media, `Invalid` (`digest_mismatch`), `Unavailable`
+    (`upload_unreadable`: a passing trouble of ours, after which all is as before).
+    """
+    # The asset's id and the object's key stand in the row before the object is there.
+    with services.database.write() as tx:
+        upload = _choose_asset(tx, owned(tx, user_id, upload_id))
+        uploaded_at = tx.now_s()
+    if upload.state != "open":
+        return _ended(upload)
+    assert upload.size_bytes is not None  # `_choose_asset` has counted them
+    try:
+        services.storage.finish(upload.id, upload.storage_key, upload.size_bytes)
+        found = _look_into(services, upload)
+    except Busy:
+        raise Conflict("bytes are still being sent", code="upload_busy") from None
+    except _WrongDigest as error:
+        return _ended(_refuse(services, upload, "digest_mismatch", str(error)))
+    except (InputRefused, Missing) as error:
+        if isinstance(error, InputRefused) and _for_good(error):
+            return _ended(_refuse(services, upload, error.code, error.message))
+        return _unreadable(services, upload, error)
+    with services.database.write() as tx:
+        now = db.find_upload(tx, upload_id)
+        if now is not None and now.state == "open":
+            _add_asset_and_job(services, tx, now, found, uploaded_at)
+            now = find(tx, upload_id)
+    if now is None or now.state in ("cancelled", "expired"):
+        # Ended while we looked, or its user has gone: nobody else knows of the object.
+        remove_bytes(services.storage, upload)
+        raise gone()
+    upload = now
+    if upload.job_id is not None:
+        services.bell.ring(TASKS)
+        services.bell.ring(EVENTS)
+    return _ended(upload)
+
+
+def _choose_asset(tx: Tx, upload: UploadRow) -> UploadRow:
+    """The upload with an asset's id and an object's key, if all its bytes have come."""
+    if upload.state != "open" or upload.asset_id is not None:
+        return upload
+    _check_complete(tx, upload)
+    asset_id = new_id()
+    db.change_open(
+        tx,
+        upload.id,
+        expires_at=max(upload.expires_at, tx.now_s() + COMPLETION_S),
+        asset_id=asset_id,
+        storage_key=f"assets/{asset_id}/source",
+    )
+    return find(tx, upload.id)
+
+
+def _check_complete(tx: Tx, upload: UploadRow) -> None:
+    """Raises `Conflict` (`upload_incomplete`), which names some of what is missing."""
+    if upload.door == "parts":
+        there = db.part_sizes(tx, upload.id)
+        missing = [n for n in range(1, (part_count(upload) or 0) + 1) if n not in there]
+        if missing:
+            raise Conflict(
+                f"{len(missing)} parts are missing, the first is {missing[0]}",
+                code="upload_incomplete",
+                missing_parts=missing[:MOST_PARTS],
+            )
+    elif upload.size_bytes is None or upload.offset_bytes != upload.size_bytes:
+        size = "an unknown number of" if upload.size_bytes is None else upload.size_bytes
+        raise Conflict(
+            f"{upload.offset_bytes} of {size} bytes are there",
+            code="upload_incomplete",
+            offset_bytes=upload.offset_bytes,
+        )
+
+
+def _for_good(error: InputRefused) -> bool:
+    """Whether it is the file's own fault. That a file of ours is not there, or cannot be opened, is
+    not, nor that the machine was too busy to look into it in time."""
+    return not error.retryable and error.code != "source_missing"
+
+
+def _unreadable(services: Services, upload: UploadRow, cause: Exception) -> UploadRow:
+    """What has become of an upload whose file cannot be read. Raises as `_ended`, and `Unavailable`
+    where it is as open as before."""
+    with services.database.read() as tx:
+        now = db.find_upload(tx, upload.id)
+    if now is None:
+        raise gone()
+    if now.state == "open":
+        raise Unavailable(
+            "the file cannot be read just now: complete the upload again", code="upload_unreadable"
+        ) from cause
+    return _ended(now)
+
+
+class _WrongDigest(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an upload turned out to be: the file, its SHA-256 where it was made, and the job that it
+    carries, or why there can be none."""
+
+    info: MediaInfo
+    sha256: str | None
+    job: queue.NewJob | None
+    error: dict[str, Any] | None
+
+
+def _look_into(services: Services, upload: UploadRow) -> _Found:
+    """Probe and plan; and make the SHA-256 where the client said one and no job waits to play. With
+    a job the digest is a task of it, which fails when it is wrong."""
+    with _as_file(services.storage, upload.storage_key) as path:
+        info = probe(path, services.tools)
+        job, error = _plan_job(upload, info)
+        if upload.sha256 is None or job is not None:
+            return _Found(info, None, job, error)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != upload.sha256:
+        raise _WrongDigest(f"the file's SHA-256 is {sha256}, not {upload.sha256}")
+    return _Found(info, sha256, job, error)
+
+
+@contextmanager
+def _as_file(storage: Storage, key: str) -> Iterator[Path]:
+    path = storage.local_path(key)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="telecine-") as folder:
+        path = Path(folder) / "source"
+        storage.fetch(key, path)
+        yield path
+
+
+def _add_asset_and_job(
+    services: Services,
+    tx: Tx,
+    upload: UploadRow,
+    found: _Found,
+    uploaded_at: float,
+) -> None:
+    assert upload.asset_id is not None
+    assert upload.size_bytes is not None
+    info, job = found.info, found.job
+    db.add_asset(
+        tx,
+        db.NewAsset(
+            id=upload.asset_id,
+            user_id=upload.user_id,
+            processing=job is not None,
+            title=upload.title or title_of(upload.filename),
+            filename=upload.filename,
+            content_type=upload.content_type,
+            source_key=upload.storage_key,
+            source_size_bytes=upload.size_bytes,
+            source_sha256=found.sha256,
+            media=to_plain(info),
+            summary=describe(info),
+            duration_s=float(info.duration_s),
+            uploaded_at=uploaded_at,
+        ),
+    )
+    if job is not None:
+        queue.submit(tx, job, max_running_jobs=services.settings.max_running_jobs)
+    db.change_open(
+        tx,
+        upload.id,
+        state="finished",
+        offset_bytes=upload.size_bytes,
+        job_id=None if job is None else job.id,
+        error=found.error,
+    )
+
+
+def _plan_job(
+    upload: UploadRow, info: MediaInfo
+) -> tuple[queue.NewJob | None, dict[str, Any] | None]:
+    """The job that the upload carries; or why there can be none."""
+    if upload.on_complete is None or upload.asset_id is None:
+        return None, None
+    try:
+        order = orders.read_order(upload.on_complete)
+        plan = make_plan(info, order.profile)
+    except (MediaError, ServiceError) as error:
+        return None, {"code": error.code, "message": error.message}
+    job = orders.new_job(
+        order,
+        plan,
+        job_id=new_id(),
+        user_id=upload.user_id,
+        asset_id=upload.asset_id,
+        digest=orders.choose_digest(None, upload.sha256),
+    )
+    return job, None
+
+
+def _refuse(services: Services, upload: UploadRow, code: str, message: str) -> UploadRow:
+    with services.database.write() as tx:
+        if db.change_open(tx, upload.id, state="refused", error={"code": code, "message": message}):
+            db.throw_away(tx, upload.storage_key)
+        ended = find(tx, upload.id)
+    if ended.state == "refused":
+        remove_bytes(services.storage, upload)
+    return ended
+
+
+def _ended(upload: UploadRow) -> UploadRow:
+    """A finished upload. Raises `Gone`; a refused one's error again."""
+    if upload.state == "finished":
+        return upload
+    if upload.state == "refused" and upload.error is not None:
+        if upload.error["code"] == "digest_mismatch":
+            raise Invalid(upload.error["message"], code="digest_mismatch")
+        raise InputRefused(upload.error["message"], code=upload.error["code"])
+    raise gone()
