@@ -62,6 +62,12 @@ class Publisher:
                 self._segments[rendition][segment.number] = segment
                 self._grow()
 
+    def take(self, rendition: str, segments: Iterable[Segment]) -> None:
+        """Segments that are whole on disk, of a film that `finish` publishes: nothing grows."""
+        with self._lock:
+            if rendition in self._segments:
+                self._segments[rendition].update((each.number, each) for each in segments)
+
     def complete(self, rendition: str) -> None:
         """No further segment of this rendition will come. When that holds for all that are shown
         while they grow, their growing playlists end."""

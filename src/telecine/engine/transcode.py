@@ -131,9 +131,8 @@ def join_steps(
         for result in ordered:
             write_whole(result_path(folder, result.step), json.dumps(to_plain(result)) + "\n")
             for made in result.made:
-                for segment in made.segments:
-                    publisher.add(made.rendition, segment)
-                    on_move()
+                publisher.take(made.rendition, made.segments)
+            on_move()
         measured = publisher.finish()
         found = verify(folder, cancel=cancel, on_read=on_move)
         if cancel.is_set():
