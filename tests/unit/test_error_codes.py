@@ -181,6 +181,7 @@ def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
         "completion.py: upload.error['code']",  # of the first completion, told again
         "domain.py: code",  # hands on what its callers say
         "encode.py: code",  # _Work.ffmpeg, whose callers are read instead
+        "errors.py: error.code",  # in a line of the log
         "orders.py: error.code",  # the engine's
         "queue.py: WORKER_LOST",  # of a task, in an event
         "queue.py: code",
