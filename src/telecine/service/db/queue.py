@@ -41,14 +41,12 @@ from telecine.service.db.tables import (
     assets,
     attempts,
     jobs,
-    outbox,
     outputs,
     segments,
     task_needs,
     tasks,
 )
 from telecine.service.db.tenants import count, know
-from telecine.service.dispatch.bell import TASKS
 from telecine.service.domain import (
     FINAL_JOB_STATES,
     FINAL_TASK_STATES,
@@ -235,7 +233,7 @@ def submit(tx: Tx, job: NewJob, *, max_running_jobs: int = MAX_RUNNING_JOBS) -> 
         )
     )
     _insert_tasks(tx, job.id, job.user_id, job.priority, job.tasks)
-    _tell_queued(tx, job.id)
+    tell(tx, job.id, "queued", {})
 
 
 def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
@@ -295,16 +293,11 @@ def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
             finished_at=None,
         )
     )
-    _tell_queued(tx, job_id)
+    tell(tx, job_id, "queued", {})
     count(tx, job.user_id, queued=1)
     if whole:
         _drop_made(tx, job)
     return True
-
-
-def _tell_queued(tx: Tx, job_id: str) -> None:
-    tell(tx, job_id, "queued", {})
-    tx.connection.execute(sa.insert(outbox).values(id=new_id(), queue=TASKS, created_at=tx.now))
 
 
 def _insert_tasks(
@@ -660,8 +653,8 @@ def position_in_queue(tx: Tx, job_id: str) -> int | None:
 
 
 def sweep(tx: Tx) -> int:
-    """Take back tasks whose lease ran out, and doorbells that may not have been rung; how many.
-    When there were any, ring `TASKS` after the commit.
+    """Take back tasks whose lease ran out; how many. When there were any, ring `TASKS` after the
+    commit. Of what was never rung for the workers learn by asking themselves (`POLL_S`).
 
     A task whose leases ran out `MAX_CRASHES` times fails its job as `worker_lost`.
     """
@@ -669,9 +662,7 @@ def sweep(tx: Tx) -> int:
     # Jobs that somebody is at just now are left for the next sweep: to wait for one while holding
     # another could wait for ever.
     free = _lock_free(tx, sorted({held.job_id for held in lost}))
-    done = sum(_take_back(tx, free[held.job_id], held) for held in lost if held.job_id in free)
-    rung = tx.connection.execute(sa.delete(outbox).where(outbox.c.created_at <= tx.now)).rowcount
-    return done + rung
+    return sum(_take_back(tx, free[held.job_id], held) for held in lost if held.job_id in free)
 
 
 def _expired(tx: Tx) -> list[Claim]:

@@ -331,15 +331,6 @@ events = sa.Table(
     sa.Column("at", Time, nullable=False),
 )
 
-# Doorbells that are to be rung: written with what they tell of, struck out once rung.
-outbox = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("id", Id, primary_key=True),
-    sa.Column("queue", Word, nullable=False),
-    sa.Column("created_at", Time, nullable=False),
-)
-
 # Prefixes and keys whose rows are gone: the collector deletes their bytes, then the row.
 garbage = sa.Table(
     "garbage",
