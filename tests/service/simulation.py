@@ -154,6 +154,13 @@ RECOUNTS = {
     "an ended attempt's task still runs": """
         SELECT t.id FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.epoch = t.epoch
         WHERE (t.state = 'running') <> (a.outcome IS NULL)""",
+    "an attempt is collected that somebody needs, or kept that nobody does": """
+        SELECT a.task_id FROM attempts a WHERE (a.unneeded_at IS NULL) <> (
+        EXISTS (SELECT 1 FROM tasks t JOIN jobs j ON j.id = t.job_id WHERE t.id = a.task_id AND (
+            (t.epoch = a.epoch AND t.state = 'running') OR
+            (t.prefix = a.prefix AND j.state IN ('queued', 'running', 'failed')))) OR
+        EXISTS (SELECT 1 FROM segments s WHERE s.task_id = a.task_id AND s.epoch = a.epoch) OR
+        EXISTS (SELECT 1 FROM jobs j WHERE j.id = a.job_id AND j.prefix = a.prefix))""",
     "events have a hole": """
         SELECT j.id FROM jobs j WHERE last_event <>
         (SELECT count(*) FROM events e WHERE e.job_id = j.id) OR last_event <>

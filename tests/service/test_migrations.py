@@ -122,6 +122,35 @@ def test_up_down_and_up_with_data(bare: Database) -> None:
     fill(bare)
 
 
+def test_what_is_kept_is_known_from_the_second_revision_on(bare: Database) -> None:
+    """Attempts of the first: one published a job's files, one goes on, one came to nothing."""
+    migrate(bare, "0001")
+    rows = (
+        "users (id, email, password_hash, role, created_at) VALUES ('U', 'e', 'h', 'user', 1)",
+        "assets (id, user_id, state, visibility, title, filename, content_type, source_size_bytes,"
+        " uploaded_at, created_at, updated_at)"
+        " VALUES ('A', 'U', 'ready', 'private', '', '', '', 1, 1, 1, 1)",
+        "jobs (id, user_id, asset_id, state, priority, outputs, metadata, source_policy, prefix,"
+        " created_at) VALUES ('J', 'U', 'A', 'succeeded', 0, '[]', '{}', 'keep', 'p/1', 1)",
+        "tasks (id, job_id, user_id, kind, position, priority, weight_s, state, epoch)"
+        " VALUES ('T', 'J', 'U', 'noop', 0, 0, 1, 'running', 3)",
+        *(
+            "attempts (task_id, epoch, job_id, prefix, worker, claimed_at, ended_at)"
+            f" VALUES ('T', {epoch}, 'J', 'p/{epoch}', 'w', 5, {ended_at})"
+            for epoch, ended_at in ((1, "7"), (2, "9"), (3, "NULL"))
+        ),
+    )
+    with bare.write() as tx:
+        for row in rows:
+            tx.connection.exec_driver_sql(f"INSERT INTO {row}")
+    migrate(bare)
+    with bare.read() as tx:
+        found = tx.connection.exec_driver_sql(
+            "SELECT epoch, unneeded_at FROM attempts ORDER BY epoch"
+        )
+        assert [tuple(row) for row in found] == [(1, None), (2, 9.0), (3, None)]
+
+
 def test_rows_are_kept_when_there_is_nothing_to_do(bare: Database) -> None:
     migrate(bare)
     fill(bare)

@@ -785,7 +785,7 @@ def test_what_succeeded_is_kept_as_long_as_it_may_be_needed(database: Database) 
         assert queue.retry(tx, failed.id, only_failed=False)
     assert kept.prefix in left(database)
     with database.write() as tx:
-        tx.connection.execute(sa.delete(jobs).where(jobs.c.id == done.id))
+        delete(tx, done.asset_id)
     assert last.prefix in left(database)
 
 
@@ -805,6 +805,45 @@ def test_what_was_collected_is_collected_once_more(
         )
         stopped.now_s += 24 * 3600
     assert rows(clocked, attempts) == []
+
+
+def test_a_thousand_kept_films_cost_the_collector_nothing(tmp_path: Path) -> None:
+    """Not by the clock: SQLite's virtual machine takes as many steps as without them."""
+    database = Database(f"sqlite:///{tmp_path / 'many.db'}")
+    jobs.metadata.create_all(database.engine)
+
+    def steps_of_a_look() -> int:
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        with database.read() as tx:
+            raw: Any = tx.connection.connection.driver_connection
+            raw.set_progress_handler(count, 1)
+            assert len(queue.collectable(tx, 0.0)) == 1
+            raw.set_progress_handler(None, 0)
+        return counted
+
+    def finish() -> None:
+        queue_job(database, ADA, (task(),))
+        held = claim(database)
+        assert commit(database, held, job_prefix=held.prefix)
+
+    queue_job(database, ADA, (task(),))
+    assert fail(database, claim(database), retryable=False)
+    finish()
+    few = steps_of_a_look()
+    with database.write() as tx:
+        known = sa.select(attempts).where(attempts.c.outcome == "succeeded")
+        kept = tx.connection.execute(known).one()._asdict()
+        early = {**kept, "unneeded_at": kept["ended_at"], "collected_at": kept["ended_at"]}
+        many = [{**kept, "task_id": f"K{number:025}"} for number in range(1000)]
+        many += [{**early, "task_id": f"C{number:025}"} for number in range(1000)]
+        tx.connection.execute(sa.insert(attempts), many)
+    assert steps_of_a_look() < few * 1.5
+    database.close()
 
 
 def test_what_was_discarded_is_listed_when_it_is_due(

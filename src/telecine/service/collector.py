@@ -68,7 +68,7 @@ def _going_on(what: str, **more: str) -> Iterator[None]:
 
 
 def sweep(services: Services) -> int:
-    """Give back what workers lost, and ring for what was not rung for. How many there were."""
+    """Give back what workers lost. How many tasks there were."""
     with services.database.write() as tx:
         found = queue.sweep(tx)
     if found:

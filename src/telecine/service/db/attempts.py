@@ -13,7 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from telecine.service.db.connection import Tx
-from telecine.service.db.tables import attempts, garbage, jobs, segments, tasks
+from telecine.service.db.tables import attempts, garbage, jobs, segments
 from telecine.service.db.tenants import serve
 from telecine.service.domain import new_id
 
@@ -42,52 +42,48 @@ class Garbage:
 
 
 def end_attempt(tx: Tx, task_id: str, epoch: int, user_id: str, outcome: Outcome) -> None:
-    """Note how an attempt ended, and count the time that it held a worker."""
+    """Note how an attempt ended, and count the time that it held a worker. What it wrote is needed
+    where it succeeded, and as long as readers follow a segment of it."""
     this = sa.and_(attempts.c.task_id == task_id, attempts.c.epoch == epoch)
     held = sa.select(tx.now - attempts.c.claimed_at).where(this)
     held_s = tx.connection.execute(held).scalar_one()
     tx.connection.execute(sa.update(attempts).where(this).values(ended_at=tx.now, outcome=outcome))
+    if outcome != "succeeded":
+        followed = sa.exists().where(
+            segments.c.job_id == attempts.c.job_id,
+            segments.c.task_id == attempts.c.task_id,
+            segments.c.epoch == attempts.c.epoch,
+        )
+        tx.connection.execute(sa.update(attempts).where(this, ~followed).values(unneeded_at=tx.now))
     serve(tx, user_id, held_s)
+
+
+def unneed(tx: Tx, which: sa.ColumnElement[bool], *, kept: bool) -> None:
+    """Leave to the collector what these jobs' attempts wrote, but (`kept`) the finished files."""
+    of_jobs = sa.select(jobs.c.id).where(which)
+    whole = sa.exists().where(jobs.c.id == attempts.c.job_id, jobs.c.prefix == attempts.c.prefix)
+    changed = sa.update(attempts).where(
+        attempts.c.job_id.in_(of_jobs),
+        attempts.c.unneeded_at.is_(None),
+        ~whole if kept else sa.true(),
+    )
+    tx.connection.execute(changed.values(unneeded_at=tx.now))
 
 
 def collectable(
     tx: Tx, older_than_s: float, *, again_after_s: float = AGAIN_AFTER_S, limit: int = 500
 ) -> list[Attempt]:
-    """Attempts whose bytes nobody needs and that ended at least so long ago.
-
-    Needed are: what a live claim writes; segments that readers follow; what succeeded in a job that
-    has not ended, or has failed and may be retried; and the finished job's own prefix. Each attempt
-    is listed twice: once more `again_after_s` after its first collection.
-    """
-    this = sa.and_(tasks.c.id == attempts.c.task_id)
-    live = sa.exists().where(this, tasks.c.epoch == attempts.c.epoch, tasks.c.state == "running")
-    followed = sa.exists().where(
-        segments.c.job_id == attempts.c.job_id,
-        segments.c.task_id == attempts.c.task_id,
-        segments.c.epoch == attempts.c.epoch,
-    )
-    committed = sa.exists().where(
-        this,
-        tasks.c.prefix == attempts.c.prefix,
-        jobs.c.id == tasks.c.job_id,
-        jobs.c.state.in_(("queued", "running", "failed")),
-    )
-    published = sa.exists().where(
-        jobs.c.id == attempts.c.job_id, jobs.c.prefix == attempts.c.prefix
-    )
+    """Attempts whose bytes nobody needs, since so long ago. Each is listed twice: once more
+    `again_after_s` after its first collection. What is kept costs nothing here."""
     now_s = tx.now_s()
+    old = attempts.c.unneeded_at <= now_s - older_than_s
     found = (
         sa.select(attempts.c.task_id, attempts.c.epoch, attempts.c.job_id, attempts.c.prefix)
         .where(
-            sa.func.coalesce(attempts.c.ended_at, attempts.c.claimed_at) <= now_s - older_than_s,
             sa.or_(
-                attempts.c.collected_at.is_(None),
-                attempts.c.collected_at <= now_s - again_after_s,
-            ),
-            ~live,
-            ~followed,
-            ~committed,
-            ~published,
+                sa.and_(attempts.c.collected_at.is_(None), old),
+                sa.and_(attempts.c.collected_at <= now_s - again_after_s, old),
+            )
         )
         .order_by(attempts.c.claimed_at)
         .limit(limit)

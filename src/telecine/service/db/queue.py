@@ -33,6 +33,7 @@ from telecine.service.db.attempts import (
     discarded,
     end_attempt,
     removed,
+    unneed,
 )
 from telecine.service.db.claims import LEASE_S, Claim, claim
 from telecine.service.db.connection import Tx
@@ -604,6 +605,7 @@ def abort(tx: Tx, job_id: str) -> None:
 def abort_all(tx: Tx, user_id: str) -> None:
     """`abort` each job of a user, before the user's rows are deleted."""
     _abort(tx, sa.and_(jobs.c.user_id == user_id, jobs.c.state.not_in(FINAL_JOB_STATES)))
+    unneed(tx, jobs.c.user_id == user_id, kept=False)
 
 
 def close(tx: Tx, asset_id: str) -> list[str]:
@@ -617,6 +619,7 @@ def close(tx: Tx, asset_id: str) -> list[str]:
             tx.connection.execute(asset)  # waits for who submits a job, and keeps others from it
             there = tx.connection.execute(sa.select(jobs.c.id).where(of_asset)).scalars().all()
             if set(there) == set(ended):
+                unneed(tx, of_asset, kept=False)
                 return ended
             # Another job came: it has to be locked before the asset is, as everywhere.
             savepoint.rollback()
@@ -866,10 +869,10 @@ def _cancel_tasks(tx: Tx, job: _Job) -> None:
 def _drop_made(tx: Tx, job: _Job) -> None:
     """Forget all that a job has made; its finished files too, which may stand before its end while
     the digest is still counted."""
-    _drop_segments(tx, job.id)
     tx.connection.execute(sa.delete(outputs).where(outputs.c.job_id == job.id))
     gone = {"prefix": None, "report": None, "warnings": None, "made_with": None}
     tx.connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(gone))
+    _drop_segments(tx, job.id)
     poster = assets.c.poster_key.startswith(f"tasks/{job.id}/")
     tx.connection.execute(
         sa.update(assets).where(assets.c.id == job.asset_id, poster).values(poster_key=None)
@@ -877,7 +880,9 @@ def _drop_made(tx: Tx, job: _Job) -> None:
 
 
 def _drop_segments(tx: Tx, job_id: str) -> None:
+    """Nobody follows what attempts wrote any more: what is left are the finished files, if any."""
     tx.connection.execute(sa.delete(segments).where(segments.c.job_id == job_id))
+    unneed(tx, jobs.c.id == job_id, kept=True)
 
 
 def _settle_asset(tx: Tx, job: _Job, state: JobState) -> None:

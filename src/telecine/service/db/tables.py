@@ -284,8 +284,9 @@ attempts = sa.Table(
     sa.Column("claimed_at", Time, nullable=False),
     sa.Column("ended_at", Time),
     sa.Column("outcome", Word),  # succeeded, failed, lost, cancelled, released
+    sa.Column("unneeded_at", Time),  # null: it is written, followed, or kept
     sa.Column("collected_at", Time),
-    sa.Index("ix_attempts_collected_at", "collected_at", "claimed_at"),
+    sa.Index("ix_attempts_collected_at_unneeded_at", "collected_at", "unneeded_at"),
     sa.Index("ix_attempts_job_id", "job_id"),
 )
 
