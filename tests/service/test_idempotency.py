@@ -430,6 +430,20 @@ def test_a_claim_is_freed_after_ten_seconds(clocked: Database, stopped: StoppedC
     assert _claim(clocked) == rows.Earlier(HASH, None, 0, {}, b"")
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_a_key_that_is_freed_while_it_is_asked_for(clocked: Database) -> None:
+    """Between the statement that finds a row and the one that reads it."""
+    first = _claim(clocked)
+    assert isinstance(first, rows.Claim)
+
+    def forget(_: object) -> None:
+        with clocked.write() as tx:
+            rows.forget(tx, first)
+
+    sa.event.listen(clocked.engine, "handle_error", forget)
+    assert isinstance(_claim(clocked), rows.Claim)
+
+
 def test_a_forgotten_key_is_free(clocked: Database) -> None:
     first = _claim(clocked)
     assert isinstance(first, rows.Claim)

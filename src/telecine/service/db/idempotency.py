@@ -64,7 +64,9 @@ def claim(tx: Tx, owner: str, key: str, request_hash: str) -> Claim | Earlier:
         pass  # there is a row
     row = tx.connection.execute(
         sa.select(table).where(table.c.user_id == owner, table.c.key == key).with_for_update()
-    ).one()
+    ).one_or_none()
+    if row is None:  # its request failed meanwhile, and the key is free again
+        return claim(tx, owner, key, request_hash)
     age_s = now - row.created_at
     if age_s > KEPT_S or (row.status is None and age_s > FREE_AFTER_S):
         taken = Claim(owner, key, row.created_at)
