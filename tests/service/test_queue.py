@@ -32,7 +32,7 @@ from telecine.service.db.tables import (
     tenants,
 )
 from telecine.service.db.tenants import decayed
-from telecine.service.db.work import change_asset, change_job
+from telecine.service.db.work import change_asset, change_job, record_first_play
 from telecine.service.dispatch.local import LocalBell, LocalListener
 from telecine.service.domain import NotFound, Unavailable
 
@@ -598,6 +598,26 @@ def test_a_whole_retry_begins_again(clocked: Database, stopped: StoppedClock, en
     assert len(drain(clocked)) == 4
     assert row(clocked, jobs, id=job.id).state == "succeeded"
     assert counters(clocked) == (0, 0)
+
+
+@pytest.mark.parametrize(("only_failed", "told_s"), [(False, 4.0), (True, None)])
+def test_the_first_play_is_told_anew_after_a_whole_retry(
+    clocked: Database, stopped: StoppedClock, only_failed: bool, told_s: float | None
+) -> None:
+    """From the retry on. What plays already goes on playing where only the failed is tried."""
+    job = queue_job(clocked, ADA)
+    stopped.now_s += 2
+    with clocked.write() as tx:
+        assert record_first_play(tx, job.id) == 2.0
+    assert fail(clocked, claim(clocked), retryable=False)
+    stopped.now_s += 3600
+    with clocked.write() as tx:
+        assert queue.retry(tx, job.id, only_failed=only_failed)
+    stopped.now_s += 4
+    with clocked.write() as tx:
+        assert record_first_play(tx, job.id) == told_s
+    assert row(clocked, jobs, id=job.id).time_to_first_play_s == (told_s or 2.0)
+    assert row(clocked, assets, id=job.asset_id).time_to_first_play_s == 2.0
 
 
 # A film, and the source's digest beside it.

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from telecine.service.db.connection import Tx
+from telecine.service.db.tables import INIT as INIT
 from telecine.service.db.tables import assets, jobs, segments, tasks
 from telecine.service.domain import AssetState, JobState, Visibility
 
 MOST_JOBS = 50  # of an asset, newest first, of which one plays
-INIT = -1  # the number of an init segment's row
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class NewSegment:
-    """A finished, immutable segment in the storage. `number` -1 is the init segment."""
+    """A finished, immutable segment in the storage; number `INIT` is the init segment."""
 
     rendition: str
     number: int
@@ -298,6 +298,8 @@ def retry(tx: Tx, job_id: str, *, only_failed: bool) -> bool:
     count(tx, job.user_id, queued=1)
     if whole:
         _drop_made(tx, job)
+        first_play = sa.update(jobs).where(jobs.c.id == job_id).values(time_to_first_play_s=None)
+        tx.connection.execute(first_play)
     return True
 
 

@@ -213,7 +213,7 @@ jobs = sa.Table(
     sa.Column("report", sa.JSON),
     sa.Column("error", sa.JSON),  # code and message
     sa.Column("warnings", sa.JSON),
-    sa.Column("time_to_first_play_s", Time),  # from the job's creation
+    sa.Column("time_to_first_play_s", Time),  # since it was queued, the last time
     sa.Column("created_at", Time, nullable=False),
     sa.Column("started_at", Time),
     sa.Column("finished_at", Time),
@@ -290,6 +290,8 @@ attempts = sa.Table(
     sa.Index("ix_attempts_job_id", "job_id"),
 )
 
+INIT = -1  # the number of an init segment's row
+
 # The asset's timeline while a job runs: finished, immutable segments of running and succeeded
 # tasks. A row stays true when its attempt is lost, and is gone when the job's files stand.
 segments = sa.Table(
@@ -297,7 +299,7 @@ segments = sa.Table(
     metadata,
     sa.Column("job_id", Id, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("rendition", sa.String(64), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),  # -1: the init segment
+    sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("storage_key", Key, nullable=False),
     sa.Column("task_id", Id, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),

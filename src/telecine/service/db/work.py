@@ -10,9 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from telecine.service.db.connection import Tx
-from telecine.service.db.tables import assets, jobs, segments, tasks, uploads
-
-INIT = -1  # the number of an init segment's row
+from telecine.service.db.tables import INIT as INIT
+from telecine.service.db.tables import assets, events, jobs, segments, tasks, uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +143,17 @@ def first_play_known(tx: Tx, job_id: str) -> bool:
 
 
 def record_first_play(tx: Tx, job_id: str) -> float | None:
-    """Note that a job plays from now on: seconds from its creation, and for its asset from the end
-    of its upload. The first to do so gets the job's seconds, all others None."""
+    """Note that a job plays from now on: seconds since it was queued, the last time, and for its
+    asset from the end of its upload. The first to do so gets the job's seconds, all others None."""
+    queued_at = (
+        sa.select(sa.func.max(events.c.at))
+        .where(events.c.job_id == job_id, events.c.type == "queued")
+        .scalar_subquery()
+    )
     done = tx.connection.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.time_to_first_play_s.is_(None))
-        .values(time_to_first_play_s=tx.now - jobs.c.created_at)
+        .values(time_to_first_play_s=tx.now - sa.func.coalesce(queued_at, jobs.c.created_at))
     )
     if done.rowcount != 1:
         return None

@@ -159,7 +159,7 @@ class JobInList(Answer):
     warnings: list[str]
     error: FailureShown | None
     time_to_first_play_s: float | None = Field(
-        description="From the job's creation until its first seconds could be played.",
+        description="Since it was queued, the last time, until its first seconds could be played.",
         examples=[1.9],
     )
     created_at: str = Field(examples=["2026-11-21T10:23:45.678Z"])
