@@ -118,6 +118,12 @@ def a_copy_is_the_same_bytes_and_lives_alone(store: Storage, folder: Path) -> No
     assert whole(store, "y/z") == b"film"
     with pytest.raises(Missing):
         store.copy("x", "w")
+    made = store.copy_all({"all/a": "y/z", "all/b": "y/z"})
+    assert [(each.key, each.size_bytes) for each in made] == [("all/a", 4), ("all/b", 4)]
+    assert whole(store, "all/a") == whole(store, "all/b") == b"film"
+    assert store.copy_all({}) == []
+    with pytest.raises(Missing):
+        store.copy_all({"all/c": "x"})
 
 
 @check

@@ -130,6 +130,10 @@ def test_an_object_is_durable_before_it_has_its_name(
     store.finish("u", "c", 4)
     assert did == ["sync file", "link", "sync folder", "sync folder"]
     did.clear()
+    made = store.copy_all({"d": "a", "e": "b"})  # all in one, then their folder
+    assert did == ["link", "link", "sync folder"]
+    assert [(each.key, each.size_bytes) for each in made] == [("d", 1), ("e", 4)]
+    did.clear()
     store.put_bytes("new/folder/a", b"1")  # each new folder's name is durable too
     assert did == ["sync file", "sync folder", "sync folder", "link", "sync folder"]
 
@@ -207,6 +211,20 @@ def test_a_killed_process_lets_go(store: LocalStorage, folder: Path) -> None:
         writer.sync()
     store.finish("u", "x", 10)
     assert b"".join(store.read("x")) == b"first last"
+
+
+def test_an_object_may_be_deleted_before_its_folder_is_synced(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(source: Path, place: Path, **_: object) -> None:
+        real(source, place)
+        store.delete("a/")  # the folder is empty then, and goes too
+
+    monkeypatch.setattr(os, "link", link)
+    store.put_bytes("a/b", b"1")
+    assert list(store.keys("")) == []
 
 
 def test_no_descriptor_is_left_where_there_are_no_locks(

@@ -523,20 +523,20 @@ def _finish(task: Work) -> Done:
 def _put_tree(task: Work, folder: Path, parts: Mapping[str, str]) -> dict[str, int]:
     """The finished tree under the claim's prefix; path → bytes. What lies in storage already gets
     another name there."""
-    sizes = {}
+    prefix, sizes, copies = f"{task.claim.prefix}/", {}, {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder).as_posix()
         if not file.is_file() or path.startswith(f"{WORK}/"):
             continue
+        if path in parts:
+            copies[prefix + path] = parts[path]
+            continue
         task.go_on()
-        key = f"{task.claim.prefix}/{path}"
-        stored = (
-            task.storage.copy(parts[path], key)
-            if path in parts
-            else task.storage.put_file(key, file)
-        )
-        sizes[path] = stored.size_bytes
+        sizes[path] = task.storage.put_file(prefix + path, file).size_bytes
         task.meter.move()
+    for stored in task.storage.copy_all(copies):
+        sizes[stored.key.removeprefix(prefix)] = stored.size_bytes
+    task.still_moving()
     return sizes
 
 

@@ -20,7 +20,8 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -94,11 +95,18 @@ class LocalStorage:
             made.unlink(missing_ok=True)
 
     def copy(self, source: str, key: str) -> Stored:
-        try:
-            _link(self._existing(source), self._place(key))
-        except FileNotFoundError:
-            raise _missing(source) from None
-        return self.stat(key)
+        (made,) = self.copy_all({key: source})
+        return made
+
+    def copy_all(self, copies: Mapping[str, str]) -> list[Stored]:
+        for key, source in copies.items():
+            try:
+                _name(self._existing(source), self._place(key))
+            except FileNotFoundError:
+                raise _missing(source) from None
+        for folder in dict.fromkeys(self._place(key).parent for key in copies):
+            _sync_names(folder)
+        return [self.stat(key) for key in copies]
 
     def stat(self, key: str) -> Stored:
         try:
@@ -293,18 +301,29 @@ def _missing(key: str) -> Missing:
 
 def _link(path: Path, place: Path) -> None:
     """`path` under the name `place` as well, durable. Raises `AlreadyThere`, `OSError`."""
+    _name(path, place)
+    _sync_names(place.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make what was linked into a folder durable, unless all of it was deleted meanwhile."""
+    with suppress(FileNotFoundError):
+        _sync(folder)
+
+
+def _name(path: Path, place: Path) -> None:
+    """As `_link`, and durable once the folder is synced."""
     while True:
         _make_folder(place.parent)
         try:
             place.hardlink_to(path)
-            break
+            return
         except FileExistsError:
             _already_there(place)
         except FileNotFoundError:
             # Somebody removed the empty folder between the two calls; or the source is gone.
             if not path.exists():
                 raise
-    _sync(place.parent)
 
 
 def _already_there(place: Path) -> NoReturn:

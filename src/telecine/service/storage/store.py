@@ -11,7 +11,7 @@ both.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,10 @@ class Storage(Protocol):
     def copy(self, source: str, key: str) -> Stored:
         """The same bytes under another key as well (a link where there are such). Raises `Missing`,
         `AlreadyThere`."""
+
+    def copy_all(self, copies: Mapping[str, str]) -> list[Stored]:
+        """`copy` to each of these keys, from its source: durable when all are made, which is far
+        cheaper than one after the other. Raises as `copy` does; some may stand then."""
 
     def stat(self, key: str) -> Stored:
         """Raises `Missing`."""
