@@ -264,6 +264,9 @@ def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
     source's digest: nobody waits for it, so that finished files do not either. Where it has to come
     `first`, `finish` needs it too."""
     positions = {step.id: n for n, step in enumerate(plan.steps)}
+    # A single worker copies the picture whole before the sound begins. The other way round a film
+    # plays later still (10 min of 1080p: the copy takes 8 s, the sound 14), and what comes second
+    # is made some forty times as fast as it plays: nobody waits for it again.
     opening = {step.id for step in plan.opening} if plan.hls else set()
     tasks = [
         NewTask(
