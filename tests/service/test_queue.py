@@ -1267,6 +1267,35 @@ def test_a_database_that_is_not_there_is_said_to_be() -> None:
     assert caught.value.code == "database_unavailable"
 
 
+@pytest.mark.parametrize("fault", [sa.exc.OperationalError, sa.exc.InterfaceError])
+@pytest.mark.parametrize("begin", [Database.read, Database.write])
+def test_a_database_that_goes_away_meanwhile_is_said_to_have_gone(
+    database: Database, begin: Any, fault: Any
+) -> None:
+    with pytest.raises(Unavailable) as caught, begin(database):
+        raise fault("SELECT secret FROM users", {}, Exception("the server restarts"))
+    assert caught.value.code == "database_unavailable"
+    assert "secret" not in caught.value.message
+    with database.read() as tx:
+        assert tx.now_s() > 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_its_server_ends_is_unavailable_and_then_made_anew(
+    database: Database,
+) -> None:
+    with pytest.raises(Unavailable), database.write() as tx:
+        tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    with database.write() as tx:
+        assert tx.now_s() > 0
+
+
+def test_a_statement_that_makes_no_sense_is_a_bug(database: Database) -> None:
+    wrong = pytest.raises((sa.exc.OperationalError, sa.exc.ProgrammingError))
+    with wrong, database.read() as tx:
+        tx.connection.exec_driver_sql("SELECT nothing FROM nowhere")
+
+
 def test_a_writer_that_never_ends_is_waited_for_so_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

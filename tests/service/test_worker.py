@@ -745,11 +745,7 @@ def test_what_is_told_of_a_failure(error: BaseException, code: str, retryable: b
     assert (said["code"], said["retryable"]) == (code, retryable)
 
 
-@pytest.mark.parametrize("away", [sa.exc.OperationalError, sa.exc.InterfaceError])
-def test_a_database_that_fails_is_told_without_its_statements(away: Any) -> None:
-    said = failure(away("SELECT secret FROM users", {}, Exception("gone")))
-    assert (said["code"], said["retryable"]) == ("database_unavailable", True)
-    assert "users" not in str(said)
+def test_a_database_that_fails_is_told_without_its_statements() -> None:
     said = failure(sa.exc.IntegrityError("INSERT INTO users", {}, Exception("secret")))
     assert said["code"] == "internal"
     assert "users" not in str(said)

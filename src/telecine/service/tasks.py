@@ -25,8 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import sqlalchemy as sa
-
 from telecine.engine.encode import StepResult, run_step
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed
 from telecine.engine.manifests import MASTER, OPENING_SEGMENTS, listed_now, started
@@ -184,7 +182,7 @@ def _patiently(
         try:
             with begin() as tx:
                 return do(tx)
-        except (Unavailable, sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        except Unavailable as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("the database is away", error=str(error))

@@ -330,8 +330,6 @@ def failure(error: BaseException) -> dict[str, Any]:
             "retryable": error.retryable,
             "log_tail": error.log_tail,
         }
-    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        error = Unavailable("the database cannot be reached", code="database_unavailable")
     if isinstance(error, ServiceError):  # storage or database
         return {"code": error.code, "message": error.message, "retryable": True}
     # A database's own words hold statements of ours; the log has them.

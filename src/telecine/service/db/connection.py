@@ -7,6 +7,7 @@ database's own clock in seconds since 1970. A simulation binds another one.
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A transaction that only reads: one consistent view. Raises `Unavailable`
-        (`database_unavailable`)."""
+        (`database_unavailable`), also where the database goes away meanwhile."""
         with self._connected() as connection:
             if self.sqlite:
                 connection.exec_driver_sql("BEGIN")
@@ -86,8 +87,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Tx]:
         """A transaction that writes: committed when the block ends, undone when it raises. Raises
-        `Unavailable` (`database_unavailable`) before the block is entered; an error of the commit
-        itself leaves open whether it took place."""
+        `Unavailable` (`database_unavailable`), also where the database goes away meanwhile: in the
+        commit itself that leaves open whether it took place."""
         if self._writer is None:
             with self._connected() as connection, connection.begin():
                 yield (tx := Tx(connection, self._now))
@@ -105,11 +106,12 @@ class Database:
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
         try:
-            connection = self.engine.connect()
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-            raise _unavailable("the database cannot be reached") from error
-        with connection:
-            yield connection
+            with self.engine.connect() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            if _is_wrong_sql(error):
+                raise
+            raise _unavailable("the database is not there just now") from error
 
 
 def _clock(sqlite: bool) -> sa.ColumnElement[float]:
@@ -143,6 +145,12 @@ def _begin_immediate(connection: sa.Connection) -> None:
     finally:
         # Whatever else may find the file busy, such as a checkpoint, waits as SQLite does.
         connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _is_wrong_sql(error: sa.exc.SQLAlchemyError) -> bool:
+    """SQLite counts a statement that makes no sense among the faults of its operation."""
+    orig = getattr(error, "orig", None)
+    return getattr(orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def _unavailable(message: str) -> Unavailable:
