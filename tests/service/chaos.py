@@ -250,6 +250,7 @@ class Chaos:
         self._orders = random.Random(seed)  # of another thread
         self._all_hit = threading.Event()
         self._submitting: Exception | None = None
+        self._bugs: list[str] = []
         self._clips = [make_clip(folder / f"{n}.mp4", n, tools) for n in CLIPS_S]
         self._running = Running(
             folder / "data", workers=WORKERS, environment={"TELECINE_LEASE_S": str(LEASE_S)}
@@ -282,6 +283,7 @@ class Chaos:
             code = running.stop()
         wrong = [] if code == 0 else [f"telecine serve ended with {code}"]
         self._wait(lambda: not living(), HIT_S)  # workers whose API was killed end by themselves
+        wrong += [f"answered a client with a bug: {line}" for line in self._bugs]
         wrong += [f"still runs: {' '.join(_words(pid))[:200]}" for pid in living()]
         wrong += judge(self._services, self.acknowledged)
         states = Counter(row.state for row in rows(self._services, sa.select(jobs.c.state)))
@@ -343,6 +345,8 @@ class Chaos:
             if answer.status_code == 202:
                 return str(said["id"])
             self.seen[f"submit answered with {said['code']}"] += 1
+            if said["code"] == "internal":
+                self._bugs += self._logged(said["request_id"])
             if said["code"] == "idempotency_answer_lost":  # look for what it made
                 with Client(self._running.base_url, api_key=self._key) as client:
                     (made,) = (
@@ -387,11 +391,9 @@ class Chaos:
             lost = self._holds(held) and self._wait(lambda: not self._holds(held), STOPPED_S)
         finally:
             send(pid, signal.SIGCONT)
-        if not lost:
-            return False
-        if self._wait(lambda: self._was_refused(held), STOPPED_S):
-            self.seen[REFUSED] += 1
-        return True
+        refused = lost and self._wait(lambda: self._was_refused(held), STOPPED_S)
+        self.seen[REFUSED] += refused
+        return refused
 
     def _kill_api(self) -> bool:
         send(self._running.pid, signal.SIGKILL)
@@ -437,6 +439,10 @@ class Chaos:
             tasks.c.id == held.id, tasks.c.epoch == held.epoch, tasks.c.state == "running"
         )
         return bool(rows(self._services, query))
+
+    def _logged(self, request_id: str) -> list[str]:
+        text = self._running.log.read_text(errors="replace")
+        return [line for line in text.splitlines() if request_id in line]
 
     def _was_refused(self, held: Any) -> bool:
         for line in self._running.log.read_text(errors="replace").splitlines():
