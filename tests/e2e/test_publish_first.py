@@ -94,6 +94,7 @@ def publish(
         for name, visitor in visitors.items():
             visitor.prepare(name)
         time.sleep(BROWSER_STARTS_S)
+        os.sync()  # the film was just made: gigabytes are not to be written back meanwhile
         log = stack.enter_context(out.with_suffix(".log").open("w+"))
         argv = [TELECINE, "transcode", str(source), "-o", str(out), "--json", *options]
         began = time.time()
