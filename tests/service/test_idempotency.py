@@ -315,6 +315,21 @@ def test_the_database_holds_no_secret_of_request_or_answer(
     assert PASSWORD not in repr(kept)
 
 
+def test_what_was_done_is_told_where_its_answer_cannot_be_kept(
+    client: TestClient, services: Services, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise domain.Unavailable("another process keeps it busy", code="database_unavailable")
+
+    with monkeypatch.context() as without:
+        without.setattr(rows, "keep", away)
+        assert post(client, "k").status_code == 201
+    _grow_old(services, rows.LOST_AFTER_S + 1)
+    answer = post(client, "k")
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_lost")
+    assert things(services) == 1
+
+
 def test_a_crash_after_the_commit_never_does_it_twice(
     client: TestClient, services: Services, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

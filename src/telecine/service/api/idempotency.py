@@ -27,10 +27,11 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from telecine.service import logs
 from telecine.service.api.deps import ServicesDep, admin, allowed, by_session
 from telecine.service.db import idempotency as rows
 from telecine.service.db.connection import Tx, joining
-from telecine.service.domain import Conflict, Invalid, Principal
+from telecine.service.domain import Conflict, Invalid, Principal, Unavailable
 from telecine.service.services import Services
 
 MAX_KEY = 255
@@ -41,6 +42,8 @@ KEPT_HEADERS = ("content-type", "location")
 _NOT_CARRIED_OUT = frozenset({400, 401, 403, 408, 411, 412, 413, 415, 422, 423, 425, 429})
 
 _NONCE_BYTES = 12
+
+log = logs.get_logger("api")
 
 KeyHeader = Annotated[
     str | None,
@@ -178,7 +181,7 @@ class Recorder:
                 return
             held.append(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                await run_in_threadpool(_keep, pending, held)
+                await run_in_threadpool(_keep_if_possible, pending, held)
                 for one in held:
                     await send(one)
 
@@ -189,6 +192,14 @@ class Recorder:
             if pending is not None:
                 await run_in_threadpool(_forget, pending)
             raise
+
+
+def _keep_if_possible(pending: _Pending, answer: list[Message]) -> None:
+    """What was asked for is done: who asked is told so, though a repetition cannot be."""
+    try:
+        _keep(pending, answer)
+    except Unavailable as error:
+        log.warning("the answer to an idempotent request is not kept", error=error.message)
 
 
 def _keep(pending: _Pending, answer: list[Message]) -> None:
