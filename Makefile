@@ -26,13 +26,16 @@ $(VENV)/.pip: scripts/bootstrap_pip.py
 	@touch $@
 
 # --no-deps: the lock is complete, so nothing is resolved here. --only-binary: a source archive would
-# run its own build, with tools that no lock names. --no-compile: bytecode is written
-# when a module is first used, which is a third of the time for a fresh machine.
-$(VENV)/.installed: $(VENV)/.pip requirements/dev.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	  --no-deps --only-binary :all: --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	  --no-deps --no-build-isolation --no-index -e .
+# run its own build, with tools that no lock names. pyvips has no wheel: it is built with the locked
+# setuptools, and as pure Python, since what it looks for a libvips of the system with is not there.
+# --no-compile: bytecode is written when a module is first used, which is a third of the time for a
+# fresh machine.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+               --no-deps --no-build-isolation
+$(VENV)/.installed: $(VENV)/.pip requirements/build.txt requirements/dev.txt pyproject.toml
+	$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements/build.txt
+	$(PIP_INSTALL) --only-binary :all: --no-binary pyvips --require-hashes -r requirements/dev.txt
+	$(PIP_INSTALL) --no-index -e .
 	@touch $@
 
 tests/e2e/node_modules/.package-lock.json: tests/e2e/package.json tests/e2e/package-lock.json
@@ -134,6 +137,7 @@ lock: setup ## lock the dependencies again (UPGRADE=1: to their newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra serve -o requirements/runtime.txt >/dev/null
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra serve --group dev -c requirements/runtime.txt \
 	  -o requirements/dev.txt >/dev/null
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group build -o requirements/build.txt >/dev/null
 	@! grep -n '://' requirements/*.txt
 
 .PHONY: clean
