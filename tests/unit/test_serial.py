@@ -91,3 +91,23 @@ def test_only_fractions_as_we_write_them_are_read(text: Any) -> None:
 @given(st.fractions())
 def test_every_fraction_comes_back_through_json(ratio: Fraction) -> None:
     assert from_plain(Inner, json.loads(json.dumps(to_plain(Inner(ratio))))) == Inner(ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    words: dict[str, str]
+    weight: float
+
+
+def test_an_object_of_names_keeps_its_types() -> None:
+    assert from_plain(Named, {"words": {"a": "b"}, "weight": 1.5}) == Named({"a": "b"}, 1.5)
+    for wrong in ([], {"a": 1}):
+        with pytest.raises(ValueError, match="words"):
+            from_plain(Named, {"words": wrong, "weight": 1.5})
+
+
+def test_a_whole_number_is_taken_for_a_float_as_json_has_it() -> None:
+    got = from_plain(Named, {"words": {}, "weight": 2}).weight
+    assert (got, type(got)) == (2.0, float)
+    with pytest.raises(ValueError, match="weight"):
+        from_plain(Named, {"words": {}, "weight": True})

@@ -53,8 +53,12 @@ def _read(hint: Any, plain: Any, where: str) -> Any:
         return _read_tuple(typing.get_args(hint), plain, where)
     if hint is Fraction:
         return _read_fraction(plain, where)
+    if origin is dict:
+        return _read_dict(typing.get_args(hint)[1], plain, where)
     if dataclasses.is_dataclass(hint):
         return _read_dataclass(hint, plain, where)
+    if hint is float and type(plain) is int:  # JSON knows one kind of number
+        return float(plain)
     # To Python True is an int; to JSON it is none.
     if not isinstance(plain, hint) or (isinstance(plain, bool) and hint is not bool):
         raise ValueError(f"{where}: expected {hint.__name__}, found {plain!r}")
@@ -78,6 +82,12 @@ def _read_tuple(items: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ..
         raise ValueError(f"{where}: expected {len(items)} items, found {len(plain)}")
     pairs = zip(items, plain, strict=True)
     return tuple(_read(item, value, f"{where}[{n}]") for n, (item, value) in enumerate(pairs))
+
+
+def _read_dict(hint: Any, plain: Any, where: str) -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        raise ValueError(f"{where}: expected an object, found {plain!r}")
+    return {name: _read(hint, value, f"{where}.{name}") for name, value in plain.items()}
 
 
 def _read_dataclass(cls: Any, plain: Any, where: str) -> Any:
