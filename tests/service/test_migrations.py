@@ -25,6 +25,7 @@ from telecine.service.domain import Unavailable
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4
+HEAD = max(path.name[1:5] for path in (migrating.FOLDER / "versions").glob("r[0-9]*.py"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -80,8 +81,8 @@ def test_they_are_the_same_to_the_letter(tmp_path: Path) -> None:
 
 def _ordered(statement: str) -> str:
     """A statement with its lines in order: where a constraint stands in it does not matter, nor
-    that SQLite quotes the name of a table that was made anew."""
-    lines = statement.replace('"', "").splitlines()
+    that of a table that was made anew SQLite quotes the name and has defaults in parentheses."""
+    lines = statement.replace('"', "").replace("('')", "''").splitlines()
     return "\n".join(sorted(line.strip().rstrip(",") for line in lines))
 
 
@@ -151,6 +152,32 @@ def test_what_is_kept_is_known_from_the_second_revision_on(bare: Database) -> No
         assert [tuple(row) for row in found] == [(1, None), (2, 9.0), (3, None)]
 
 
+def test_assets_without_a_picture_are_sound_from_the_third_revision_on(bare: Database) -> None:
+    migrate(bare, "0002")
+    with bare.write() as tx:
+        tx.connection.exec_driver_sql(
+            "INSERT INTO users (id, email, password_hash, role, created_at)"
+            " VALUES ('U', 'e', 'h', 'user', 1)"
+        )
+        insert = sa.text(
+            "INSERT INTO assets (id, user_id, state, visibility, title, filename, content_type,"
+            " source_size_bytes, uploaded_at, created_at, updated_at, media)"
+            " VALUES (:id, 'U', 'ready', 'private', '', '', '', 1, 1, 1, 1, :media)"
+        )
+        for name, media in (
+            ("film", '{"video": [{"codec": "h264"}], "audio": []}'),
+            ("song", '{"video": [], "audio": [{"codec": "mp3"}]}'),
+            ("null", "null"),
+            ("none", None),
+        ):
+            tx.connection.execute(insert, {"id": name, "media": media})
+    migrate(bare)
+    with bare.read() as tx:
+        found = tx.connection.exec_driver_sql("SELECT id, kind FROM assets ORDER BY id")
+        kinds = {row[0]: row[1] for row in found}
+    assert kinds == {"film": "video", "song": "audio", "null": "video", "none": "video"}
+
+
 def test_rows_are_kept_when_there_is_nothing_to_do(bare: Database) -> None:
     migrate(bare)
     fill(bare)
@@ -195,7 +222,7 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 revision = "9999"
-down_revision = "0002"
+down_revision = "{head}"
 def upgrade() -> None:
     op.create_table("later", sa.Column("id", sa.Integer, primary_key=True))
     with op.batch_alter_table("users") as users:
@@ -209,11 +236,11 @@ def downgrade() -> None:
 
 
 def test_a_migration_that_fails_changes_nothing(bare: Database, another_revision: Path) -> None:
-    another_revision.write_text(NEXT.format(then="raise RuntimeError('halfway')"))
+    another_revision.write_text(NEXT.format(head=HEAD, then="raise RuntimeError('halfway')"))
     with pytest.raises(RuntimeError, match="halfway"):
         migrate(bare)
     assert tables_of(bare) == set()
-    migrate(bare, "0002")
+    migrate(bare, HEAD)
     fill(bare)
     with pytest.raises(RuntimeError, match="halfway"):
         migrate(bare)
@@ -225,16 +252,16 @@ def test_the_next_revision_keeps_the_rows_up_and_down(
     bare: Database, another_revision: Path
 ) -> None:
     """A table that SQLite has to make anew takes nothing along that refers to it."""
-    migrate(bare, "0002")
+    migrate(bare, HEAD)
     fill(bare)
-    another_revision.write_text(NEXT.format(then="pass"))
+    another_revision.write_text(NEXT.format(head=HEAD, then="pass"))
     assert not is_current(bare)
     migrate(bare)
     assert is_current(bare)
     with bare.read() as tx:
         assert tx.connection.execute(sa.text("SELECT nickname FROM users")).scalar() == "-"
         assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 1
-    migrate(bare, "0002")
+    migrate(bare, HEAD)
     assert tables_of(bare) == {*metadata.tables, "alembic_version"}
     with bare.read() as tx:
         assert tx.connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar() == 1

@@ -170,6 +170,7 @@ assets = sa.Table(
     _user(),
     sa.Column("state", Word, nullable=False),
     sa.Column("visibility", Word, nullable=False),
+    sa.Column("kind", Word, nullable=False, server_default="video"),  # video, audio, image
     sa.Column("title", sa.String(300), nullable=False),
     sa.Column("description", sa.Text, nullable=False, server_default=""),
     sa.Column("filename", sa.String(255), nullable=False),
@@ -178,6 +179,7 @@ assets = sa.Table(
     sa.Column("source_size_bytes", sa.BigInteger, nullable=False),
     sa.Column("source_sha256", Digest),  # a digest never delays playing: null until it is known
     sa.Column("summary", sa.JSON),  # the same in plain words
+    sa.Column("image", sa.JSON),  # the engine's ImageInfo; an animation may have `media` as well
     sa.Column("duration_s", Time),
     sa.Column("job_id", Id),  # the job whose output plays
     sa.Column("poster_key", Key),
@@ -232,7 +234,7 @@ tasks = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("job_id", Id, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     sa.Column("user_id", Id, nullable=False),
-    sa.Column("kind", Word, nullable=False),  # step, finish, digest, noop
+    sa.Column("kind", Word, nullable=False),  # step, image, finish, digest, noop
     sa.Column("step_id", sa.String(64)),  # of the plan
     sa.Column("position", sa.Integer, nullable=False),  # order within the job
     sa.Column("opening", sa.Boolean, nullable=False, server_default=sa.false()),  # of first play
@@ -313,7 +315,7 @@ outputs = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("job_id", Id, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     sa.Column("asset_id", Id, nullable=False),
-    sa.Column("kind", Word, nullable=False),  # hls, dash, mp4, mp3, aac, opus, flac, poster, report
+    sa.Column("kind", Word, nullable=False),  # hls, mp4, poster, image, report …
     sa.Column("path", sa.String(200), nullable=False),  # inside the job's prefix
     sa.Column("content_type", sa.String(100), nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
