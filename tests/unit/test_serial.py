@@ -101,7 +101,8 @@ class Named:
 
 def test_an_object_of_names_keeps_its_types() -> None:
     assert from_plain(Named, {"words": {"a": "b"}, "weight": 1.5}) == Named({"a": "b"}, 1.5)
-    for wrong in ([], {"a": 1}):
+    wrongs: list[Any] = [[], {"a": 1}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="words"):
             from_plain(Named, {"words": wrong, "weight": 1.5})
 

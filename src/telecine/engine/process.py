@@ -1,11 +1,13 @@
 """The one door to child processes.
 
 `run` starts a program through the sandbox launcher, reads its pipes, and returns when it has ended.
-It blocks the calling thread; several threads may run several children at once. It installs no
-signal handler and holds no global state.
+`start` gives a `Conversation` with a program that lives long and answers requests. Both block the
+calling thread; several threads may have several children at once. Neither installs a signal
+handler or holds global state.
 
 The kernel kills the child when the *thread* that started it ends (PR_SET_PDEATHSIG), so also when
-this process is killed with `kill -9`. That is why `run` never hands a child to another thread.
+this process is killed with `kill -9`. That is why `run` never hands a child to another thread, and
+why a conversation belongs to the thread that started it.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from telecine.engine import sandbox as launcher
 from telecine.engine.errors import Interrupted, StepFailed, ToolMissing
-from telecine.engine.sandbox import TIERS
+from telecine.engine.sandbox import ANSWER_FD, REQUEST_FD, TIERS
 
 if TYPE_CHECKING:
     from telecine.engine.sandbox import Tier
@@ -240,15 +242,23 @@ def run(
     raises; the child and its group are dead and reaped by then. What it wrote into its folder is
     left as it is.
     """
+    _must_exist(argv)
+    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line)
+    _must_have_run(finished, argv)
+    return finished
+
+
+def _must_exist(argv: Sequence[str]) -> None:
     if not argv or not os.access(argv[0], os.X_OK):
         raise ToolMissing(f"no such program: {' '.join(argv[:1])}", code="tool_missing", argv=argv)
-    finished = _run(argv, sandbox, limits, access, sinks or {}, cancel, on_line)
+
+
+def _must_have_run(finished: Finished, argv: Sequence[str]) -> None:
     refused = next(
         (line for line in finished.log_tail[:3] if line.startswith(launcher.REFUSED_MARK)), None
     )
     if finished.returncode == launcher.REFUSED_EXIT and refused is not None:
         raise StepFailed(refused, code="sandbox_failed", argv=argv, log_tail=finished.log_tail)
-    return finished
 
 
 def _run(
@@ -264,12 +274,7 @@ def _run(
         raise Interrupted
     command = _command(argv, sandbox, limits, access, sinks)
     log = _Log(on_line)
-    started = time.monotonic()
-    pid, readers = _spawn(command, tuple(sinks))
-    if limits.niceness:  # before it has threads: they take over what the first one has
-        own = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, pid, min(own + limits.niceness, 19))
-    child = _Child(pid, limits, started)
+    child, readers = _spawn(command, limits, tuple(sinks))
     try:
         child.watch()
         callbacks = {readers[number]: sink for number, sink in sinks.items()}
@@ -279,6 +284,12 @@ def _run(
         for fd in readers.values():
             os.close(fd)
         status, usage = child.reap()
+    return _finished(child, log, status, usage, sandbox)
+
+
+def _finished(
+    child: _Child, log: _Log, status: int, usage: resource.struct_rusage, sandbox: Sandbox
+) -> Finished:
     log.end()
     code = os.waitstatus_to_exitcode(status)
     if sandbox.tier == "bwrap" and code - 128 in _FATAL_SIGNALS:
@@ -290,9 +301,149 @@ def _run(
         limit=child.limit or _limit_told(killed_by, code, log.tail),
         log_tail=tuple(log.tail),
         cpu_s=usage.ru_utime + usage.ru_stime,
-        wall_s=time.monotonic() - started,
+        wall_s=time.monotonic() - child.started,
         peak_rss_bytes=usage.ru_maxrss * 1024,
     )
+
+
+# ---- a child that lives long ---------------------------------------------------------------------
+
+
+class Arriving(Protocol):
+    """What an answer is read into: `room` for the next bytes (never empty until `done`), told of
+    each piece by `took`, which may raise."""
+
+    @property
+    def done(self) -> bool: ...
+
+    def room(self) -> memoryview: ...
+
+    def took(self, count: int) -> None: ...
+
+
+def start(argv: Sequence[str], *, sandbox: Sandbox, limits: Limits, access: Access) -> Conversation:
+    """Start `argv` in the sandbox, as `run` does, to be asked again and again: it reads requests
+    from descriptor REQUEST_FD and writes answers to ANSWER_FD. `limits.cpu_s` is for its whole life;
+    time on the clock is given to each request.
+
+    Raises ToolMissing when there is no such program. Whether the launcher could shut it in is told
+    by `Conversation.close`.
+    """
+    _must_exist(argv)
+    command = _command(argv, sandbox, limits, access, (REQUEST_FD, ANSWER_FD))
+    child, ends = _spawn(command, limits, (ANSWER_FD,), (REQUEST_FD,))
+    return Conversation(child, ends, argv, sandbox)
+
+
+class Conversation:
+    """A running child with its pipes, for the one thread that started it: when that thread ends,
+    the kernel kills the child."""
+
+    def __init__(
+        self, child: _Child, ends: Mapping[int, int], argv: Sequence[str], sandbox: Sandbox
+    ) -> None:
+        self._child = child
+        self._ends = ends
+        self._argv = argv
+        self._sandbox = sandbox
+        self._log = _Log(None)
+        child.watch()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def quiet(self) -> bool:
+        """Whether it is alive and has said nothing that nobody asked for."""
+        poll = select.poll()
+        poll.register(self._ends[ANSWER_FD], select.POLLIN)
+        poll.register(self._child.ended, select.POLLIN)
+        return not poll.poll(0)
+
+    def ask(
+        self,
+        request: Sequence[bytes | bytearray | memoryview],
+        answer: Arriving,
+        *,
+        wall_s: float,
+        cancel: Sequence[Cancel] = (),
+    ) -> bool:
+        """Send `request` and read `answer`, both at once: neither waits for the other's pipe.
+
+        False when the child died, closed a pipe, answered before it had read its request, or took
+        more than `wall_s`: it is then of no more use, and `close` says why. Raises Interrupted when
+        one of `cancel` is set, and what `answer.took` raises; the child is then in the midst of an
+        answer and fit only for `close`.
+        """
+        deadline = time.monotonic() + wall_s
+        pieces = deque(memoryview(piece).cast("B") for piece in request if len(piece))
+        to, fro, said = self._ends[REQUEST_FD], self._ends[ANSWER_FD], self._ends[2]
+        poll = select.poll()
+        for fd in (fro, said, self._child.ended):
+            poll.register(fd, select.POLLIN)
+        for each in cancel:
+            poll.register(each, select.POLLIN)
+        if pieces:
+            poll.register(to, select.POLLOUT)
+        while not answer.done:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                self._child.limit = "wall"
+                return False
+            ready = {fd for fd, _ in poll.poll(left_s * 1000)}
+            if any(each.is_set() for each in cancel):
+                raise Interrupted
+            if said in ready and not self._listen():
+                poll.unregister(said)
+            if fro in ready:
+                count = os.readv(fro, [answer.room()[:_READ_BYTES]])
+                if count == 0:
+                    return False
+                answer.took(count)
+            elif self._child.ended in ready:  # and its answers are read
+                return False
+            if to in ready and not answer.done:
+                if not self._tell(to, pieces):
+                    return False
+                if not pieces:
+                    poll.unregister(to)
+        return not pieces
+
+    def _tell(self, to: int, pieces: deque[memoryview]) -> bool:
+        """Write of `pieces` what the pipe takes; whether anyone reads it."""
+        try:
+            written = os.write(to, pieces[0][:_PIPE_BYTES])
+        except BlockingIOError:  # less room than the kernel writes at once
+            return True
+        except BrokenPipeError:
+            return False
+        pieces[0] = pieces[0][written:]
+        if not pieces[0]:
+            pieces.popleft()
+        return True
+
+    def _listen(self) -> bool:
+        """Read standard error; whether there may be more."""
+        data = os.read(self._ends[2], _READ_BYTES)
+        self._log.feed(data)
+        return bool(data)
+
+    def close(self) -> Finished:
+        """Kill the child if it still runs, reap it and say how it ended. Once, by its own thread.
+
+        Raises StepFailed (`sandbox_failed`) when it never ran, since it could not be shut in."""
+        self._child.kill()
+        status, usage = self._child.reap()
+        try:
+            while self._listen():
+                pass
+        except BlockingIOError:  # a grandchild (possible in tier `none` alone) holds the pipe
+            pass
+        for fd in self._ends.values():
+            os.close(fd)
+        finished = _finished(self._child, self._log, status, usage, self._sandbox)
+        _must_have_run(finished, self._argv)
+        return finished
 
 
 # ---- starting ------------------------------------------------------------------------------------
@@ -303,7 +454,7 @@ def _command(
     sandbox: Sandbox,
     limits: Limits,
     access: Access,
-    sinks: Mapping[int, object],
+    numbers: Iterable[int],
 ) -> list[str]:
     program = os.path.realpath(argv[0]) if argv else ""
     runtime = launcher.runtime_paths(program) if argv else ()
@@ -325,34 +476,39 @@ def _command(
             "RLIMIT_NOFILE": limits.open_files,
             "RLIMIT_CORE": 0,
         },
-        fds=[number for number in sinks if number > 2],
+        fds=[number for number in numbers if number > 2],
         bwrap=None if sandbox.bwrap is None else str(sandbox.bwrap),
     )
 
 
-def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, int]]:
-    """Start `command` as the leader of a new session with a pipe on each of `numbers` and on 2.
+def _spawn(
+    command: list[str], limits: Limits, out: Sequence[int], into: Sequence[int] = ()
+) -> tuple[_Child, dict[int, int]]:
+    """Start `command` as the leader of a new session with a pipe on each of `out` and on 2, which
+    it writes, and on each of `into`, which it reads.
 
-    Its standard input is the launcher's program. Returns its pid and our reading ends by the
-    child's number. posix_spawn, because it neither copies this process nor runs Python between fork
-    and exec (which may deadlock with threads).
+    Its standard input is the launcher's program. Returns it and our ends, which do not block, by
+    the child's number. posix_spawn, because it neither copies this process nor runs Python between
+    fork and exec (which may deadlock with threads).
     """
-    lowest = max([2, *numbers]) + 1  # our ends lie above all of the child's numbers
+    lowest = max([2, *out, *into]) + 1  # our ends lie above all of the child's numbers
     program = _at_least(lowest, _in_memory(_launcher_program()))
-    readers: dict[int, int] = {}
-    writers: dict[int, int] = {}
+    ours: dict[int, int] = {}
+    theirs: dict[int, int] = {}
+    started = time.monotonic()
     try:
-        for number in {2, *numbers}:
-            for ends, fd in zip((readers, writers), os.pipe2(os.O_CLOEXEC), strict=True):
+        for number in {2, *out, *into}:
+            pair = (theirs, ours) if number in into else (ours, theirs)
+            for ends, fd in zip(pair, os.pipe2(os.O_CLOEXEC), strict=True):
                 ends[number] = _at_least(lowest, fd)
-            _enlarge(readers[number])
-            os.set_blocking(readers[number], False)
+            _enlarge(ours[number])
+            os.set_blocking(ours[number], False)
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_DUP2, program, 0)
         ]
-        if 1 not in numbers:
+        if 1 not in out:
             actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
-        actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in writers.items()]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in theirs.items()]
         pid = os.posix_spawn(
             command[0],
             command,
@@ -363,13 +519,16 @@ def _spawn(command: list[str], numbers: Sequence[int]) -> tuple[int, dict[int, i
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
         )
     except BaseException:
-        for fd in readers.values():
+        for fd in ours.values():
             os.close(fd)
         raise
     finally:
-        for fd in (program, *writers.values()):
+        for fd in (program, *theirs.values()):
             os.close(fd)
-    return pid, readers
+    if limits.niceness:  # before it has threads: they take over what the first one has
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, pid, min(own + limits.niceness, 19))
+    return _Child(pid, limits, started), ours
 
 
 _launcher_program = functools.cache(launcher.launcher_program)
@@ -410,8 +569,8 @@ class _Child:
     def __init__(self, pid: int, limits: Limits, started: float) -> None:
         self.pid = pid
         self.limit: Limit | None = None
+        self.started = started
         self._limits = limits
-        self._started = started
         self._progress = started
         self.ended = -1  # a pidfd: readable once the child has ended
 
@@ -427,7 +586,7 @@ class _Child:
             return None
         ends = []
         if self._limits.wall_s is not None:
-            ends.append(self._started + self._limits.wall_s)
+            ends.append(self.started + self._limits.wall_s)
         if self._limits.stall_s is not None:
             ends.append(self._progress + self._limits.stall_s)
         return max(0.0, min(ends) - time.monotonic()) if ends else None
@@ -435,7 +594,7 @@ class _Child:
     def out_of_time(self) -> None:
         """Kill, with the cause. The end is then seen like any other."""
         wall_s = self._limits.wall_s
-        over = wall_s is not None and time.monotonic() - self._started >= wall_s
+        over = wall_s is not None and time.monotonic() - self.started >= wall_s
         self.limit = "wall" if over else "stall"
         self.kill()
 
@@ -538,7 +697,7 @@ _FATAL_SIGNALS = tuple(
 )
 _NO_MEMORY = re.compile(
     r"cannot allocate memory|out of memory|bad_alloc|MemoryError|malloc of size .* failed"
-    r"|Error code: -12\b",
+    r"|failed to allocate [0-9]+ bytes|Error code: -12\b",
     re.IGNORECASE,
 )
 

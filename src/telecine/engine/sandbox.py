@@ -45,6 +45,8 @@ ENVIRONMENT = {"LC_ALL": "C", "MALLOC_ARENA_MAX": "4"}
 REFUSED_EXIT = 125  # the launcher could not apply the tier (or exec): the program never ran
 REFUSED_MARK = "sandbox launcher: "
 
+REQUEST_FD, ANSWER_FD = 3, 4  # where a child that lives long reads and writes: `process.start`
+
 # ---- what FFmpeg may open ------------------------------------------------------------------------
 
 # Demuxers that read one file and nothing else. Never here: those that follow names found in the

@@ -19,8 +19,6 @@ from telecine.engine.errors import InputRefused, MediaError, StepFailed, UsageEr
 from telecine.engine.images.values import ImageLimits
 from telecine.engine.serial import from_plain, to_plain
 
-REQUEST_FD, ANSWER_FD = 3, 4  # the child's descriptors
-
 _PREFIX_BYTES = 8
 _HEADER_BYTES = 1 << 20  # an answer's header with all EXIF texts takes some kilobytes
 
