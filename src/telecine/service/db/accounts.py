@@ -155,6 +155,15 @@ def delete_user(tx: Tx, user_id: str) -> None:
     sources, posters = t.assets.c.source_key, t.assets.c.poster_key
     for key in (sources, posters, t.uploads.c.storage_key):
         _throw_away(tx, sa.select(key).where(key.table.c.user_id == user_id, key.is_not(None)))
+    # Before the assets, from which they are found; their uses would go along, the rows would not.
+    made_of = (
+        sa.select(t.derivative_uses.c.digest)
+        .join(t.assets, t.assets.c.id == t.derivative_uses.c.asset_id)
+        .where(t.assets.c.user_id == user_id)
+    )
+    theirs = t.derivatives.c.digest.in_(made_of)
+    _throw_away(tx, sa.select(t.derivatives.c.storage_key).where(theirs))
+    tx.connection.execute(sa.delete(t.derivatives).where(theirs))
     # Everything that a job's attempts wrote lies below one prefix.
     prefix = sa.literal("tasks/") + t.jobs.c.id + sa.literal("/")
     _throw_away(tx, sa.select(prefix).where(t.jobs.c.user_id == user_id))

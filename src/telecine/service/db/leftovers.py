@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from telecine.service.db.connection import Tx
-from telecine.service.db.tables import assets, attempts, garbage, jobs, segments, tasks, uploads
+from telecine.service.db.tables import (
+    assets,
+    attempts,
+    derivatives,
+    garbage,
+    jobs,
+    segments,
+    tasks,
+    uploads,
+)
 from telecine.service.domain import FINAL_JOB_STATES
 
 
@@ -46,7 +55,12 @@ def unfinished_jobs(tx: Tx, job_ids: Iterable[str]) -> set[str]:
 def references(tx: Tx) -> References:
     """All of them: for an installation as small as a test's."""
     keys: set[str] = set()
-    for column in (assets.c.source_key, assets.c.poster_key, segments.c.storage_key):
+    for column in (
+        assets.c.source_key,
+        assets.c.poster_key,
+        segments.c.storage_key,
+        derivatives.c.storage_key,
+    ):
         keys.update(tx.connection.execute(sa.select(column).where(column.is_not(None))).scalars())
     prefixes: set[str] = set()
     for column in (jobs.c.prefix, tasks.c.prefix, attempts.c.prefix):

@@ -111,6 +111,18 @@ api_keys = sa.Table(
     sa.Index("ix_api_keys_user_id", "user_id"),
 )
 
+# Keys that sign URLs of pictures. No secret is kept: it is derived from the key's id.
+image_keys = sa.Table(
+    "image_keys",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _user(),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("revoked_at", Time),
+    sa.Index("ix_image_keys_user_id", "user_id"),
+)
+
 # The first answer to a creating request, kept for 24 hours. `status` is null while it is in flight.
 idempotency = sa.Table(
     "idempotency",
@@ -193,6 +205,34 @@ assets = sa.Table(
     sa.Index("ix_assets_visibility_state_id", "visibility", "state", "id"),
 )
 
+# Pictures that were made for a URL, by what they were made of and how: a cache, each may be made
+# again. The row is there before the object is, so that no object is ever without one.
+derivatives = sa.Table(
+    "derivatives",
+    metadata,
+    sa.Column("digest", Digest, primary_key=True),
+    sa.Column("storage_key", Key, nullable=False),
+    sa.Column("content_type", sa.String(100), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", Digest, nullable=False),  # of its bytes
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("used_at", Time, nullable=False),  # to the hour
+    sa.Index("ix_derivatives_used_at", "used_at", "size_bytes"),
+)
+
+# What a URL asks of an asset (`request`: operations and format), and where it is. The pictures that
+# were laid over it have a row each, too: whichever asset goes takes the derivative along.
+derivative_uses = sa.Table(
+    "derivative_uses",
+    metadata,
+    sa.Column("asset_id", Id, sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("request", Digest, primary_key=True),
+    sa.Column(
+        "digest", Digest, sa.ForeignKey("derivatives.digest", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Index("ix_derivative_uses_digest", "digest"),
+)
+
 # --- jobs ---------------------------------------------------------------------------------------
 
 jobs = sa.Table(
@@ -221,7 +261,7 @@ jobs = sa.Table(
     sa.Column("finished_at", Time),
     # Last, since they are long: SQLite walks through them to reach what stands behind them.
     sa.Column("plan_summary", sa.JSON),
-    sa.Column("plan", sa.Text),  # the engine's plan as JSON: what the tasks are steps of
+    sa.Column("plan", sa.Text),  # the engine's, or of pictures, as JSON: the tasks are steps of it
     sa.Index("ix_jobs_user_id_id", "user_id", "id"),
     sa.Index("ix_jobs_user_id_state_id", "user_id", "state", "id"),
     sa.Index("ix_jobs_user_id_state_priority_id", "user_id", "state", "priority", "id"),
