@@ -19,7 +19,8 @@ Reader: TypeAlias = Literal["vips", "ffmpeg", "svg"]
 @dataclass(frozen=True, slots=True)
 class Format:
     """A kind of picture file. What is below `written` says what of it we write: `quality` is what
-    is used when none is asked for (None: it takes none), `kept` the metadata that may stay."""
+    is used when none is asked for (None: it takes none), `kept` the metadata that may stay, `side`
+    the longest side in pixels (None: longer than a picture can be)."""
 
     name: str
     content_type: str
@@ -33,16 +34,19 @@ class Format:
     deep: bool = False
     progressive: bool = False
     kept: tuple[str, ...] = ()
+    side: int | None = None
 
 
-# The qualities are those at which libvips' encoders give about the same likeness (imgproxy's
-# defaults, see ADR 12). Content types: IANA's registry of media types.
+# The qualities are imgproxy's, which writes with the same encoders. Content types: IANA's registry.
+# What may stay and how long a side may be is what libvips' savers do: those of GIF write no
+# metadata, those of TIFF no EXIF.
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
         Format(
             "jpeg", "image/jpeg", ("jpg", "jpeg", "jpe", "jfif"), "vips",
             written=True, quality=80, progressive=True, kept=("icc", "exif", "gps", "xmp"),
+            side=65_500,
         ),
         Format(
             "png", "image/png", ("png",), "vips",
@@ -51,17 +55,20 @@ FORMATS: dict[str, Format] = {
         Format(
             "webp", "image/webp", ("webp",), "vips",
             written=True, animated=True, alpha=True, quality=79, lossless=True,
-            kept=("icc", "exif", "gps", "xmp"),
+            kept=("icc", "exif", "gps", "xmp"), side=16_383,
         ),
         Format(
             "avif", "image/avif", ("avif",), "vips",
             written=True, alpha=True, quality=63, lossless=True,
-            kept=("icc", "exif", "gps", "xmp"),
+            kept=("icc", "exif", "gps", "xmp"), side=16_384,
         ),
-        Format("gif", "image/gif", ("gif",), "vips", written=True, animated=True, alpha=True),
+        Format(
+            "gif", "image/gif", ("gif",), "vips",
+            written=True, animated=True, alpha=True, side=65_535,
+        ),
         Format(
             "tiff", "image/tiff", ("tiff", "tif"), "vips",
-            written=True, alpha=True, deep=True, kept=("icc", "exif", "gps", "xmp"),
+            written=True, alpha=True, deep=True, kept=("icc", "xmp"),
         ),
         Format("apng", "image/apng", ("apng",), "ffmpeg", animated=True, alpha=True),
         Format("avif-sequence", "image/avif", ("avifs",), "ffmpeg", animated=True, alpha=True),

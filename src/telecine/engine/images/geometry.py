@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from telecine.engine.errors import UsageError
+from telecine.engine.images import formats
 from telecine.engine.images.operations import (
     MAX_SIDE,
     CropTo,
@@ -73,14 +74,14 @@ def after(size: Size, operation: Operation, *, frames: int = 1, pixels: int | No
     """The size of what an operation makes of a picture of this size.
 
     `pixels`: the most that all frames together may have, also before `cover` or `thumbnail` cuts.
-    Raises `UsageError`: `crop_outside`, or `result_too_large` above that or above `MAX_SIDE`. What
-    is not exact is refused only where no picture within it could do.
+    Raises `UsageError`: `crop_outside`, or `result_too_large` above that, or where a side grows
+    beyond `MAX_SIDE`. What is not exact is refused only where no picture within it could do.
     """
     match operation:
         case Resize() | Thumbnail():
             made = _resized(size, operation)
             if size.exact:
-                _fits(scaled(size, operation), operation, None, frames, pixels)
+                _few_enough(scaled(size, operation), operation, frames, pixels)
         case CropTo():
             box = _cropped(size, operation)
             made = Size(box.width, box.height)
@@ -91,23 +92,37 @@ def after(size: Size, operation: Operation, *, frames: int = 1, pixels: int | No
         case _:
             made = size
     if made.exact:
-        _fits(made, operation, MAX_SIDE, frames, pixels)
+        _short_enough(made, operation, max(MAX_SIDE, size.width, size.height))
+        _few_enough(made, operation, frames, pixels)
     return made
 
 
-def _fits(
-    made: Size, operation: Operation, side: int | None, frames: int, pixels: int | None
-) -> None:
-    if side is not None and max(made.width, made.height) > side:
-        why = f"a side may have {side} pixels"
-    elif pixels is not None and made.width * made.height * frames > pixels:
-        why = f"more than the {pixels} pixels that all frames together may have"
-    else:
-        return
-    of = f" in {frames} frames" if frames > 1 else ""
-    raise UsageError(
-        f"{operation.name} would make a picture of {made}{of}: {why}", code="result_too_large"
-    )
+def writable(size: Size, format: str) -> None:
+    """That a result of this size can be written. Raises `UsageError` (`result_too_large`)."""
+    side = formats.written(format).side
+    if side is not None and max(size.width, size.height) > side:
+        raise UsageError(
+            f"a {format} picture has at most {side} pixels a side, not {size}",
+            code="result_too_large",
+        )
+
+
+def _short_enough(made: Size, operation: Operation, side: int) -> None:
+    if max(made.width, made.height) > side:
+        raise UsageError(
+            f"{operation.name} would make a picture of {made}: a side has at most {side} pixels",
+            code="result_too_large",
+        )
+
+
+def _few_enough(made: Size, operation: Operation, frames: int, pixels: int | None) -> None:
+    if pixels is not None and made.width * made.height * frames > pixels:
+        of = f" in {frames} frames" if frames > 1 else ""
+        raise UsageError(
+            f"{operation.name} would make a picture of {made}{of}: "
+            f"at most {pixels} pixels in all are made",
+            code="result_too_large",
+        )
 
 
 def scaled(size: Size, operation: Resize | Thumbnail) -> Size:
@@ -268,7 +283,7 @@ def mark(size: Size, laid: Size, operation: Watermark) -> Size:
     """
     width = _side(size.width * Fraction(round(operation.scale * 1000), 1000))
     made = Size(width, _side(Fraction(laid.height * width, laid.width)))
-    _fits(made, operation, MAX_SIDE, 1, None)
+    _short_enough(made, operation, MAX_SIDE)
     return made
 
 
