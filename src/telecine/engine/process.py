@@ -323,8 +323,8 @@ class Arriving(Protocol):
 
 def start(argv: Sequence[str], *, sandbox: Sandbox, limits: Limits, access: Access) -> Conversation:
     """Start `argv` in the sandbox, as `run` does, to be asked again and again: it reads requests
-    from descriptor REQUEST_FD and writes answers to ANSWER_FD. `limits.cpu_s` is for its whole life;
-    time on the clock is given to each request.
+    from descriptor REQUEST_FD and writes answers to ANSWER_FD. `limits.cpu_s` is for its whole
+    life; time on the clock is given to each request.
 
     Raises ToolMissing when there is no such program. Whether the launcher could shut it in is told
     by `Conversation.close`.
