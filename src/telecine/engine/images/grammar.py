@@ -245,7 +245,10 @@ def _number(value: object, low: float, high: float, places: int) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError
     number = Fraction(repr(value) if isinstance(value, float) else value)  # not of nan, inf
-    if not low <= number <= high or (number * 10**places).denominator != 1:
+    if (
+        not Fraction(str(low)) <= number <= Fraction(str(high))
+        or (number * 10**places).denominator != 1
+    ):
         raise ValueError
     return number
 
