@@ -98,7 +98,7 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 	$(PYTEST) tests/e2e --ignore=tests/e2e/test_publish_first.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
-.PHONY: test-corpus test-resume test-publish chaos bench bench-service
+.PHONY: test-corpus test-resume test-publish chaos bench bench-service bench-images
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
 
@@ -119,6 +119,9 @@ bench: setup ## our ladder beside three other ways to make it; five runs, median
 bench-service: setup ## the service: beside the bare engine, first picture, queue, answers under load, memory
 	$(BIN)/python -m bench.service $(ARGS)
 
+bench-images: setup ## pictures on the fly: beside thumbor, a worker beside libvips alone, memory
+	$(BIN)/python -m bench.images $(ARGS)
+
 # ---------------------------------------------------------------------------------- checks
 
 .PHONY: check
@@ -138,6 +141,7 @@ lock: setup ## lock the dependencies again (UPGRADE=1: to their newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra serve --group dev -c requirements/runtime.txt \
 	  -o requirements/dev.txt >/dev/null
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group build -o requirements/build.txt >/dev/null
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group thumbor -o requirements/thumbor.txt >/dev/null
 	@! grep -n '://' requirements/*.txt
 
 .PHONY: clean

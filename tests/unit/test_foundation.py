@@ -59,6 +59,7 @@ def test_every_dependency_is_locked() -> None:
     assert names(PYPROJECT["project"]["dependencies"]) <= locked("runtime.txt")
     assert names(PYPROJECT["project"]["optional-dependencies"]["serve"]) <= locked("runtime.txt")
     assert names(PYPROJECT["dependency-groups"]["dev"]) <= locked("dev.txt")
+    assert names(PYPROJECT["dependency-groups"]["thumbor"]) <= locked("thumbor.txt")
     assert names(PYPROJECT["build-system"]["requires"]) <= locked("dev.txt")
 
 
@@ -104,7 +105,7 @@ def imported(path: Path) -> set[str]:
 def test_the_map_names_every_module_of_the_engine_once_and_downhill() -> None:
     table = table_of_modules()
     files = {path.stem: [path] for path in ENGINE.glob("*.py") if path.stem != "__init__"}
-    files |= {"rules": list((ENGINE / "rules").glob("*.py"))}
+    files |= {name: list((ENGINE / name).glob("*.py")) for name in ("images", "rules")}
     assert sorted(name for _, name in table) == sorted(files)
     row = {name: n for n, name in table}
     assert [
