@@ -6,7 +6,7 @@ import io
 import time
 from contextlib import suppress
 from fractions import Fraction
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +102,33 @@ def test_every_sample_has_its_time_size_place_and_kind() -> None:
     assert samples.sizes.tolist() == [90, 20, 11, 12, 80]
     assert samples.offsets.tolist() == [1000, 1090, 5000, 3000, 3012]
     assert list(samples.sync) == [0, 4]
+
+
+def test_a_track_lasts_what_its_samples_last_together() -> None:
+    # 1000 1000 1000 1000 500, as ORDINARY: the last one leads to no other
+    assert only(moov(ORDINARY)).span() == mp4index.Span(5, 0, 4500, 1000)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([], (0, 0, 0, 0)),
+        ([(1, 70)], (1, 0, 70, 0)),
+        ([(3, 10), (1, 99)], (4, 0, 129, 10)),
+        ([(3, 10), (2, 99)], (5, 0, 228, 99)),
+        ([(2, 10), (0, 500)], (2, 0, 20, 10)),
+    ],
+)
+def test_the_longest_step_lies_between_two_samples(
+    runs: list[tuple[int, int]], expected: tuple[int, int, int, int]
+) -> None:
+    found = only(moov(track(table("stts", *runs)))).span()
+    assert (found.count, found.first_pts, found.end_dts, found.longest_step) == expected
+
+
+def test_a_track_that_is_shown_later_says_so() -> None:
+    tables = (table("stts", (2, 10)), table("ctts", (1, 7), (1, 0)))
+    assert only(moov(track(*tables))).span() == mp4index.Span(2, 7, 20, 10)
 
 
 def test_without_ctts_and_stss_all_samples_are_sync_and_shown_in_order() -> None:
@@ -284,7 +311,11 @@ def test_any_chunks_come_back(chunks: list[list[tuple[int, int]]]) -> None:
     )
     samples = only(moov(track(*tables))).samples()
     assert samples.offsets.tolist() == expected
-    assert [*samples.dts, samples.end_dts] == list(accumulate((d for _, d in flat), initial=0))
+    times = list(accumulate((d for _, d in flat), initial=0))
+    assert [*samples.dts, samples.end_dts] == times
+    span = only(moov(track(*tables))).span()
+    steps = [b - a for a, b in pairwise(times[:-1])]
+    assert span == mp4index.Span(len(flat), 0, times[-1], max(steps, default=0))
 
 
 @given(st.data())
@@ -297,6 +328,7 @@ def test_a_damaged_moov_is_read_or_refused_in_words(draw: st.DataObject) -> None
     with suppress(InputRefused):
         for found in mp4index.read_movie(bytes(data)).tracks:
             found.samples()
+            found.span()
 
 
 def test_half_a_million_samples_in_the_worst_layout_take_under_a_second() -> None:

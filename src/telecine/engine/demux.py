@@ -515,19 +515,18 @@ def _cuts_pictures(track: TrackTable, pts: list[int], index: Json | None) -> boo
 
 
 def _audio_track(track: TrackTable, stream: Any) -> Json:
-    samples = track.samples()
-    if not samples.pts:
+    span = track.span()
+    if not span.count:
         return {"empty": True}
     offset = track.shift_ticks or Fraction(0)
     base = Fraction(1, track.timescale)
-    steps = map(operator.sub, samples.dts[1:], samples.dts[:-1])
     frame = stream.codec_context.frame_size or 0
     # A table has no holes but long frames: what exceeds a frame is one.
-    excess = max(steps, default=0) - frame
-    drift = abs(samples.end_dts - samples.dts[0] - frame * len(samples.dts))
+    excess = span.longest_step - frame
+    drift = abs(span.end_dts - frame * span.count)
     return {
-        "start": str((samples.pts[0] + offset) * base),
-        "end": str((samples.end_dts + offset) * base),
+        "start": str((span.first_pts + offset) * base),
+        "end": str((span.end_dts + offset) * base),
         "gap": str(max(0, excess, drift) * base if frame else Fraction(0)),
     }
 

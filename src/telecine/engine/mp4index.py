@@ -64,6 +64,16 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What a track lasts, in ticks as in `Samples`, whose columns it does without."""
+
+    count: int  # samples
+    first_pts: int
+    end_dts: int
+    longest_step: int  # between the decode times of two samples; 0 where there are not two
+
+
+@dataclass(frozen=True, slots=True)
 class TrackTable:
     """One trak box. FFmpeg numbers its streams in this order."""
 
@@ -112,6 +122,15 @@ class TrackTable:
         """
         with _refusing():
             return _samples(self.tables)
+
+    def span(self) -> Span:
+        """How long the track is: from the runs of its tables, in no time however many samples.
+
+        Raises:
+            InputRefused: as `samples`, for what it reads of the tables.
+        """
+        with _refusing():
+            return _span(self.tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,20 +305,49 @@ def _offsets(stbl: Box, sizes: array[int]) -> array[int]:
     return array("Q", map(operator.add, chain.from_iterable(map(repeat, bases, held)), before))
 
 
-def _samples(stbl: Box) -> Samples:
-    sizes = _sizes(stbl)
-    count = len(sizes)
+def _durations(stbl: Box) -> tuple[array[int], array[int]]:
+    """The runs of `stts`: how many samples last how long."""
     runs, deltas = _rows(stbl, "stts", 2)
     if deltas and max(deltas) >= 1 << 31:
         raise malformed("a negative sample duration")
+    return runs, deltas
+
+
+def _composition(stbl: Box) -> tuple[array[int], array[int]] | None:
+    """The runs of `ctts`, where there is one: how many samples are shown how much later."""
+    if stbl.find("ctts") is None:
+        return None
+    # Version 0 says unsigned and real files store negative offsets in it all the same.
+    runs, unsigned = _rows(stbl, "ctts", 2)
+    return runs, array("i", unsigned.tobytes())
+
+
+def _span(stbl: Box) -> Span:
+    runs, deltas = _durations(stbl)
+    shifts = _composition(stbl)
+    held = [(run, delta) for run, delta in zip(runs, deltas, strict=True) if run]
+    steps = held
+    if held:  # what the last sample lasts leads to no other
+        (run, delta) = held[-1]
+        steps = [*held[:-1], (run - 1, delta)]
+    return Span(
+        count=sum(runs),
+        first_pts=shifts[1][0] if shifts is not None and shifts[1] else 0,
+        end_dts=sum(run * delta for run, delta in held),
+        longest_step=max((delta for run, delta in steps if run), default=0),
+    )
+
+
+def _samples(stbl: Box) -> Samples:
+    sizes = _sizes(stbl)
+    count = len(sizes)
+    runs, deltas = _durations(stbl)
     dts = array("q", accumulate(_expand("stts", runs, deltas, count), initial=0))
     end = dts.pop()
     pts = dts
-    if stbl.find("ctts") is not None:
-        # Version 0 says unsigned and real files store negative offsets in it all the same.
-        runs, unsigned = _rows(stbl, "ctts", 2)
-        offsets = array("i", unsigned.tobytes())
-        pts = array("q", map(operator.add, dts, _expand("ctts", runs, offsets, count)))
+    shifts = _composition(stbl)
+    if shifts is not None:
+        pts = array("q", map(operator.add, dts, _expand("ctts", *shifts, count)))
     sync: Sequence[int] = range(count)
     if stbl.find("stss") is not None:
         (numbers,) = _rows(stbl, "stss", 1)
