@@ -4,9 +4,11 @@ from telecine.client.answers import (
     ApiKey,
     Asset,
     Failure,
+    ImageKey,
     Job,
     JobEvent,
     NewApiKey,
+    NewImageKey,
     Output,
     Playback,
     Progress,
@@ -26,6 +28,7 @@ from telecine.client.errors import (
     FileChanged,
     UnexpectedAnswer,
 )
+from telecine.client.images import ImageUrls
 from telecine.client.tokens import MemoryKeeper, TokenKeeper, Tokens
 
 __all__ = [
@@ -38,10 +41,13 @@ __all__ = [
     "DigestMismatch",
     "Failure",
     "FileChanged",
+    "ImageKey",
+    "ImageUrls",
     "Job",
     "JobEvent",
     "MemoryKeeper",
     "NewApiKey",
+    "NewImageKey",
     "Output",
     "Playback",
     "Progress",

@@ -92,6 +92,23 @@ class NewApiKey:
     secret: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageKey:
+    """A key that signs URLs of pictures, without its secret."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewImageKey:
+    """An image key that was just made: what `ImageUrls` wants. `secret` is shown this once."""
+
+    key: ImageKey
+    secret: str = field(repr=False)
+
+
 # --- uploads and assets -----------------------------------------------------------------------
 
 
@@ -115,7 +132,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PublicAsset:
-    """What everybody may see of a film."""
+    """What everybody may see of an asset. `kind`: `video`, `audio` or `image`."""
 
     id: str
     state: str
@@ -125,12 +142,14 @@ class PublicAsset:
     created_at: datetime
     duration_s: float | None = None
     poster_url: str | None = None
+    kind: str = "video"
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A film, a sound: what a user owns. `media` is what the probe found, `summary` the same in
-    plain words; `source_sha256` is there once it is known."""
+    """A film, a sound, a picture (`kind`: `video`, `audio`, `image`): what a user owns. `media` is
+    what was found in a film or sound, `image` in a picture; an animation has both. `summary` is the
+    same in plain words; `source_sha256` is there once it is known."""
 
     id: str
     state: str
@@ -148,6 +167,8 @@ class Asset:
     job_id: str | None = None
     time_to_first_play_s: float | None = None
     media: Mapping[str, Any] | None = None
+    kind: str = "video"
+    image: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

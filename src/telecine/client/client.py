@@ -24,9 +24,11 @@ from telecine.client import downloads, events, uploads
 from telecine.client.answers import (
     ApiKey,
     Asset,
+    ImageKey,
     Job,
     JobEvent,
     NewApiKey,
+    NewImageKey,
     Output,
     Playback,
     Progress,
@@ -162,6 +164,18 @@ class Client:
     def revoke_api_key(self, key_id: str) -> None:
         self._connection.delete(f"/v1/api-keys/{key_id}")
 
+    def create_image_key(self, name: str) -> NewImageKey:
+        """A new key that signs URLs of my pictures (`ImageUrls`). Its secret is shown this once."""
+        answer = _mapping(self._connection.post("/v1/image-keys", {"name": name}))
+        return NewImageKey(read(ImageKey, answer), str(answer.get("secret")))
+
+    def image_keys(self) -> Iterator[ImageKey]:
+        return self._pages(ImageKey, "/v1/image-keys")
+
+    def revoke_image_key(self, key_id: str) -> None:
+        """The URLs that it has signed are refused within a second."""
+        self._connection.delete(f"/v1/image-keys/{key_id}")
+
     # --- uploads
 
     def create_upload(
@@ -240,8 +254,11 @@ class Client:
     def asset(self, asset_id: str) -> Asset:
         return read(Asset, self._connection.get(f"/v1/assets/{asset_id}"))
 
-    def assets(self, *, query: str | None = None, state: str | None = None) -> Iterator[Asset]:
-        return self._pages(Asset, "/v1/assets", {"q": query, "state": state})
+    def assets(
+        self, *, query: str | None = None, state: str | None = None, kind: str | None = None
+    ) -> Iterator[Asset]:
+        """Mine, the newest first; of one `kind`: `video`, `audio` or `image`."""
+        return self._pages(Asset, "/v1/assets", {"q": query, "state": state, "kind": kind})
 
     def gallery(self, *, query: str | None = None) -> Iterator[PublicAsset]:
         """What everybody may see."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from telecine.service.db import attempts, leftovers, queue
+from telecine.service.db import attempts, derivatives, leftovers, queue
 from telecine.service.dispatch.bell import EVENTS, TASKS
 from telecine.service.domain import ServiceError
 from telecine.service.logs import get_logger
@@ -84,6 +84,7 @@ def collect(services: Services, *, older_than_s: float = OLDER_THAN_S) -> int:
     uploads there were. What cannot be deleted is told in the log, and holds up nothing else."""
     parts: tuple[tuple[str, Callable[[], int]], ...] = (
         ("attempts", lambda: _collect_attempts(services, older_than_s)),
+        ("pictures", lambda: _evict_pictures(services)),
         ("garbage", lambda: _collect_garbage(services)),
         ("scratch", lambda: _collect_scratch(services)),
         ("uploads", lambda: collect_expired(services)),
@@ -107,6 +108,19 @@ def _collect_attempts(services: Services, older_than_s: float) -> int:
     if gone:
         with services.database.write() as tx:
             attempts.collected(tx, gone)
+    return len(gone)
+
+
+def _evict_pictures(services: Services) -> int:
+    """Of the pictures made for URLs, what is over the bound: those that were not used for longest.
+    Their objects go as garbage; whoever finds a row's object gone has it made again."""
+    most_bytes = services.settings.image_cache_bytes
+    with services.database.read() as tx:
+        if derivatives.total_bytes(tx) <= most_bytes:
+            return 0
+    with services.database.write() as tx:
+        gone = derivatives.evict(tx, most_bytes)
+        attempts.discard(tx, gone)
     return len(gone)
 
 

@@ -25,6 +25,7 @@ Role = Literal["user", "admin"]
 Visibility = Literal["private", "unlisted", "public"]
 UploadState = Literal["open", "finished", "refused", "cancelled", "expired"]
 AssetState = Literal["uploaded", "processing", "ready", "failed"]
+AssetKind = Literal["video", "audio", "image"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TaskState = Literal["blocked", "ready", "running", "succeeded", "failed", "cancelled"]
 SourcePolicy = Literal["keep", "delete_when_done"]
@@ -90,12 +91,31 @@ class TooLarge(ServiceError):
     """More bytes than the limit allows."""
 
 
-class TooMany(ServiceError):
-    """Too often."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A quota that was used up: so many in a window, the next one after `reset_s`."""
 
-    def __init__(self, message: str, *, code: str, retry_after_s: int, **extra: object) -> None:
+    name: str
+    quota: int
+    window_s: int
+    reset_s: int
+
+
+class TooMany(ServiceError):
+    """Too often; `rate`: which quota was used up, where there is one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        retry_after_s: int,
+        rate: Rate | None = None,
+        **extra: object,
+    ) -> None:
         super().__init__(message, code=code, **extra)
         self.retry_after_s = retry_after_s
+        self.rate = rate
 
 
 class Unavailable(ServiceError):

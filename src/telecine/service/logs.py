@@ -129,6 +129,7 @@ _SECRET_KEY = re.compile(
 _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Signed parts of our own paths: what follows stays, so that a line still says what was asked.
     (re.compile(r"/(p|d)/[^/\s?\"']+"), rf"/\1/{REDACTED}"),
+    (re.compile(r"/i/([^/\s.]+)\.([0-9]*)\.[^/\s?\"']+"), rf"/i/\1.\2.{REDACTED}"),
     # Queries and forms.
     (
         re.compile(
@@ -141,6 +142,7 @@ _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+", re.I), rf"\1 {REDACTED}"),
     (re.compile(r"(__Host-[\w-]+|telecine_[\w-]+)=[^;\s\"']+"), rf"\1={REDACTED}"),  # our cookies
     (re.compile(r"\btck_[A-Za-z0-9]+_[A-Za-z0-9_-]+"), REDACTED),
+    (re.compile(r"\btci_[0-9a-f]+"), REDACTED),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+"), REDACTED),  # a JSON Web Token
     (re.compile(r"(://[^:/?#\s@]*):[^@/\s]+@"), rf"\1:{REDACTED}@"),  # a database's password
 )

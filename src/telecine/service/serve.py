@@ -69,7 +69,7 @@ def serve(settings: Settings, *, say: Callable[[str], None] = print) -> int:
     logs.configure(json=settings.log_json, level=settings.log_level)
     with _bound(settings) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        services = open_services(settings)
+        services = open_services(settings, image_workers=settings.image_processes)
         migrate(services.database)
         token = first_admin_token(services)
 
@@ -106,7 +106,7 @@ def serve(settings: Settings, *, say: Callable[[str], None] = print) -> int:
                 stop.set()
                 for thread in threads:
                     thread.join()
-        services.database.close()
+        services.close()
         log.info("stopped")
     return 0
 
@@ -140,6 +140,7 @@ def work(settings: Settings, *, name: str, once: bool = False, lifeline: int | N
         signal.signal(number, end)
     with logs.about(worker=name):
         run_worker(services, name=name, stop=stop, once=once)
+    services.close()
     return 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.tools import Tools
 from telecine.service.db.connection import Database
 from telecine.service.dispatch.bell import Bell
+from telecine.service.image_desk import ImageDesk
 from telecine.service.login_limits import LoginLimits
 from telecine.service.passwords import Passwords
 from telecine.service.settings import Settings
@@ -24,5 +26,13 @@ class Services:
     bell: Bell
     signer: Signer
     tools: Tools
+    images: ImageWorkers
+    image_desk: ImageDesk
     passwords: Passwords = field(default_factory=Passwords)
     login_limits: LoginLimits = field(default_factory=LoginLimits)
+
+    def close(self) -> None:
+        """End its children and its connections."""
+        self.images.close()
+        self.image_desk.close()
+        self.database.close()

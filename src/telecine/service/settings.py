@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from telecine.engine.errors import UsageError
+from telecine.engine.images.values import ImageLimits
 
 MB = 1_000_000
 HOUR_S = 3600
@@ -82,6 +83,27 @@ class Settings(BaseSettings):
     link_ttl_s: Annotated[int, Field(ge=10, le=7 * DAY_S, description="Life of a signed link.")] = (
         HOUR_S
     )
+    image_workers: Annotated[
+        int, Field(ge=0, le=256, description="Processes that make pictures for URLs; 0: one a CPU.")
+    ] = 0
+    image_queue: Annotated[
+        int, Field(ge=1, le=10_000, description="Pictures that may wait to be made; then 429.")
+    ] = 64
+    image_rate: Annotated[
+        int, Field(ge=1, description="Pictures that one image key may have made in a minute.")
+    ] = 1200
+    image_cache_bytes: Annotated[
+        int, Field(ge=0, description="Room for pictures that were made for URLs.")
+    ] = 10_000 * MB
+    image_max_pixels: Annotated[
+        int, Field(ge=1, description="Width × height × frames of a picture at most.")
+    ] = 100_000_000
+    image_max_frames: Annotated[
+        int, Field(ge=1, le=100_000, description="Frames of an animation at most.")
+    ] = 300
+    image_svg: Annotated[
+        bool, Field(description="Take SVG drawings: cleaned, and drawn in the sandbox.")
+    ] = False
     log_json: Annotated[
         bool | None,
         Field(description="Logs as JSON; else for people, as on a terminal unless told."),
@@ -122,6 +144,17 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data.resolve() / 'telecine.db'}"
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(
+            pixels=self.image_max_pixels, frames=self.image_max_frames, svg=self.image_svg
+        )
+
+    @property
+    def image_processes(self) -> int:
+        """How many make pictures for URLs."""
+        return self.image_workers or len(os.sched_getaffinity(0))
 
     @property
     def tls(self) -> bool:

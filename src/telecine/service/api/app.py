@@ -12,8 +12,8 @@ from telecine.service.api.middleware import BodyLimit, Cors, Requests
 from telecine.service.domain import Invalid
 from telecine.service.services import Services
 
-ROUTES = ("accounts", "sessions", "api_keys", "admin", "uploads", "tus", "assets", "jobs",
-          "downloads", "playback", "operations")  # fmt: skip
+ROUTES = ("accounts", "sessions", "api_keys", "image_keys", "admin", "uploads", "tus", "assets",
+          "jobs", "downloads", "playback", "operations")  # fmt: skip
 
 _IDS = ("asset_id", "job_id", "upload_id")
 

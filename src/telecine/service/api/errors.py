@@ -17,6 +17,7 @@ from telecine.service.domain import (
     Forbidden,
     Invalid,
     NotFound,
+    Rate,
     ServiceError,
     TooLarge,
     TooMany,
@@ -50,6 +51,7 @@ STATUS_OF_CODE = {
     "length_required": 411,
     "tus_version": 412,
     "tus_content_type": 415,
+    "image_limit": 422,  # the picture's own doing, and asking again will not help
     "upload_locked": 423,
     "checksum_mismatch": 460,
 }
@@ -148,6 +150,7 @@ def install(app: FastAPI) -> None:
         headers = {}
         if isinstance(error, TooMany):
             headers["Retry-After"] = str(error.retry_after_s)
+            headers |= _rate_headers(error.rate)
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         _log_ours(error)
@@ -175,6 +178,16 @@ def install(app: FastAPI) -> None:
         code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
         headers = dict(error.headers or {})
         return problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _rate_headers(rate: Rate | None) -> dict[str, str]:
+    """A quota that was used up, as draft-ietf-httpapi-ratelimit-headers-10 says it."""
+    if rate is None:
+        return {}
+    return {
+        "RateLimit-Policy": f'"{rate.name}";q={rate.quota};w={rate.window_s}',
+        "RateLimit": f'"{rate.name}";r=0;t={rate.reset_s}',
+    }
 
 
 def _log_ours(error: ServiceError | MediaError) -> None:

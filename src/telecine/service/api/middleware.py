@@ -27,8 +27,8 @@ MAX_JSON_BYTES = 1 << 20
 # The routes whose bodies are files; they have limits of their own.
 UPLOAD_DOORS = re.compile(r"/v1/(tus(/[^/]*)?|uploads/(post|form|[^/]+/parts/[^/]+))/?")
 
-# What anybody's player may read: no cookie is looked at there, and a path is the permission.
-PLAYER_PATHS = re.compile(r"/(media|p|d)/")
+# What any page may show or play: no cookie is looked at there, and a path is the permission.
+PLAYER_PATHS = re.compile(r"/(media|p|d|i)/")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _HSTS_S = 365 * 24 * 3600

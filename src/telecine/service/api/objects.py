@@ -41,9 +41,31 @@ def send_object(
     Raises `Missing`: now, and not while the body is sent.
     """
     stored = storage.stat(key)
-    quoted = f'"{etag or stored.etag}"'
+    wanted, sent = _decide(
+        request, stored.size_bytes, etag or stored.etag, content_type=content_type, headers=headers
+    )
+    if wanted.start == wanted.end or request.method == "HEAD":
+        return Response(status_code=wanted.status, headers=sent)
+    pieces = storage.read(key, wanted.start, wanted.end)
+    return StreamingResponse(pieces, status_code=wanted.status, headers=sent)
+
+
+def send_bytes(
+    request: Request, data: bytes, *, content_type: str, headers: Mapping[str, str], etag: str
+) -> Response:
+    """As `send_object`, of an object whose bytes are at hand."""
+    wanted, sent = _decide(request, len(data), etag, content_type=content_type, headers=headers)
+    part = b"" if request.method == "HEAD" else data[wanted.start : wanted.end]
+    return Response(part, status_code=wanted.status, headers=sent)
+
+
+def _decide(
+    request: Request, size_bytes: int, etag: str, *, content_type: str, headers: Mapping[str, str]
+) -> tuple[Wanted, dict[str, str]]:
+    """Which bytes are sent, and the headers before them. `etag` without quotes."""
+    quoted = f'"{etag}"'
     wanted = choose(
-        stored.size_bytes,
+        size_bytes,
         quoted,
         # Of GET alone: a HEAD says what the whole would be (RFC 9110, 14.2).
         range_header=request.headers.get("range") if request.method == "GET" else None,
@@ -51,19 +73,14 @@ def send_object(
         if_range=request.headers.get("if-range"),
     )
     sent = {**headers, "ETag": quoted, "Accept-Ranges": "bytes"}
-    if wanted.status == 304:
-        return Response(status_code=304, headers=sent)
     if wanted.status == 416:
         # What a cache may keep is the object, not that somebody asked beyond its end.
-        sent |= {"Content-Range": f"bytes */{stored.size_bytes}", "Cache-Control": "no-store"}
-        return Response(status_code=416, headers=sent)
+        sent |= {"Content-Range": f"bytes */{size_bytes}", "Cache-Control": "no-store"}
     if wanted.status == 206:
-        sent["Content-Range"] = f"bytes {wanted.start}-{wanted.end - 1}/{stored.size_bytes}"
-    sent |= {"Content-Length": str(wanted.end - wanted.start), "Content-Type": content_type}
-    if request.method == "HEAD":
-        return Response(status_code=wanted.status, headers=sent)
-    pieces = storage.read(key, wanted.start, wanted.end)
-    return StreamingResponse(pieces, status_code=wanted.status, headers=sent)
+        sent["Content-Range"] = f"bytes {wanted.start}-{wanted.end - 1}/{size_bytes}"
+    if wanted.status in (200, 206):
+        sent |= {"Content-Length": str(wanted.end - wanted.start), "Content-Type": content_type}
+    return wanted, sent
 
 
 def send_text(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from telecine.service.db import queue
+from telecine.service.db import derivatives, queue
 from telecine.service.db.connection import Tx
 from telecine.service.db.tables import assets
-from telecine.service.domain import AssetState, Visibility
+from telecine.service.domain import AssetKind, AssetState, Visibility
 
 # A worker that lost its task may write for a while yet: what it writes is collected once more.
 LATE_WRITES_S = 3600.0
@@ -25,6 +25,7 @@ class AssetRow:
     user_id: str
     state: AssetState
     visibility: Visibility
+    kind: AssetKind
     title: str
     description: str
     filename: str
@@ -57,12 +58,33 @@ def find_media(tx: Tx, asset_id: str) -> Any:
     ).scalar_one_or_none()
 
 
+def find_image(tx: Tx, asset_id: str) -> Any:
+    """What was found in a picture, as the engine wrote it; None where it is none."""
+    return tx.connection.execute(
+        sa.select(assets.c.image).where(assets.c.id == asset_id)
+    ).scalar_one_or_none()
+
+
+def picture_keys(tx: Tx, user_id: str, asset_ids: Collection[str]) -> dict[str, str]:
+    """Of these assets those that are pictures of this user's and have their source: id → key."""
+    rows = tx.connection.execute(
+        sa.select(assets.c.id, assets.c.source_key).where(
+            assets.c.id.in_(asset_ids),
+            assets.c.user_id == user_id,
+            assets.c.kind == "image",
+            assets.c.source_key.is_not(None),
+        )
+    )
+    return {row.id: row.source_key for row in rows}
+
+
 def list_assets(
     tx: Tx,
     *,
     user_id: str | None,
     visibility: Visibility | None,
     state: AssetState | None,
+    kind: AssetKind | None = None,
     words: str | None,
     after: str | None,
     limit: int,
@@ -77,6 +99,8 @@ def list_assets(
         query = query.where(assets.c.visibility == visibility)
     if state is not None:
         query = query.where(assets.c.state == state)
+    if kind is not None:
+        query = query.where(assets.c.kind == kind)
     if after is not None:
         query = query.where(assets.c.id < after)
     if words:
@@ -109,6 +133,9 @@ def delete_asset(tx: Tx, row: AssetRow) -> None:
     What runs for it is fenced."""
     made = queue.close(tx, row.id)
     prefixes = [f"tasks/{job_id}/" for job_id in made]  # everything of a job, its outputs too
+    pictures = derivatives.remove_of_asset(tx, row.id)
+    queue.discard(tx, pictures)
+    queue.discard(tx, pictures, after_s=LATE_WRITES_S)
     queue.discard(tx, [key for key in (row.source_key, row.poster_key) if key is not None])
     queue.discard(tx, prefixes)
     queue.discard(tx, prefixes, after_s=LATE_WRITES_S)

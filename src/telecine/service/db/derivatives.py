@@ -178,13 +178,16 @@ def remove_of_asset(tx: Tx, asset_id: str) -> list[str]:
     return _remove(tx, rows)
 
 
+def total_bytes(tx: Tx) -> int:
+    """The size of all derivatives together."""
+    total = sa.select(sa.func.coalesce(sa.func.sum(derivatives.c.size_bytes), 0))
+    return int(tx.connection.execute(total).scalar_one())
+
+
 def evict(tx: Tx, most_bytes: int) -> list[str]:
     """Remove those that were not used for longest until the rest has at most so many bytes; the
     storage keys, which nobody needs any more. A thousand at once: the next time goes on."""
-    total = tx.connection.execute(sa.select(sa.func.sum(derivatives.c.size_bytes))).scalar_one()
-    over = (total or 0) - most_bytes
-    if over <= 0:
-        return []
+    over = total_bytes(tx) - most_bytes
     oldest = tx.connection.execute(
         sa.select(derivatives.c.digest, derivatives.c.storage_key, derivatives.c.size_bytes)
         .order_by(derivatives.c.used_at, derivatives.c.digest)

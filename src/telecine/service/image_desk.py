@@ -1,0 +1,174 @@
+"""Pictures in the making: each once at a time, so many at once, so many a minute of one key; and
+the small ones that were asked for last.
+
+In memory: every API process has its own, which forgets when it ends.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from telecine.service.domain import Rate, TooMany
+
+# Beside those that wait for a worker: one reads its source or stores its result meanwhile.
+_SPARE_THREADS = 2
+_BUSY_RETRY_S = 1
+_WINDOW_S = 60
+
+SMALL_BYTES = 256 << 10  # no larger one is kept in memory
+MEMORY_BYTES = 64 << 20
+FRESH_S = 1.0  # so long a kept answer is good without a look at the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A finished picture: an object, and its bytes where they are at hand. `sha256` is of them."""
+
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    data: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """`now_s` was the database's time when the rows were looked at, `looked_s` our own clock."""
+
+    shown: Shown
+    now_s: float
+    looked_s: float
+
+    def time_s(self) -> float:
+        """The database's time by now."""
+        return self.now_s + time.monotonic() - self.looked_s
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self.looked_s < FRESH_S
+
+
+class Memory:
+    """The last so many bytes of small pictures, by the URL that asked for them."""
+
+    def __init__(self, most_bytes: int = MEMORY_BYTES) -> None:
+        self._most = most_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Remembered] = OrderedDict()
+
+    def get(self, name: str) -> Remembered | None:
+        with self._lock:
+            found = self._kept.get(name)
+            if found is not None:
+                self._kept.move_to_end(name)
+            return found
+
+    def put(self, name: str, found: Remembered) -> None:
+        """Keep it, if it is small."""
+        if found.shown.data is None or len(found.shown.data) > SMALL_BYTES:
+            return
+        with self._lock:
+            self._drop(name)
+            self._kept[name] = found
+            self._bytes += found.shown.size_bytes
+            while self._bytes > self._most:
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, name: str) -> None:
+        gone = self._kept.pop(name, None)
+        if gone is not None:
+            self._bytes -= gone.shown.size_bytes
+
+
+class ImageDesk:
+    """Has pictures made by threads of its own, so that a request that waits keeps none of those
+    that answer others. `at_once` are in work, `waiting` more may wait."""
+
+    def __init__(self, *, at_once: int, waiting: int, per_minute: int) -> None:
+        self.memory = Memory()
+        self._most = at_once + waiting
+        self._limit = RateLimitItemPerMinute(per_minute)
+        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._lock = threading.Lock()
+        self._making: dict[str, Future[Shown]] = {}
+        self._threads = ThreadPoolExecutor(at_once + _SPARE_THREADS, "image-desk")
+
+    def ask(
+        self,
+        name: str,
+        key_id: str,
+        make: Callable[[], Shown],
+        keep: Callable[[Shown], None],
+    ) -> Future[Shown]:
+        """The picture of this name, once it is made: by `make`, unless it is in the making already.
+        Who asked first may go away: it is made for all. `keep` stores it when nobody waits for it
+        any more; until then it is in the making.
+
+        Raises `TooMany`: `images_busy` where too many wait, `images_limited` where this key had too
+        many made within a minute.
+        """
+        with self._lock:
+            found = self._making.get(name)
+            if found is not None:
+                return found
+            if len(self._making) >= self._most:
+                raise TooMany(
+                    "too many pictures are waiting to be made: ask again",
+                    code="images_busy",
+                    retry_after_s=_BUSY_RETRY_S,
+                )
+            self._count(key_id)
+            made: Future[Shown] = Future()
+            self._making[name] = made
+        self._threads.submit(self._work, name, made, make, keep)
+        return made
+
+    def close(self) -> None:
+        """Wait for what is in work; what waits is given up."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _work(
+        self,
+        name: str,
+        made: Future[Shown],
+        make: Callable[[], Shown],
+        keep: Callable[[Shown], None],
+    ) -> None:
+        try:
+            shown = make()
+        except BaseException as error:
+            self._done(name)
+            made.set_exception(error)  # for everyone who waits
+            return
+        made.set_result(shown)
+        try:
+            keep(shown)
+        finally:
+            self._done(name)
+
+    def _done(self, name: str) -> None:
+        with self._lock:
+            del self._making[name]
+
+    def _count(self, key_id: str) -> None:
+        if self._window.hit(self._limit, key_id):
+            return
+        reset_at, _ = self._window.get_window_stats(self._limit, key_id)
+        wait_s = max(1, math.ceil(reset_at - time.time()))
+        raise TooMany(
+            "this key had too many pictures made within a minute: ask again later",
+            code="images_limited",
+            retry_after_s=wait_s,
+            rate=Rate("images", self._limit.amount, _WINDOW_S, wait_s),
+        )
