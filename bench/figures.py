@@ -185,6 +185,69 @@ def _told(verdict: Verdict | None) -> str:
     return "**not met**" if verdict == "not met" else verdict or ""
 
 
+# --- a server beside another one ----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Cell:
+    """The figures of one server in one setting, a value for each round."""
+
+    rate: list[float] = field(default_factory=list)  # requests a second
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    def add(self, taken_s: Sequence[float], wall_s: float) -> None:
+        """A round: how long each answer took, and all of them together."""
+        taken = sorted(taken_s)
+        self.rate.append(len(taken) / wall_s)
+        self.p50_ms.append(taken[len(taken) // 2] * 1000)
+        self.p99_ms.append(taken[len(taken) * 99 // 100] * 1000)
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Of each round: both had the same machine then."""
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """One setting: both servers' figures, and ours as multiples of another's, for each round."""
+
+    what: str
+    ours: Cell
+    theirs: Cell
+    at_least: float | None = None  # of the rate
+
+    @property
+    def times(self) -> list[float]:
+        return ratios(self.ours.rate, self.theirs.rate)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        if self.at_least is None:
+            return None
+        return _verdict(statistics.median(self.times) >= self.at_least)
+
+    def cells(self) -> list[str]:
+        aim = "" if self.at_least is None else f"≥ {self.at_least:g} ×"
+        pairs = (
+            (self.ours.rate, self.theirs.rate),
+            (self.ours.p50_ms, self.theirs.p50_ms),
+            (self.ours.p99_ms, self.theirs.p99_ms),
+        )
+        figures = [f"{statistics.median(each):.4g}" for pair in pairs for each in pair]
+        return [
+            *(self.what, *figures[:2], spread(self.times), *figures[2:]),
+            *(aim, _told(self.verdict)),
+        ]
+
+
+BESIDE_HEAD = [
+    *("pictures", "requests a second", "thumbor's", "×", "p50 ms", "thumbor's"),
+    *("p99 ms", "thumbor's", "aim", ""),
+]
+
+
 # --- tables -----------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,16 @@ class Here:
 
 
 @contextmanager
-def serving(folder: Path, tools: Tools, workers: int = WORKERS) -> Iterator[Here]:
+def serving(
+    folder: Path,
+    tools: Tools,
+    workers: int = WORKERS,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Here]:
     folder.mkdir(exist_ok=True)
-    environment = {"TELECINE_MAX_UPLOAD_BYTES": str(10**11), "TELECINE_LOG_LEVEL": "warning"}
-    with Running(folder / "data", workers=workers, environment=environment) as running:
+    usual = {"TELECINE_MAX_UPLOAD_BYTES": str(10**11), "TELECINE_LOG_LEVEL": "warning"}
+    settings = {**usual, **(environment or {})}
+    with Running(folder / "data", workers=workers, environment=settings) as running:
         with Client(running.base_url) as anyone:
             anyone.sign_up("bench@example.org", PASSWORD)
             anyone.log_in("bench@example.org", PASSWORD)

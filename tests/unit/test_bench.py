@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from bench.contestants import cascade
 from bench.figures import (
+    Beside,
+    Cell,
     Result,
     Row,
     Rung,
@@ -287,3 +289,25 @@ def test_a_row_shows_its_bound_and_whether_it_is_met() -> None:
     cells = Row("tasks a second", "", [120.0], at_least=100).cells()
     assert cells == ["tasks a second", "120", "120 to 120", "≥ 100", "met"]
     assert Row("job, wall", "s", [9.5]).cells()[3:] == ["", ""]
+
+
+def cell(*rounds: tuple[int, float]) -> Cell:
+    """Rounds of 100 answers, each of which took so many milliseconds, in so many seconds."""
+    made = Cell()
+    for milliseconds, wall_s in rounds:
+        made.add([milliseconds / 1000] * 98 + [1.0, 2.0], wall_s)
+    return made
+
+
+def test_a_server_is_held_against_another_ones_rate_in_the_same_round() -> None:
+    # The second round had a busy machine: 100/4 over 100/10, then 100/8 over 100/30, 100/5 over 25.
+    ours, theirs = cell((10, 4), (20, 8), (10, 5)), cell((30, 10), (90, 30), (40, 4))
+    found = Beside("cold", ours, theirs, at_least=2.4)
+    assert found.times == pytest.approx([2.5, 3.75, 0.8])
+    assert found.verdict == "met"
+    assert found.cells() == [
+        *("cold", "20", "10", "2.50 (0.80–3.75)"),
+        *("10", "40", "2000", "2000", "≥ 2.4 ×", "met"),
+    ]
+    assert Beside("cold", ours, theirs, at_least=2.6).verdict == "not met"
+    assert Beside("warm", ours, theirs).verdict is None
