@@ -164,7 +164,7 @@ def _admin(found: argparse.Namespace) -> int:
         "delete": _delete_user,
     }
     acts.get(found.act, _change_user)(services, found)
-    services.database.close()
+    services.close()
     return 0
 
 

@@ -79,7 +79,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         default=[],
         metavar="OUTPUT",
-        help="an output, as `telecine transcode` takes it; repeat it for more",
+        help="an output, as `telecine transcode` takes it, or of a picture "
+        "image:NAME.FORMAT:OPERATIONS, such as image:small.webp:resize:w=800; repeat it for more",
     )
     submit.add_argument("--title", metavar="TEXT", help="the asset's title (default: its name)")
     submit.add_argument(
@@ -119,7 +120,30 @@ def _count(text: str) -> int:
 
 def wanted_outputs(words: list[str]) -> list[dict[str, Any]]:
     """Outputs as the command line names them → as the API does. Raises `UsageError`."""
-    return [_plain_output(parse_output(word)) for word in words]
+    return [
+        _image_output(word)
+        if word.partition(":")[0] == "image"
+        else _plain_output(parse_output(word))
+        for word in words
+    ]
+
+
+def _image_output(word: str) -> dict[str, Any]:
+    """`image:small.webp:resize:w=800;rotate:angle=90`: the file's name, then operations as a URL
+    has them. Raises `UsageError` (`output_unknown`, `format_unknown`, the grammar's codes)."""
+    from telecine.engine.images import formats, grammar
+
+    _, file, operations = (*word.split(":", 2), "")[:3]
+    name, _, ending = file.rpartition(".")
+    if not name:
+        raise UsageError(
+            f"output {word[:60]!r}: name the file, as in image:small.webp:resize:w=800",
+            code="output_unknown",
+        )
+    ops = grammar.parse_text(operations)
+    format = formats.written(ending).name
+    grammar.check_format(ops, format)
+    return {"type": "image", "ops": grammar.to_json(ops), "format": format, "name": name}
 
 
 def _plain_output(output: Output) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def services_of(
     try:
         yield found
     finally:
-        found.database.close()
+        found.close()
 
 
 @contextmanager

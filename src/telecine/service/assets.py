@@ -7,6 +7,7 @@ needs; for everyone else it does not exist.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from telecine.service.db import assets as rows
@@ -14,6 +15,7 @@ from telecine.service.db.assets import AssetRow
 from telecine.service.db.connection import Tx
 from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import (
+    AssetKind,
     AssetState,
     Conflict,
     Forbidden,
@@ -30,6 +32,7 @@ def list_mine(
     *,
     words: str | None,
     state: AssetState | None,
+    kind: AssetKind | None,
     visibility: Visibility | None,
     after: str | None,
     limit: int,
@@ -41,6 +44,7 @@ def list_mine(
             user_id=who.user_id,
             visibility=visibility,
             state=state,
+            kind=kind,
             words=words,
             after=after,
             limit=limit,
@@ -66,8 +70,18 @@ def list_gallery(
         return found, tx.now_s()
 
 
-def read(services: Services, who: Principal | None, asset_id: str) -> tuple[AssetRow, Any, float]:
-    """An asset, what the probe found if the asker `sees_all`, and the database's time.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was found in an asset, as the engine wrote it: as a film or sound, as a picture."""
+
+    media: Any
+    image: Any
+
+
+def read(
+    services: Services, who: Principal | None, asset_id: str
+) -> tuple[AssetRow, Contents | None, float]:
+    """An asset, what was found in it if the asker `sees_all`, and the database's time.
 
     Raises `NotFound`, also where it is private and somebody else's; `Forbidden` (`scope_missing`)
     for an API key that may not see its user's private assets.
@@ -75,7 +89,7 @@ def read(services: Services, who: Principal | None, asset_id: str) -> tuple[Asse
     with services.database.read() as tx:
         row = rows.find_asset(tx, asset_id)
         if row is not None and sees_all(who, row):
-            return row, rows.find_media(tx, asset_id), tx.now_s()
+            return row, _contents(tx, asset_id), tx.now_s()
         if row is None or row.visibility == "private":
             if row is not None and who is not None and who.user_id == row.user_id:
                 raise Forbidden("this API key lacks the scope assets:read", code="scope_missing")
@@ -91,13 +105,13 @@ def sees_all(who: Principal | None, row: AssetRow) -> bool:
 
 def edit(
     services: Services, who: Principal, asset_id: str, changes: Mapping[str, str]
-) -> tuple[AssetRow, Any, float]:
+) -> tuple[AssetRow, Contents | None, float]:
     """Change title, description or visibility; the asset as `read` tells it. Raises `NotFound`."""
     with services.database.write() as tx:
         _own(tx, who, asset_id)
         if changes:
             rows.update_asset(tx, asset_id, changes)
-        return _own(tx, who, asset_id), rows.find_media(tx, asset_id), tx.now_s()
+        return _own(tx, who, asset_id), _contents(tx, asset_id), tx.now_s()
 
 
 def delete(services: Services, who: Principal, asset_id: str) -> None:
@@ -117,6 +131,10 @@ def source_of(services: Services, who: Principal, asset_id: str) -> tuple[AssetR
     if row.source_key is None:
         raise Conflict("the source was deleted when its job was done", code="source_gone")
     return row, now_s
+
+
+def _contents(tx: Tx, asset_id: str) -> Contents:
+    return Contents(rows.find_media(tx, asset_id), rows.find_image(tx, asset_id))
 
 
 def _own(tx: Tx, who: Principal, asset_id: str) -> AssetRow:

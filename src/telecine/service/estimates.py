@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from telecine.engine.images.grammar import conversion, parse_text
 from telecine.engine.plan import FileOutput, Plan, VideoRendition, copied_load
 from telecine.engine.profile import OutputKind
-from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s
+from telecine.service.image_plans import ImagePlan, PlannedImage
+from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s, image_s
 
 # A rung's ceiling is what its encoder may never pass; at CRF 23 film takes about half of it: Big
 # Buck Bunny at 1080p took 3306 of 6000 kb/s (DESIGN section 6).
@@ -24,12 +26,23 @@ BASIS = (
 )
 
 
+# What photographs take at the qualities that are used when none is asked for.
+IMAGE_HEAD_BYTES = 1_000
+IMAGE_BYTES_A_PIXEL = {
+    "jpeg": 0.25, "png": 2.0, "webp": 0.2, "avif": 0.12, "gif": 0.8, "tiff": 3.0,
+}  # fmt: skip
+IMAGE_BASIS = (
+    "size_bytes: what photographs of this size take; drawings take less",
+    "max_size_bytes: every pixel as it is in memory",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ExpectedOutput:
-    """One rendition or file. `max_size_bytes` holds whatever the film."""
+    """One rendition or file. `max_size_bytes` holds whatever the film or picture."""
 
     name: str
-    type: OutputKind | Literal["rendition"]
+    type: OutputKind | Literal["rendition", "image"]
     size_bytes: int
     max_size_bytes: int
 
@@ -45,8 +58,10 @@ class Estimate:
     basis: tuple[str, ...]
 
 
-def estimate(plan: Plan) -> Estimate:
+def estimate(plan: Plan | ImagePlan) -> Estimate:
     """What carrying out this plan is expected to cost."""
+    if isinstance(plan, ImagePlan):
+        return _estimate_images(plan)
     outputs = [ExpectedOutput(r.name, "rendition", *_picture_bytes(plan, r)) for r in plan.listed]
     if plan.sound is not None:
         outputs.append(ExpectedOutput(plan.sound.name, "rendition", *_sound_bytes(plan)))
@@ -58,6 +73,28 @@ def estimate(plan: Plan) -> Estimate:
         outputs=tuple(outputs),
         basis=BASIS,
     )
+
+
+def _estimate_images(plan: ImagePlan) -> Estimate:
+    outputs = [ExpectedOutput(one.path, "image", *_image_bytes(one)) for one in plan.outputs]
+    return Estimate(
+        encoder_s=round(sum(image_s(plan, one) for one in plan.outputs), 1),
+        size_bytes=sum(output.size_bytes for output in outputs),
+        max_size_bytes=sum(output.max_size_bytes for output in outputs),
+        outputs=tuple(outputs),
+        basis=IMAGE_BASIS,
+    )
+
+
+def _image_bytes(image: PlannedImage) -> tuple[int, int]:
+    """What a photograph takes, and the most that any picture of this size does."""
+    convert = conversion(parse_text(image.operations))
+    pixels = image.width * image.height * image.frames
+    most = IMAGE_HEAD_BYTES + pixels * (8 if convert.depth == 16 else 4)
+    usual = min(most, IMAGE_HEAD_BYTES + round(pixels * IMAGE_BYTES_A_PIXEL[image.format]))
+    if convert.max_bytes is not None:
+        return min(usual, convert.max_bytes), min(most, convert.max_bytes)
+    return usual, most
 
 
 def _picture_bytes(plan: Plan, rendition: VideoRendition) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from telecine.engine.images.values import ImageInfo
 from telecine.engine.media import MediaInfo
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
 from telecine.engine.serial import from_plain
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
@@ -30,7 +31,8 @@ from telecine.service.domain import (
     new_id,
 )
 from telecine.service.estimates import Estimate, estimate
-from telecine.service.orders import Order, choose_digest, new_job, summarize
+from telecine.service.image_plans import ImagePlan, check_watermarks, watermarks
+from telecine.service.orders import Found, Order, choose_digest, new_job, plan_order, summarize
 from telecine.service.progress import Progress, measure
 from telecine.service.services import Services
 
@@ -56,8 +58,9 @@ def submit(
 ) -> JobView:
     """Queue a job for an asset of the asker's, or for the one that an upload of theirs became.
 
-    Raises `NotFound`, `Invalid` (`asset_or_upload`), `Conflict` (`upload_unfinished`,
-    `source_gone`), and what `make_plan` raises where the source does not fit what is wanted.
+    Raises `NotFound`, `Invalid` (`asset_or_upload`, `watermark_missing`), `Conflict`
+    (`upload_unfinished`, `source_gone`), and what `plan_order` raises where the source does not fit
+    what is wanted.
     """
     asset, plan, expected = _planned(services, who, order, asset_id, upload_id)
     job = new_job(
@@ -232,7 +235,7 @@ def _planned(
     order: Order,
     asset_id: str | None,
     upload_id: str | None,
-) -> tuple[AssetRow, Plan, str | None]:
+) -> tuple[AssetRow, Plan | ImagePlan, str | None]:
     """The asset, the plan, and the SHA-256 that the client announced, if any."""
     if (asset_id is None) == (upload_id is None):
         raise Invalid("either asset_id or upload_id", code="asset_or_upload")
@@ -242,8 +245,15 @@ def _planned(
             asset_id = _asset_of(tx, who, upload_id)
         asset = _own_source(tx, who, asset_id)
         media = asset_rows.find_media(tx, asset_id)
+        image = asset_rows.find_image(tx, asset_id)
         expected = work.expected_sha256(tx, asset_id)
-    return asset, make_plan(from_plain(MediaInfo, media), order.profile), expected
+        marks = asset_rows.picture_keys(tx, who.user_id, watermarks(order.images))
+    check_watermarks(order.images, marks)
+    source = Found(
+        None if media is None else from_plain(MediaInfo, media),
+        None if image is None else from_plain(ImageInfo, image),
+    )
+    return asset, plan_order(order, source, services.images.limits), expected
 
 
 def _asset_of(tx: Tx, who: Principal, upload_id: str) -> str:

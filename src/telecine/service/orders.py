@@ -1,7 +1,8 @@
 """Pure: what a client asks for → what the engine makes and the queue runs.
 
 An *order* is the client's wish, checked: outputs or a preset, priority, metadata. It knows no
-source yet, so an upload can carry one. With a plan it becomes a job: a task for each step.
+source yet, so an upload can carry one. With a plan it becomes a job: a task for each step, or for
+each picture.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from telecine.engine.errors import UsageError
-from telecine.engine.plan import Plan, Step
+from telecine.engine.images.values import ImageInfo, ImageLimits
+from telecine.engine.media import MediaInfo
+from telecine.engine.plan import Plan, Step, make_plan
 from telecine.engine.profile import (
     AUDIO_KINDS,
     Output,
@@ -27,15 +30,32 @@ from telecine.engine.progress import step_span_s, step_work
 from telecine.engine.report import changes, describe
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
+from telecine.service.image_plans import (
+    ImagePlan,
+    ImageWish,
+    PlannedImage,
+    plan_images,
+    read_wishes,
+    summarize_images,
+)
 from telecine.service.presets import PRESETS
 
 MAX_OUTPUTS = 32
 MAX_RUNGS = 16
 MAX_METADATA_BYTES = 16 * 1024
+IMAGE = "image"  # the type of an output that is made of a picture
 
 # Megapixels that one processor encodes a second, x264 veryfast, decoding and scaling included: Big
 # Buck Bunny 1080p24, rungs 1080 to 360, 36 s of CPU time for 3065 megapixels (DESIGN section 6).
 MEGAPIXELS_A_SECOND = 85.0
+
+# Megapixels that one processor decodes, works on and writes a second, and what each picture costs
+# beside: TODO measured.
+IMAGE_S = 0.02
+DECODED_MEGAPIXELS_A_SECOND = 60.0
+IMAGE_MEGAPIXELS_A_SECOND = {
+    "jpeg": 30.0, "png": 8.0, "webp": 6.0, "avif": 2.0, "gif": 4.0, "tiff": 20.0,
+}  # fmt: skip
 
 # Publishing and `verify` read every segment once more. What they take is small beside encoding.
 FINISH_SHARE = 0.02
@@ -49,11 +69,13 @@ Digest = Literal["known", "beside", "first"]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A checked wish. `outputs` are the typed objects, as the client reads them back."""
+    """A checked wish. `outputs` are the typed objects, as the client reads them back; they are in
+    `profile`, which is then that of a film or sound, or they are all `images`."""
 
     preset: str | None
     outputs: tuple[dict[str, Any], ...]
     profile: Profile
+    images: tuple[ImageWish, ...]
     priority: int
     metadata: dict[str, str]
     source_policy: SourcePolicy
@@ -67,10 +89,12 @@ def make_order(
     metadata: Mapping[str, Any] | None = None,
     source_policy: str = "keep",
 ) -> Order:
-    """Check a wish. Raises `Invalid`: `outputs_missing`, `outputs_and_preset`, `preset_unknown`,
-    `output_invalid`, `priority_invalid`, `metadata_invalid`, `source_policy_unknown`, and the
-    engine's own `output_unknown`, `output_twice`, `bitrate_invalid`, `rung_invalid`."""
+    """Check a wish. Raises `Invalid`: `outputs_missing`, `outputs_and_preset`, `outputs_mixed`,
+    `preset_unknown`, `output_invalid`, `priority_invalid`, `metadata_invalid`,
+    `source_policy_unknown`, and the engine's own: `output_unknown`, `output_twice`,
+    `bitrate_invalid`, `rung_invalid`, `format_unknown`, those of the grammar of images."""
     wanted = _wanted(preset, outputs)
+    pictures = _are_images(wanted)
     if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise Invalid(
             f"priority {priority}: from {MIN_PRIORITY} to {MAX_PRIORITY}", code="priority_invalid"
@@ -84,7 +108,8 @@ def make_order(
     return Order(
         preset=preset,
         outputs=tuple(_without_nulls(output) for output in wanted),
-        profile=_profile(wanted),
+        profile=Profile(()) if pictures else _profile(wanted),
+        images=read_wishes(wanted) if pictures else (),
         priority=priority,
         metadata=_checked_metadata(metadata or {}),
         source_policy=policy,
@@ -138,6 +163,17 @@ def _wanted(
     return outputs
 
 
+def _are_images(wanted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether pictures are asked for. Raises `Invalid` (`outputs_mixed`) where a film is, too."""
+    pictures = [output.get("type") == IMAGE for output in wanted]
+    if any(pictures) and not all(pictures):
+        raise Invalid(
+            "images and what is made of films are asked for in one job: submit two",
+            code="outputs_mixed",
+        )
+    return all(pictures)
+
+
 def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
     streams = [output for output in wanted if output.get("type") == "hls"]
     if len(streams) > 1:
@@ -152,10 +188,8 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
 def _output(plain: Mapping[str, Any]) -> Output:
     kind = str(plain.get("type"))
     if kind not in get_args(OutputKind):
-        raise Invalid(
-            f"unknown output type {kind[:40]!r}: one of {', '.join(get_args(OutputKind))}",
-            code="output_unknown",
-        )
+        known = ", ".join((*get_args(OutputKind), IMAGE))
+        raise Invalid(f"unknown output type {kind[:40]!r}: one of {known}", code="output_unknown")
     fields = _FIELDS.get(kind, frozenset())
     unknown = sorted(set(plain) - fields - {"type"})
     if unknown:
@@ -234,9 +268,37 @@ def choose_digest(known: str | None, expected: str | None) -> Digest:
     return "beside" if expected is None else "first"
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a source: as a film or sound, as a picture; an animation is both."""
+
+    media: MediaInfo | None
+    image: ImageInfo | None
+
+
+def plan_order(order: Order, source: Found, limits: ImageLimits) -> Plan | ImagePlan:
+    """How to carry this order out. Raises `Invalid` (`output_not_of_source`), and what `make_plan`
+    or `plan_images` raises where the source does not fit what is wanted."""
+    if order.images:
+        if source.image is None:
+            raise Invalid(
+                "image outputs are made of pictures, and this is a film or sound: `poster` makes a "
+                "picture of a film",
+                code="output_not_of_source",
+            )
+        return plan_images(source.image, order.images, limits)
+    if source.media is None:
+        kinds = ", ".join(dict.fromkeys(output.kind for output in order.profile.outputs))
+        raise Invalid(
+            f"{kinds}: made of films and sound, and this is a picture: ask for image outputs",
+            code="output_not_of_source",
+        )
+    return make_plan(source.media, order.profile)
+
+
 def new_job(
     order: Order,
-    plan: Plan,
+    plan: Plan | ImagePlan,
     *,
     job_id: str,
     user_id: str,
@@ -259,10 +321,12 @@ def new_job(
     )
 
 
-def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
+def make_tasks(plan: Plan | ImagePlan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
     """A task for each step in the plan's order, then `finish`, which needs them all, and last the
     source's digest: nobody waits for it, so that finished files do not either. Where it has to come
-    `first`, `finish` needs it too."""
+    `first`, `finish` needs it too. Of pictures the digest is always known."""
+    if isinstance(plan, ImagePlan):
+        return _image_tasks(plan)
     positions = {step.id: n for n, step in enumerate(plan.steps)}
     # A single worker copies the picture whole before the sound begins. The other way round a film
     # plays later still (10 min of 1080p: the copy takes 8 s, the sound 14), and what comes second
@@ -288,14 +352,29 @@ def make_tasks(plan: Plan, *, digest: Digest = "beside") -> tuple[NewTask, ...]:
     return tuple(tasks)
 
 
+def _image_tasks(plan: ImagePlan) -> tuple[NewTask, ...]:
+    made = [NewTask("image", one.path, False, image_s(plan, one), ()) for one in plan.outputs]
+    return (*made, NewTask("finish", None, False, FINISH_S, tuple(range(len(made)))))
+
+
+def image_s(plan: ImagePlan, image: PlannedImage) -> float:
+    """CPU seconds that a picture is expected to take."""
+    decoded = plan.source.width * plan.source.height * plan.source.frames
+    encoded = image.width * image.height * image.frames
+    rate = IMAGE_MEGAPIXELS_A_SECOND[image.format]
+    return round(IMAGE_S + decoded / 1e6 / DECODED_MEGAPIXELS_A_SECOND + encoded / 1e6 / rate, 4)
+
+
 def encoder_s(plan: Plan, step: Step) -> float:
     """CPU seconds that a step is expected to take."""
     return round(step_work(plan, step) / MEGAPIXELS_A_SECOND, 4)
 
 
-def summarize(plan: Plan) -> dict[str, Any]:
-    """What a reader of a job needs of its plan, as JSON: far smaller than the plan, which names
-    every keyframe. `steps` tells what progress in each means."""
+def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
+    """What a reader of a job needs of its plan, as JSON: far smaller than a film's plan, which
+    names every keyframe. `steps` tells what progress in each means."""
+    if isinstance(plan, ImagePlan):
+        return summarize_images(plan)
     sound = plan.audio_rendition
     return {
         "duration_s": round(float(plan.timeline.duration_s), 3),

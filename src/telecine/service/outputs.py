@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from telecine.engine.containers import jpeg_size
+from telecine.engine.images.values import Made
 from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.output import REPORT
 from telecine.engine.plan import FileOutput, Plan
 from telecine.engine.report import Report, RungReport
 from telecine.service.db.queue import NewOutput
+from telecine.service.image_plans import ImagePlan, PlannedImage
 from telecine.service.storage.store import READ_BYTES
 
 CONTENT_TYPES = {
@@ -98,6 +102,51 @@ def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> 
         made = plan.rendition(file.rendition).size
         facts |= {"width": made.width, "height": made.height}
     return facts
+
+
+def measure_image(image: PlannedImage, made: Made) -> NewOutput:
+    """The row of a picture that was made."""
+    size = {"width": made.width, "height": made.height, "frames": made.frames}
+    return NewOutput(
+        kind="image",
+        path=image.path,
+        content_type=made.content_type,
+        size_bytes=len(made.data),
+        sha256=hashlib.sha256(made.data).hexdigest(),
+        facts={**made.report, "format": made.format, **size, "warnings": list(made.warnings)},
+    )
+
+
+def write_image_report(
+    plan: ImagePlan, outputs: Sequence[NewOutput], warnings: Sequence[str]
+) -> tuple[bytes, NewOutput]:
+    """What happened to a picture: the report as a file, and its row."""
+    report = {
+        "state": "succeeded",
+        "version": version("telecine"),
+        "source": list(plan.source.summary),
+        "files": [
+            {
+                "path": output.path,
+                "size_bytes": output.size_bytes,
+                "sha256": output.sha256,
+                **output.facts,
+                "operations": plan.output(output.path).operations,
+            }
+            for output in outputs
+        ],
+        "warnings": list(warnings),
+    }
+    data = (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
+    row = NewOutput(
+        kind="report",
+        path=REPORT,
+        content_type=CONTENT_TYPES["report"],
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        facts={},
+    )
+    return data, row
 
 
 def _sha256(path: Path, on_read: Callable[[], object]) -> str:

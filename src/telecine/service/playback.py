@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from telecine.engine import manifests
 from telecine.engine.cmaf import read_init
+from telecine.engine.images.formats import FORMATS
 from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
 from telecine.engine.plan import Plan, encoded_instead, plan_from_json
 from telecine.engine.playlist import write_multivariant
@@ -29,6 +30,7 @@ from telecine.service.db import playback as rows
 from telecine.service.db.connection import Tx
 from telecine.service.db.playback import INIT, PlayedAsset, PlayedJob
 from telecine.service.domain import Forbidden, NotFound, Principal, Visibility
+from telecine.service.image_plans import SHOWN
 from telecine.service.services import Services
 from telecine.service.storage.store import Missing, Storage
 
@@ -182,13 +184,15 @@ def _expiry(now_s: float) -> int:
 
 def choose_job(jobs: Sequence[PlayedJob]) -> PlayedJob | None:
     """Of an asset's jobs, newest first, the one that plays: a finished stream before one that
-    grows, a stream before a file."""
+    grows, a stream before a file, a file before a picture that stands still."""
     done = [job for job in jobs if job.files is not None]
     coming = [job for job in jobs if job.files is None and job.state in ("queued", "running")]
     order = (
         *(job for job in done if "hls" in job.kinds),
         *(job for job in coming if "hls" in job.kinds),
         *(job for job in done if job.kinds & FILE_TYPES.keys() - {"poster"}),
+        *(job for job in coming if "image" not in job.kinds),
+        *(job for job in done if "image" in job.kinds),
         *coming,
     )
     return next(iter(order), None)
@@ -233,7 +237,7 @@ def _state(storage: Storage, tx: Tx, asset: PlayedAsset, job: PlayedJob | None) 
 
 def _poster(tx: Tx, media: str, asset: PlayedAsset, job: PlayedJob | None) -> str | None:
     """Where the poster is: with the job that made it, which need not be the one that plays."""
-    if job is not None and "poster" in job.kinds:
+    if job is not None and job.kinds & {"poster", "image"}:
         there = job.files is not None or _done(tx, job, "poster") is not None
         path = _layout(tx, job).poster
         if there and path is not None:
@@ -304,6 +308,8 @@ _SEGMENT_LEAF = re.compile(r"[0-9]{5,9}\.m4s")
 def layout_of(plan: Mapping[str, Any]) -> Layout:
     """The names of the output of a plan, which is given as plain JSON: what an older version of
     this program planned and made still plays."""
+    if plan.get("kind") == "image":
+        return _layout_of_images(plan)
     pictures = [rendition for rendition in plan["renditions"] if rendition["listed"]]
     sound = plan["audio_rendition"]
     sounds = [sound] if sound is not None and sound["listed"] else []
@@ -317,6 +323,12 @@ def layout_of(plan: Mapping[str, Any]) -> Layout:
         poster=posters[0] if posters else None,
         film=films[0]["path"] if films else None,
     )
+
+
+def _layout_of_images(plan: Mapping[str, Any]) -> Layout:
+    files = {one["path"]: FORMATS[one["format"]].content_type for one in plan["outputs"]}
+    shown = (one["path"] for one in plan["outputs"] if one["format"] in SHOWN)
+    return Layout({}, frozenset(), files, poster=next(shown, None), film=None)
 
 
 # --- what is read once --------------------------------------------------------------------------

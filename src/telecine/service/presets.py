@@ -1,4 +1,5 @@
-"""Lists of outputs with a name: what most people want, in one word."""
+"""Lists of outputs with a name: what most people want, in one word. The first are made of films and
+sound, those of type `image` of pictures."""
 
 from __future__ import annotations
 
@@ -40,6 +41,52 @@ _ALL = (
     Preset("opus", "The sound as Opus, 128 kb/s.", ({"type": "opus"},)),
     Preset("flac", "The sound without loss, as FLAC.", ({"type": "flac"},)),
     Preset("poster", "One picture from the film, as JPEG.", ({"type": "poster"},)),
+    Preset(
+        "thumbnail",
+        "Of a picture: 320 × 320 as WebP, cut to what matters in it.",
+        (
+            {
+                "type": "image",
+                "ops": [{"op": "thumbnail", "w": 320, "h": 320}],
+                "format": "webp",
+                "name": "thumbnail",
+            },
+        ),
+    ),
+    Preset(
+        "web-image",
+        "Of a picture: WebP of at most 1600 × 1600, nothing is enlarged.",
+        (
+            {
+                "type": "image",
+                "ops": [{"op": "resize", "w": 1600, "h": 1600}],
+                "format": "webp",
+                "name": "web",
+            },
+        ),
+    ),
+    Preset(
+        "responsive-images",
+        "Of a picture: WebP of 320, 640, 1280 and 1920 pixels in width for `srcset`, a JPEG for "
+        "old browsers, nothing is enlarged.",
+        (
+            *(
+                {
+                    "type": "image",
+                    "ops": [{"op": "resize", "w": width}],
+                    "format": "webp",
+                    "name": f"{width}w",
+                }
+                for width in (320, 640, 1280, 1920)
+            ),
+            {
+                "type": "image",
+                "ops": [{"op": "resize", "w": 1280}],
+                "format": "jpeg",
+                "name": "fallback",
+            },
+        ),
+    ),
     Preset(
         "everything",
         "Streaming, MP4 at 720p and at the source's size, every audio format, and a poster.",

@@ -72,7 +72,8 @@ def measure(
     elapsed_s = now_s - started_at if started_at is not None and state == "running" else 0.0
     speed = eta_s = None
     if own_s > 0 and elapsed_s > 0:
-        speed = own_s / whole_s * float(summary.get("duration_s", 0.0)) / elapsed_s
+        if "duration_s" in summary:
+            speed = own_s / whole_s * float(summary["duration_s"]) / elapsed_s
         eta_s = (whole_s - done_s) * elapsed_s / own_s
     return Progress(
         fraction=fraction,

@@ -6,6 +6,7 @@ timeline: finished segments are advanced, fenced by the claim.
 
     step     one step of the job's plan, in a scratch folder of its own; every finished segment
              is put into storage and advanced at once, so that it plays
+    image    one picture of the job's plan, made by this process's image workers
     finish   all that the steps made, joined by links: playlists, verify, report, outputs
     digest   the source's SHA-256
     noop     nothing: what the queue costs by itself is tested and measured with it
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import queue as queues
 import threading
 import time
@@ -26,7 +28,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from telecine.engine.encode import StepResult, run_step
-from telecine.engine.errors import InputRefused, Interrupted, StepFailed
+from telecine.engine.errors import InputRefused, Interrupted, StepFailed, UsageError
+from telecine.engine.images import grammar
+from telecine.engine.images.transform import transform
+from telecine.engine.images.values import Wanted
 from telecine.engine.manifests import MASTER, OPENING_SEGMENTS, listed_now, started
 from telecine.engine.plan import (
     WORK,
@@ -40,16 +45,23 @@ from telecine.engine.progress import step_span_s
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.transcode import join_steps
+from telecine.service.db import assets as asset_rows
 from telecine.service.db import queue, work
 from telecine.service.db.connection import Tx
 from telecine.service.db.queue import Claim, NewOutput, NewSegment, NewTask
 from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import Unavailable
+from telecine.service.image_plans import (
+    ImagePlan,
+    image_plan_from_json,
+    is_image_plan,
+    refs_of,
+)
 from telecine.service.logs import get_logger
 from telecine.service.orders import choose_digest, make_tasks
-from telecine.service.outputs import measure_outputs
+from telecine.service.outputs import measure_image, measure_outputs, write_image_report
 from telecine.service.services import Services
-from telecine.service.storage.store import Storage
+from telecine.service.storage.store import Missing, Storage
 
 ADVANCE_EVERY_S = 0.25
 DATABASE_PAUSE_S = 0.5
@@ -57,6 +69,7 @@ PATIENCE_S = 25.0
 
 # A plan may be megabytes; a worker runs many steps of one.
 read_plan = functools.lru_cache(maxsize=4)(plan_from_json)
+read_image_plan = functools.lru_cache(maxsize=4)(image_plan_from_json)
 
 
 T = TypeVar("T")
@@ -151,6 +164,8 @@ def perform(task: Work) -> Done:
     match task.claim.kind:
         case "step":
             return _step(task)
+        case "image":
+            return _image(task)
         case "finish":
             return _finish(task)
         case "digest":
@@ -355,6 +370,75 @@ class Advancer:
         )
 
 
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def _image(task: Work) -> Done:
+    assert task.claim.step_id is not None
+    subject = _subject(task.services, task.cancel, task.claim.job_id)
+    image = read_image_plan(subject.plan).output(task.claim.step_id)
+    task.scratch.mkdir(parents=True)
+    source = _local_source(task, _source_key(subject))
+    operations = grammar.parse_text(image.operations)
+    refs = _watermarks(task, refs_of(operations))
+    task.go_on()
+    wanted = Wanted(operations, image.format)
+    made = transform(task.services.images, source, wanted, refs=refs, cancel=task.cancel)
+    task.still_moving()
+    output = measure_image(image, made)
+    task.storage.put_bytes(f"{task.claim.prefix}/{image.path}", made.data)
+    warnings = tuple(f"{image.path}: {warning}" for warning in made.warnings)
+    return Done({"output": to_plain(output), "warnings": list(warnings)}, warnings=warnings)
+
+
+def _watermarks(task: Work, asset_ids: frozenset[str]) -> dict[str, Path]:
+    """The pictures that are laid over others, as files. Raises `UsageError` (`watermark_missing`)
+    where one was deleted since it was asked for."""
+    user_id = task.claim.user_id
+    keys = consult(
+        task.services, task.cancel, lambda tx: asset_rows.picture_keys(tx, user_id, asset_ids)
+    )
+    found = {}
+    for asset_id in sorted(asset_ids):
+        try:
+            found[asset_id] = _local_watermark(task, asset_id, keys[asset_id])
+        except (KeyError, Missing):
+            raise UsageError(
+                f"the watermark {asset_id} was deleted", code="watermark_missing"
+            ) from None
+    return found
+
+
+def _local_watermark(task: Work, asset_id: str, key: str) -> Path:
+    path = task.storage.local_path(key)
+    if path is None:
+        path = task.scratch / f"watermark-{asset_id}"
+        task.storage.fetch(key, path)
+    return path
+
+
+def _finish_images(task: Work, plan: ImagePlan) -> Done:
+    """Every picture under this claim's prefix, by links, and the report."""
+    job_id, prefix = task.claim.job_id, task.claim.prefix
+    rows = consult(task.services, task.cancel, lambda tx: work.finished_steps(tx, job_id))
+    task.storage.copy_all(
+        {f"{prefix}/{row.step_id}": f"{row.prefix}/{row.step_id}" for row in rows}
+    )
+    task.still_moving()
+    outputs = [NewOutput(**row.result["output"]) for row in rows]
+    warnings = list(plan.source.warnings)
+    warnings += [warning for row in rows for warning in row.result["warnings"]]
+    report, written = write_image_report(plan, outputs, warnings)
+    task.storage.put_bytes(f"{prefix}/{written.path}", report)
+    return Done(
+        result={},
+        outputs=(*outputs, written),
+        job_prefix=prefix,
+        asset={} if plan.poster is None else {"poster_key": f"{prefix}/{plan.poster}"},
+        job={"report": json.loads(report), "warnings": warnings},
+    )
+
+
 # --- another plan ---------------------------------------------------------------------------------
 
 
@@ -491,6 +575,8 @@ def _segments_of(plan: Plan, result: StepResult) -> Iterator[tuple[str, str, int
 
 def _finish(task: Work) -> Done:
     subject = _subject(task.services, task.cancel, task.claim.job_id)
+    if is_image_plan(subject.plan):
+        return _finish_images(task, read_image_plan(subject.plan))
     plan = read_plan(subject.plan)
     folder = task.scratch / "whole"
     folder.mkdir(parents=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
+from telecine.engine.images import grammar
+from telecine.engine.images.formats import WRITTEN
 from telecine.engine.profile import AUDIO_RATE_RANGE_BPS, TopPolicy
 from telecine.service.api.schemas import Asked
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
+from telecine.service.image_plans import NAME
 from telecine.service.orders import MAX_OUTPUTS, MAX_RUNGS, Order, make_order
 
 _RATE = f"Bits a second, {AUDIO_RATE_RANGE_BPS[0]} to {AUDIO_RATE_RANGE_BPS[1]}."
@@ -76,8 +79,54 @@ class PosterOutput(Asked):
     type: Literal["poster"]
 
 
+def operations_schema() -> dict[str, Any]:
+    """What operations on a picture are, as a schema without definitions of its own."""
+    found = grammar.json_schema()
+    definitions = found["$defs"]
+    return {
+        "type": "array",
+        "description": found["description"],
+        "maxItems": found["maxItems"],
+        "items": {"oneOf": list(definitions.values())},
+        "contains": definitions["convert"],
+        "minContains": found["minContains"],
+        "maxContains": found["maxContains"],
+    }
+
+
+class ImageOutput(Asked):
+    """A picture, made of a picture by operations in their order."""
+
+    type: Literal["image"]
+    ops: Annotated[list[dict[str, Any]], WithJsonSchema(operations_schema())] = Field(
+        default_factory=list, examples=[[{"op": "resize", "w": 800}]]
+    )
+    format: str | None = Field(
+        None,
+        max_length=40,
+        description="Null: the source's own where it is among these; else WebP of an animation, "
+        "PNG of what is transparent, JPEG.",
+        json_schema_extra={"anyOf": [{"enum": list(WRITTEN)}, {"type": "null"}]},
+        examples=["webp"],
+    )
+    name: str | None = Field(
+        None,
+        pattern=f"^{NAME.pattern}$",
+        description="Of the file, without its ending. Null: `image`, or `image-2` where it is the "
+        "second of several outputs.",
+        examples=["small"],
+    )
+
+
 WantedOutput = Annotated[
-    HlsOutput | Mp4Output | Mp3Output | AacOutput | OpusOutput | FlacOutput | PosterOutput,
+    HlsOutput
+    | Mp4Output
+    | Mp3Output
+    | AacOutput
+    | OpusOutput
+    | FlacOutput
+    | PosterOutput
+    | ImageOutput,
     Field(discriminator="type"),
 ]
 

@@ -123,7 +123,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be. `plan` is the engine's plan as JSON."""
+    """A job to be. `plan` is the engine's plan as JSON, or that of pictures (`image_plans`)."""
 
     id: str
     user_id: str

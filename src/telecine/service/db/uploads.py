@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from telecine.service.db.connection import Tx
 from telecine.service.db.tables import assets, garbage, upload_parts, uploads, users
-from telecine.service.domain import UploadState, new_id
+from telecine.service.domain import AssetKind, UploadState, new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class NewAsset:
     id: str
     user_id: str
     processing: bool  # a job begins with it
+    kind: AssetKind
     title: str
     filename: str
     content_type: str
@@ -74,8 +75,9 @@ class NewAsset:
     source_size_bytes: int
     source_sha256: str | None
     media: Any
+    image: Any
     summary: Sequence[str]
-    duration_s: float
+    duration_s: float | None
     uploaded_at: float
 
 
@@ -166,6 +168,7 @@ def add_asset(tx: Tx, new: NewAsset) -> None:
             user_id=new.user_id,
             state="processing" if new.processing else "uploaded",
             visibility="private",
+            kind=new.kind,
             title=new.title,
             filename=new.filename,
             content_type=new.content_type,
@@ -173,6 +176,7 @@ def add_asset(tx: Tx, new: NewAsset) -> None:
             source_size_bytes=new.source_size_bytes,
             source_sha256=new.source_sha256,
             media=new.media,
+            image=new.image,
             summary=list(new.summary),
             duration_s=new.duration_s,
             uploaded_at=new.uploaded_at,

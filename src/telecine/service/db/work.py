@@ -40,7 +40,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step that succeeded: its result as the engine wrote it, and where its files lie."""
+    """A step that succeeded: its result as its task wrote it, and where its files lie."""
 
     step_id: str
     result: Mapping[str, Any]
@@ -84,9 +84,10 @@ def read_lease(tx: Tx, task_id: str) -> Lease | None:
 
 
 def finished_steps(tx: Tx, job_id: str, step_ids: Collection[str] | None = None) -> list[StepRow]:
-    """The steps of a job that succeeded; those of `step_ids` where they are named."""
+    """The steps of a job that succeeded, be they of a film or pictures; those of `step_ids` where
+    they are named."""
     query = sa.select(tasks.c.step_id, tasks.c.result, tasks.c.prefix).where(
-        tasks.c.job_id == job_id, tasks.c.kind == "step", tasks.c.state == "succeeded"
+        tasks.c.job_id == job_id, tasks.c.step_id.is_not(None), tasks.c.state == "succeeded"
     )
     if step_ids is not None:
         query = query.where(tasks.c.step_id.in_(step_ids))

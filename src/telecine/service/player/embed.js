@@ -56,7 +56,7 @@
     if (!stopped) setTimeout(poll, wait);
   }
 
-  function show({ state, hls: stream, file }) {
+  function show({ state, hls: stream, file, poster }) {
     if (state === "failed") {
       // What was advanced may still be in store: let it play to its end.
       if (!playing) giveUp("This video could not be made.");
@@ -72,7 +72,7 @@
       video.src = file;
       begin();
     } else if (!stream) {
-      giveUp("This has nothing to play.");
+      giveUp(poster ? "" : "This has nothing to play."); // a picture stands still
     }
   }
 

@@ -1,4 +1,8 @@
-"""Completion: of an upload whose bytes are all there an asset, and the job that it carries."""
+"""Completion: of an upload whose bytes are all there an asset, and the job that it carries.
+
+What the file is, its first bytes say, and then who knows such files: a picture is inspected, all
+else probed. An animation is both: a picture of several frames, and a film.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from telecine.engine.errors import InputRefused, MediaError
+from telecine.engine.images.formats import FORMATS
+from telecine.engine.images.sniff import HEAD_BYTES, sniff
+from telecine.engine.images.transform import inspect
 from telecine.engine.media import MediaInfo
-from telecine.engine.plan import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.report import describe
 from telecine.engine.serial import to_plain
 from telecine.service import orders
 from telecine.service.db import queue
 from telecine.service.db import uploads as db
+from telecine.service.db.assets import picture_keys
 from telecine.service.db.connection import Tx
 from telecine.service.db.uploads import UploadRow
 from telecine.service.dispatch.bell import EVENTS, TASKS
-from telecine.service.domain import Conflict, Invalid, ServiceError, Unavailable, new_id
+from telecine.service.domain import (
+    AssetKind,
+    Conflict,
+    Invalid,
+    ServiceError,
+    Unavailable,
+    new_id,
+)
+from telecine.service.image_plans import check_watermarks, describe_image, is_animated, watermarks
 from telecine.service.services import Services
 from telecine.service.storage.store import Busy, Missing, Storage
 from telecine.service.uploads.sessions import (
@@ -45,8 +60,9 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
     `on_complete` wants leaves the asset without a job, and the upload says why (`error`).
 
     Raises `NotFound`, `Gone`, `Conflict` (`upload_incomplete`, `upload_busy`), the engine's
-    `InputRefused` for what is not media, `Invalid` (`digest_mismatch`), `Unavailable`
-    (`upload_unreadable`: a passing trouble of ours, after which all is as before).
+    `InputRefused` for what is no media or a picture beyond the limits, `Invalid`
+    (`digest_mismatch`), `Unavailable` (`upload_unreadable`: a passing trouble of ours, after which
+    all is as before).
     """
     # The asset's id and the object's key stand in the row before the object is there.
     with services.database.write() as tx:
@@ -62,9 +78,11 @@ def finish(services: Services, user_id: str, upload_id: str) -> UploadRow:
         raise Conflict("bytes are still being sent", code="upload_busy") from None
     except _WrongDigest as error:
         return _ended(_refuse(services, upload, "digest_mismatch", str(error)))
-    except (InputRefused, Missing) as error:
-        if isinstance(error, InputRefused) and _for_good(error):
+    except MediaError as error:
+        if _for_good(error):
             return _ended(_refuse(services, upload, error.code, error.message))
+        return _unreadable(services, upload, error)
+    except Missing as error:
         return _unreadable(services, upload, error)
     with services.database.write() as tx:
         now = db.find_upload(tx, upload_id)
@@ -118,10 +136,17 @@ def _check_complete(tx: Tx, upload: UploadRow) -> None:
         )
 
 
-def _for_good(error: InputRefused) -> bool:
+# What the workers for pictures say of one that took too much, or killed two of them.
+_TOO_MUCH = ("image_limit", "image_worker_died")
+
+
+def _for_good(error: MediaError) -> bool:
     """Whether it is the file's own fault. That a file of ours is not there, or cannot be opened, is
     not, nor that the machine was too busy to look into it in time."""
-    return not error.retryable and error.code != "source_missing"
+    if error.code in _TOO_MUCH:
+        return True
+    own = isinstance(error, InputRefused) and error.code != "source_missing"
+    return own and not error.retryable
 
 
 def _unreadable(services: Services, upload: UploadRow, cause: Exception) -> UploadRow:
@@ -147,25 +172,60 @@ class _Found:
     """What an upload turned out to be: the file, its SHA-256 where it was made, and the job that it
     carries, or why there can be none."""
 
-    info: MediaInfo
+    source: orders.Found
     sha256: str | None
     job: queue.NewJob | None
     error: dict[str, Any] | None
 
 
 def _look_into(services: Services, upload: UploadRow) -> _Found:
-    """Probe and plan; and make the SHA-256 where the client said one and no job waits to play. With
-    a job the digest is a task of it, which fails when it is wrong."""
+    """Look and plan; and make the SHA-256 of a picture, and where the client said one and no job
+    waits to play. With a job of a film the digest is a task of it, which fails when it is wrong."""
     with _as_file(services.storage, upload.storage_key) as path:
-        info = probe(path, services.tools)
-        job, error = _plan_job(upload, info)
-        if upload.sha256 is None or job is not None:
-            return _Found(info, None, job, error)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != upload.sha256:
+        source = _identify(services, path)
+        sha256 = None if source.image is None else _digest(path, upload)
+        job, error = _plan_job(services, upload, source, sha256)
+        if sha256 is None and upload.sha256 is not None and job is None:
+            sha256 = _digest(path, upload)
+    return _Found(source, sha256, job, error)
+
+
+def _digest(path: Path, upload: UploadRow) -> str:
+    """The file's SHA-256. Raises `_WrongDigest`."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if upload.sha256 not in (None, sha256):
         raise _WrongDigest(f"the file's SHA-256 is {sha256}, not {upload.sha256}")
-    return _Found(info, sha256, job, error)
+    return sha256
+
+
+def _identify(services: Services, path: Path) -> orders.Found:
+    """What a file is. Raises `InputRefused`, for a picture that moves what its inspection said."""
+    with path.open("rb") as file:
+        format = sniff(file.read(HEAD_BYTES))
+    if format is None:
+        return orders.Found(media=probe(path, services.tools), image=None)
+    try:
+        image = inspect(services.images, path)
+    except MediaError as refused:
+        # An animation that is too long for a picture is a film like any other.
+        if not FORMATS[format].animated or not _for_good(refused):
+            raise
+        media = _moving(services, path)
+        if media is None:
+            raise
+        return orders.Found(media=media, image=None)
+    return orders.Found(_moving(services, path) if is_animated(image) else None, image)
+
+
+def _moving(services: Services, path: Path) -> MediaInfo | None:
+    """An animation as a film; None where FFmpeg does not take it for one."""
+    try:
+        return probe(path, services.tools)
+    except InputRefused as refused:
+        if not _for_good(refused):
+            raise
+        return None
 
 
 @contextmanager
@@ -189,22 +249,24 @@ def _add_asset_and_job(
 ) -> None:
     assert upload.asset_id is not None
     assert upload.size_bytes is not None
-    info, job = found.info, found.job
+    source, job = found.source, found.job
     db.add_asset(
         tx,
         db.NewAsset(
             id=upload.asset_id,
             user_id=upload.user_id,
             processing=job is not None,
+            kind=_kind(source),
             title=upload.title or title_of(upload.filename),
             filename=upload.filename,
-            content_type=upload.content_type,
+            content_type=upload.content_type if source.image is None else source.image.content_type,
             source_key=upload.storage_key,
             source_size_bytes=upload.size_bytes,
             source_sha256=found.sha256,
-            media=to_plain(info),
-            summary=describe(info),
-            duration_s=float(info.duration_s),
+            media=None if source.media is None else to_plain(source.media),
+            image=None if source.image is None else to_plain(source.image),
+            summary=_summary(source),
+            duration_s=_duration_s(source),
             uploaded_at=uploaded_at,
         ),
     )
@@ -220,15 +282,36 @@ def _add_asset_and_job(
     )
 
 
+def _kind(source: orders.Found) -> AssetKind:
+    if source.image is not None:
+        return "image"
+    return "video" if source.media is not None and source.media.video else "audio"
+
+
+def _summary(source: orders.Found) -> tuple[str, ...]:
+    if source.image is not None:
+        return describe_image(source.image)
+    return () if source.media is None else describe(source.media)
+
+
+def _duration_s(source: orders.Found) -> float | None:
+    if source.image is not None and source.image.duration_s is not None:
+        return source.image.duration_s
+    return None if source.media is None else float(source.media.duration_s)
+
+
 def _plan_job(
-    upload: UploadRow, info: MediaInfo
+    services: Services, upload: UploadRow, source: orders.Found, sha256: str | None
 ) -> tuple[queue.NewJob | None, dict[str, Any] | None]:
     """The job that the upload carries; or why there can be none."""
     if upload.on_complete is None or upload.asset_id is None:
         return None, None
     try:
         order = orders.read_order(upload.on_complete)
-        plan = make_plan(info, order.profile)
+        with services.database.read() as tx:
+            marks = picture_keys(tx, upload.user_id, watermarks(order.images))
+        check_watermarks(order.images, marks)
+        plan = orders.plan_order(order, source, services.images.limits)
     except (MediaError, ServiceError) as error:
         return None, {"code": error.code, "message": error.message}
     job = orders.new_job(
@@ -237,7 +320,7 @@ def _plan_job(
         job_id=new_id(),
         user_id=upload.user_id,
         asset_id=upload.asset_id,
-        digest=orders.choose_digest(None, upload.sha256),
+        digest=orders.choose_digest(sha256, upload.sha256),
     )
     return job, None
 

@@ -29,7 +29,7 @@ from telecine.service.uploads.words import NAMELESS, clean_name, clean_type
 POST_TTL_S = 900
 POST_PURPOSE = "upload-post"
 
-_ACCEPTED = re.compile(r"(video|audio)/(\*|[a-z0-9][a-z0-9.+_-]{0,100})")
+_ACCEPTED = re.compile(r"(video|audio|image)/(\*|[a-z0-9][a-z0-9.+_-]{0,100})")
 
 
 class IncomingFile:

@@ -12,7 +12,7 @@ from telecine.service.orders import Order
 
 NAMELESS = "upload"
 
-_TYPE = re.compile(r"(video|audio)/[A-Za-z0-9][A-Za-z0-9.+_-]{0,100}")
+_TYPE = re.compile(r"(video|audio|image)/[A-Za-z0-9][A-Za-z0-9.+_-]{0,100}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 

@@ -25,7 +25,7 @@ from telecine.service.api.schemas import (
     rfc3339,
 )
 from telecine.service.db.assets import AssetRow
-from telecine.service.domain import AssetState, Principal, Visibility
+from telecine.service.domain import AssetKind, AssetState, Principal, Visibility
 from telecine.service.services import Services
 
 router = APIRouter(prefix="/v1", tags=["assets"])
@@ -64,9 +64,10 @@ class AssetSeen(Answer):
     id: str = Field(examples=["01KAJ9XG5Y0Q4R8S2T6V0W3X7Z"])
     state: AssetState
     visibility: Visibility
+    kind: AssetKind = Field(description="What its outputs are made of.")
     title: str = Field(examples=["Big Buck Bunny"])
     description: str = Field(examples=["A film by the Blender Foundation."])
-    duration_s: float | None = Field(examples=[596.5])
+    duration_s: float | None = Field(description="Null of a still picture.", examples=[596.5])
     poster_url: str | None = Field(description="A private asset's expires.", examples=[None])
     created_at: str = Field(examples=["2026-11-21T10:23:45.678Z"])
 
@@ -129,10 +130,35 @@ class MediaShown(Answer):
     warnings: list[str]
 
 
+class ImageShown(Answer):
+    """What was found in a picture. Sizes are of the upright picture."""
+
+    format: str = Field(examples=["jpeg"])
+    width: int = Field(examples=[4032])
+    height: int = Field(examples=[3024])
+    frames: int = Field(examples=[1])
+    duration_s: float | None = Field(description="Of an animation, once through.", examples=[None])
+    alpha: bool = Field(description="Whether it has transparency.")
+    depth: int = Field(description="Bits a channel.", examples=[8])
+    color: str = Field(examples=["sRGB"])
+    icc: str | None = Field(description="The colour profile's own words.", examples=["Display P3"])
+    orientation: int = Field(description="Of EXIF, 1 to 8, as the file says.", examples=[6])
+    exif: dict[str, str] = Field(
+        description="As EXIF calls it, without the place.", examples=[{"Model": "A camera"}]
+    )
+    gps: bool = Field(description="Whether the file says where it was taken.")
+    dominant_colors: list[str] = Field(examples=[["#2b4c6f", "#d8c9a4"]])
+    thumbhash: str = Field(description="A placeholder of some 30 bytes, in base64.")
+    blurhash: str = Field(examples=["LEHV6nWB2yk8pyo0adR*.7kCMdnj"])
+    warnings: list[str]
+
+
 class AssetShown(AssetInList):
-    """An asset of one's own, with what the probe found."""
+    """An asset of one's own, with what was found in it. An animation has both `media`, since films
+    can be made of it, and `image`."""
 
     media: MediaShown | None
+    image: ImageShown | None
 
 
 class SourceShown(Answer):
@@ -155,6 +181,7 @@ def _seen(services: Services, row: AssetRow, now_s: float) -> dict[str, Any]:
         "id": row.id,
         "state": row.state,
         "visibility": row.visibility,
+        "kind": row.kind,
         "title": row.title,
         "description": row.description,
         "duration_s": row.duration_s,
@@ -242,6 +269,7 @@ def list_assets(
     services: ServicesDep,
     words: Words = None,
     state: AssetState | None = None,
+    kind: AssetKind | None = None,
     visibility: Visibility | None = None,
     limit: Limit = 20,
     after: After = None,
@@ -252,6 +280,7 @@ def list_assets(
         who,
         words=words,
         state=state,
+        kind=kind,
         visibility=visibility,
         after=after,
         limit=limit + 1,
@@ -273,10 +302,10 @@ def get_asset(
     who: Annotated[Principal | None, Depends(viewer)],
 ) -> AssetShown | AssetSeen:
     """All of it for its owner; of a public or unlisted one anyone sees what a viewer needs."""
-    row, media, now_s = assets.read(services, who, asset_id)
+    row, found, now_s = assets.read(services, who, asset_id)
     if not assets.sees_all(who, row):
         return AssetSeen(**_seen(services, row, now_s))
-    return _show(services, row, media, now_s)
+    return _show(services, row, found, now_s)
 
 
 @router.patch(
@@ -289,8 +318,8 @@ def edit_asset(
     asset_id: AssetId, changes: AssetChanges, who: AssetsWrite, services: ServicesDep
 ) -> AssetShown:
     """Title, description, visibility."""
-    row, media, now_s = assets.edit(services, who, asset_id, changes.model_dump(exclude_none=True))
-    return _show(services, row, media, now_s)
+    row, found, now_s = assets.edit(services, who, asset_id, changes.model_dump(exclude_none=True))
+    return _show(services, row, found, now_s)
 
 
 @router.delete(
@@ -325,7 +354,12 @@ def get_source(asset_id: AssetId, who: AssetsRead, services: ServicesDep) -> Sou
     )
 
 
-def _show(services: Services, row: AssetRow, media: Any, now_s: float) -> AssetShown:
+def _show(
+    services: Services, row: AssetRow, found: assets.Contents | None, now_s: float
+) -> AssetShown:
+    media, image = (None, None) if found is None else (found.media, found.image)
     return AssetShown(
-        **_own(services, row, now_s), media=None if media is None else show_media(media)
+        **_own(services, row, now_s),
+        media=None if media is None else show_media(media),
+        image=None if image is None else ImageShown.model_validate(image),
     )

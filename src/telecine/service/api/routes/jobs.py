@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -143,6 +143,30 @@ class PlanShown(Answer):
     warnings: list[str]
 
 
+class PlannedImageShown(Answer):
+    """A picture of the plan."""
+
+    path: str = Field(examples=["small.webp"])
+    format: str = Field(examples=["webp"])
+    reason: str = Field(description="Why it has this format.", examples=["asked for"])
+    operations: str = Field(
+        description="In canonical text, as a URL has it.", examples=["resize:w=800"]
+    )
+    width: int = Field(examples=[800])
+    height: int = Field(examples=[600])
+    exact: bool = Field(description="False after a `trim`: sides are at most so long.")
+    frames: int = Field(examples=[1])
+
+
+class ImagePlanShown(Answer):
+    """What is made of a picture, and why."""
+
+    type: Literal["image"]
+    source: list[str] = Field(description="The source in plain words.")
+    outputs: list[PlannedImageShown]
+    warnings: list[str]
+
+
 class JobInList(Answer):
     """One request to process an asset."""
 
@@ -170,7 +194,7 @@ class JobInList(Answer):
 class JobShown(JobInList):
     """One request to process an asset, with its plan."""
 
-    plan: PlanShown | None
+    plan: PlanShown | ImagePlanShown | None
 
 
 class ExpectedShown(Answer):
@@ -185,7 +209,7 @@ class ExpectedShown(Answer):
 class EstimateShown(Answer):
     """What such a job would do, and what it is expected to cost."""
 
-    plan: PlanShown
+    plan: PlanShown | ImagePlanShown
     encoder_s: float = Field(description="Processor seconds, over all cores.", examples=[36.1])
     size_bytes: int = Field(description="Of everything that stays.", examples=[41_000_000])
     max_size_bytes: int = Field(examples=[70_000_000])
@@ -235,8 +259,10 @@ def show_progress(progress: Progress, position: int | None) -> ProgressShown:
     )
 
 
-def show_plan(summary: Mapping[str, Any]) -> PlanShown | None:
+def show_plan(summary: Mapping[str, Any]) -> PlanShown | ImagePlanShown | None:
     """A plan's summary; None where a job has none."""
+    if summary.get("type") == "image":
+        return ImagePlanShown.model_validate(summary)
     return PlanShown.model_validate(summary) if "duration_s" in summary else None
 
 
@@ -296,6 +322,8 @@ def list_presets() -> Page[PresetShown]:
         preset_unknown=422,
         output_twice=422,
         no_audio=422,
+        output_not_of_source=422,
+        watermark_missing=422,
     ),
 )
 def create_job(
@@ -321,8 +349,10 @@ def estimate_job(asked: JobAsked, who: JobsRead, services: ServicesDep) -> Estim
     summary, expected = jobs.expect(
         services, who, asked.order(), asset_id=asked.asset_id, upload_id=asked.upload_id
     )
+    plan = show_plan(summary)
+    assert plan is not None  # it was made just now
     return EstimateShown(
-        plan=PlanShown.model_validate(summary),
+        plan=plan,
         encoder_s=expected.encoder_s,
         size_bytes=expected.size_bytes,
         max_size_bytes=expected.max_size_bytes,
