@@ -13,7 +13,7 @@ from telecine.service.domain import Invalid
 from telecine.service.services import Services
 
 ROUTES = ("accounts", "sessions", "api_keys", "image_keys", "admin", "uploads", "tus", "assets",
-          "jobs", "downloads", "playback", "operations")  # fmt: skip
+          "jobs", "downloads", "playback", "images", "operations")  # fmt: skip
 
 _IDS = ("asset_id", "job_id", "upload_id")
 

@@ -1,0 +1,283 @@
+"""Pictures by signed URLs: found where they were made before, else made, and kept.
+
+A URL names what it wants; what is made of it is named by what it is made of (`content_name`), and
+stored once for all assets with the same bytes. The row is written before the object, so that there
+is no object without a row; a row without its object is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from telecine.engine.errors import InputRefused, UsageError
+from telecine.engine.images import grammar
+from telecine.engine.images.formats import written
+from telecine.engine.images.operations import Convert, Operation, Watermark
+from telecine.engine.images.transform import transform
+from telecine.engine.images.values import Wanted
+from telecine.service import image_urls, logs
+from telecine.service.db import derivatives as rows
+from telecine.service.db.connection import Tx
+from telecine.service.db.derivatives import Derivative, Looked, Picture
+from telecine.service.domain import Forbidden, Invalid, NotFound, ServiceError
+from telecine.service.image_desk import SMALL_BYTES, Remembered, Shown
+from telecine.service.image_keys import wrong_signature
+from telecine.service.image_urls import AUTO, NO_OPS, ImageUrl
+from telecine.service.services import Services
+from telecine.service.storage.store import AlreadyThere, Missing, Storage
+
+log = logs.get_logger("images")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A derivative that has to be made. `uses` are the assets in it and what was asked of each;
+    `now_s` and `looked_s` as in `Remembered`."""
+
+    name: str
+    key: str
+    wanted: Wanted
+    source_key: str
+    laid_over: Mapping[str, str]  # name in the operations → storage key
+    uses: Mapping[str, str]
+    now_s: float
+    looked_s: float
+
+
+def find(
+    services: Services, url: ImageUrl, accept: str, known: Shown | None = None
+) -> Remembered | Order:
+    """What a signed URL shows, if it is made already: its bytes too, where it is small. `known`:
+    the answer to the same URL a moment ago, whose bytes are not read again.
+
+    Raises `Forbidden` (`signature_invalid` where the key is revoked, `link_expired`), `NotFound`
+    (`asset_unknown`), `Invalid` (`ops_not_canonical`), `InputRefused` (`not_an_image`) and what the
+    grammar says of operations (`UsageError`).
+    """
+    request = image_urls.request_name(url, accept)
+    looked_s = time.monotonic()
+    order = None
+    with services.database.read() as tx:
+        looked = _look(tx, url, request)
+        found = looked.derivative
+        if found is None:
+            order = _order(tx, url, accept, request, looked, looked_s)
+            found = rows.find(tx, order.name)
+    if found is not None:
+        shown = _open(services.storage, found, known)
+        if shown is not None:
+            _note_use(services, looked, found, order)
+            return Remembered(shown, looked.now_s, looked_s)
+        with services.database.write() as tx:
+            rows.forget(tx, found.digest)
+    if order is None:
+        with services.database.read() as tx:
+            order = _order(tx, url, accept, request, looked, looked_s)
+    return order
+
+
+def make(services: Services, order: Order, key_id: str) -> Future[Shown]:
+    """Have it made, or wait for who has it made already. Raises `TooMany` (`images_busy`,
+    `images_limited`); the future, what `transform` raises."""
+    return services.image_desk.ask(
+        order.name, key_id, partial(_make, services, order), partial(_keep, services, order)
+    )
+
+
+# --- what is there --------------------------------------------------------------------------------
+
+
+def _look(tx: Tx, url: ImageUrl, request: str) -> Looked:
+    looked = rows.look(tx, url.key_id, url.asset_id, request)
+    if looked is None:
+        raise wrong_signature()
+    if url.expires_at is not None and looked.now_s >= url.expires_at:
+        raise expired()
+    if looked.asset_id is None:
+        raise _unknown()
+    return looked
+
+
+def expired() -> Forbidden:
+    return Forbidden("this link has expired: ask for a new one", code="link_expired")
+
+
+def _unknown() -> NotFound:
+    return NotFound("there is no such picture", code="asset_unknown")
+
+
+def _open(storage: Storage, found: Derivative, known: Shown | None) -> Shown | None:
+    """The stored picture; None: its object is gone, or is not the one that was noted."""
+    if known is not None and (known.key, known.sha256) == (found.storage_key, found.sha256):
+        return known
+    try:
+        stored = storage.stat(found.storage_key)
+        if stored.size_bytes != found.size_bytes:
+            storage.delete(found.storage_key)
+            return None
+        data = None
+        if found.size_bytes <= SMALL_BYTES:
+            data = b"".join(storage.read(found.storage_key))
+    except Missing:
+        return None
+    return Shown(found.storage_key, found.content_type, found.size_bytes, found.sha256, data)
+
+
+def _note_use(services: Services, looked: Looked, found: Derivative, order: Order | None) -> None:
+    """That another asset has it too, or that it was used within this hour."""
+    if order is None and not looked.stale:
+        return
+    with services.database.write() as tx:
+        if order is not None:
+            rows.note(tx, found, order.uses)
+        if looked.stale:
+            rows.touch(tx, found.digest)
+
+
+# --- what is wanted -------------------------------------------------------------------------------
+
+
+def _order(
+    tx: Tx, url: ImageUrl, accept: str, request: str, looked: Looked, looked_s: float
+) -> Order:
+    operations = read_operations(url.ops)
+    names = {op.image for op in operations if isinstance(op, Watermark) and op.image is not None}
+    found = rows.pictures_of(tx, looked.user_id, {url.asset_id, *names})
+    if len(found) < len({url.asset_id, *names}):
+        raise _unknown()
+    source = found[url.asset_id]
+    keys = {asset_id: _source_key(picture) for asset_id, picture in found.items()}
+    format = _format(url.extension, accept, source, operations)
+    if url.extension == AUTO:
+        operations = fit_to(operations, format)
+    grammar.check_format(operations, format)
+    laid_over = [(name, _content_of(found[name])) for name in names]
+    name = image_urls.content_name(
+        looked.user_id, _content_of(source), grammar.to_text(operations), format, laid_over
+    )
+    return Order(
+        name=name,
+        key=image_urls.storage_key(name, format),
+        wanted=Wanted(operations, format),
+        source_key=keys[url.asset_id],
+        laid_over={asset_id: keys[asset_id] for asset_id in names},
+        uses={**dict.fromkeys(names, name), url.asset_id: request},
+        now_s=looked.now_s,
+        looked_s=looked_s,
+    )
+
+
+def read_operations(ops: str) -> tuple[Operation, ...]:
+    """The operations of a URL. Raises `UsageError`; `Invalid` (`ops_not_canonical`, with the
+    canonical form): each picture has one URL, so that caches keep it once."""
+    operations = grammar.parse_text("" if ops == NO_OPS else ops)
+    canonical = grammar.to_text(operations) or NO_OPS
+    if canonical != ops:
+        raise Invalid(
+            f"the operations are to be written as {canonical}",
+            code="ops_not_canonical",
+            canonical=canonical,
+        )
+    return operations
+
+
+def _source_key(picture: Picture) -> str:
+    if picture.source_key is None:  # deleted when its job was done
+        raise _unknown()
+    if picture.kind != "image":
+        raise InputRefused(f"asset {picture.id} is no picture", code="not_an_image")
+    return picture.source_key
+
+
+def _content_of(picture: Picture) -> str:
+    """What a picture's bytes are. They never change: where their digest is not known, the asset's
+    id names them too."""
+    return picture.sha256 or picture.id
+
+
+def _format(extension: str, accept: str, source: Picture, operations: tuple[Operation, ...]) -> str:
+    if extension != AUTO:
+        if extension not in image_urls.FORMATS:
+            known = ", ".join((*image_urls.FORMATS, AUTO))
+            raise UsageError(f"no format {extension[:20]!r}: one of {known}", code="format_unknown")
+        return image_urls.FORMATS[extension]
+    info = source.image or {}
+    still = grammar.conversion(operations).frames == "first"
+    return image_urls.choose(
+        image_urls.choices(accept),
+        animated=info.get("frames", 1) > 1 and not still,
+        alpha=image_urls.transparent_after(bool(info.get("alpha")), operations),
+    )
+
+
+def fit_to(operations: tuple[Operation, ...], format: str) -> tuple[Operation, ...]:
+    """The operations without what the format that was chosen for this client cannot do: a URL that
+    leaves the choice to us is not refused for it."""
+    can, wanted = written(format), grammar.conversion(operations)
+    lossy = can.quality is not None
+    fitted = replace(
+        wanted,
+        quality=wanted.quality if lossy else None,
+        max_bytes=wanted.max_bytes if lossy else None,
+        lossless=wanted.lossless and can.lossless,
+        progressive=wanted.progressive or not can.progressive,
+        depth=wanted.depth if can.deep else 8,
+        keep=tuple(kept for kept in wanted.keep if kept in can.kept),
+    )
+    others = tuple(op for op in operations if not isinstance(op, Convert))
+    return others if fitted == Convert() else (*others, fitted)
+
+
+# --- work -----------------------------------------------------------------------------------------
+
+
+def _make(services: Services, order: Order) -> Shown:
+    with ExitStack() as files:
+        folder = None
+
+        def local(key: str) -> Path:
+            nonlocal folder
+            path = services.storage.local_path(key)
+            if path is None:
+                if folder is None:
+                    temporary = tempfile.TemporaryDirectory(prefix="telecine-")
+                    folder = Path(files.enter_context(temporary))
+                path = folder / hashlib.sha256(key.encode()).hexdigest()
+                services.storage.fetch(key, path)
+            return path
+
+        try:
+            source = local(order.source_key)
+            refs = {name: local(key) for name, key in order.laid_over.items()}
+            made = transform(services.images, source, order.wanted, refs=refs)
+        except Missing:
+            raise _unknown() from None
+        except InputRefused as error:
+            if error.code == "source_missing":  # deleted while this waited
+                raise _unknown() from None
+            raise
+    digest = hashlib.sha256(made.data).hexdigest()
+    return Shown(order.key, made.content_type, len(made.data), digest, made.data)
+
+
+def _keep(services: Services, order: Order, shown: Shown) -> None:
+    """Store it. Where that fails it is made again another time."""
+    assert shown.data is not None
+    row = Derivative(order.name, shown.key, shown.content_type, shown.size_bytes, shown.sha256)
+    try:
+        with services.database.write() as tx:
+            if not rows.note(tx, row, order.uses):
+                return  # one of its assets was deleted meanwhile
+        services.storage.put_bytes(shown.key, shown.data)
+    except AlreadyThere:
+        return  # another process was as quick
+    except (ServiceError, OSError) as error:
+        log.warning("cannot keep a picture", key=shown.key, error=str(error))
