@@ -71,6 +71,9 @@ GUARDED = {
     "POST /v1/api-keys": Guarded("session", 201, {"json": {"name": "k", "scopes": ["jobs:read"]}}),
     "GET /v1/api-keys": Guarded("session", 200),
     "DELETE /v1/api-keys/{key_id}": Guarded("session", 204),
+    "POST /v1/image-keys": Guarded("session", 201, {"json": {"name": "k"}}),
+    "GET /v1/image-keys": Guarded("session", 200),
+    "DELETE /v1/image-keys/{image_key_id}": Guarded("session", 204),
     "GET /v1/admin/users": Guarded("admin", 200),
     "PATCH /v1/admin/users/{user_id}": Guarded("admin", 200, {"json": {"role": "admin"}}),
     "DELETE /v1/admin/users/{user_id}": Guarded("admin", 204),
@@ -121,6 +124,7 @@ class ByPath:
 
 
 LINK = "a link is given on: its signature names the file and an end"
+PICTURE = "pages send no log-in: the signature names key, end, operations and asset"
 PAGE = "players and framed pages send no log-in: a private asset's URL carries a token"
 PART = {"content": b"123456789"}
 FORM = {
@@ -133,6 +137,8 @@ BY_PATH = {
     "HEAD /d/{signature}/{output_id}/{filename}": ByPath(403, LINK),
     "GET /d/{signature}/source/{asset_id}/{filename}": ByPath(403, LINK),
     "HEAD /d/{signature}/source/{asset_id}/{filename}": ByPath(403, LINK),
+    "GET /i/{link}/{ops}/{asset_id}.{ext}": ByPath(403, PICTURE),
+    "HEAD /i/{link}/{ops}/{asset_id}.{ext}": ByPath(403, PICTURE),
     "PUT /v1/uploads/{upload_id}/parts/{number}": ByPath(
         403, "a signed URL takes one part, from whoever was given it", PART
     ),
@@ -271,6 +277,10 @@ def fill(client: TestClient, services: Services, film: Film) -> Made:
         "output_id": output["id"],
         "upload_id": upload["id"],
         "key_id": ada.post("/v1/api-keys", {"name": "mine", "scopes": list(SCOPES)}, 201)["id"],
+        "image_key_id": ada.post("/v1/image-keys", {"name": "mine"}, 201)["id"],
+        "link": f"01KAJ9XK6B2T3W4Y5Z6A7B8C9D.{far}.{'A' * 43}",
+        "ops": "-",
+        "ext": "webp",
         "session_id": next(one["id"] for one in sessions if not one["current"]),
         "user_id": ada.user_id,
         "signature": f"{far}.{'A' * 43}",
@@ -375,6 +385,7 @@ LISTS = [
 @pytest.mark.parametrize("route", LISTS)
 def test_what_i_list_is_mine(world: World, route: str) -> None:
     theirs = [world.ids[n] for n in ("asset_id", "done_id", "job_id", "upload_id", "key_id",
+                                     "image_key_id",
                                      "session_id", "user_id")]  # fmt: skip
     mine = world.ask(route, world.ada.headers, {}).text
     assert any(one in mine for one in theirs) or route == "GET /v1/sessions/current"

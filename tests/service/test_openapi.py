@@ -103,7 +103,7 @@ def test_an_operation_needs_a_login_unless_it_is_one_of_these(document: dict[str
         "create_user", "create_session", "refresh_session", "reset_password",
         # signed by what is in the path or the form
         "put_upload_part", "upload_signed_form", "download_output", "download_source",
-        "get_private_media", "get_private_embed",
+        "get_private_media", "get_private_embed", "get_image",
         # public things, and private ones to their owner
         "list_gallery", "get_asset", "get_playback", "get_media", "get_embed",
         "list_presets", "read_tus_options", "get_health", "get_readiness",
