@@ -141,9 +141,17 @@ def _make(
         strict=strict,
     )
     picture = loaded.picture
+    # The first sees the picture as it was before it was shrunk on loading; after a trim it is known
+    # only now what the others may make.
+    size = header.size
     for operation in operations:
         if not isinstance(operation, Convert):
-            picture = pixels.apply(picture, operation, marks)
+            geometry.after(
+                size, operation, frames=len(picture.frames), pixels=request.limits.pixels
+            )
+            picture = pixels.apply(picture, operation, marks, size=size)
+            size = geometry.Size(picture.width, picture.height)
+    geometry.writable(size, request.output)
     saved = saving.save(picture, request.output, convert)
     facts = {
         "width": picture.width,

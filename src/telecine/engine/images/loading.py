@@ -16,7 +16,7 @@ from typing import Any
 import pyvips
 
 from telecine.engine.errors import InputRefused
-from telecine.engine.images import colors, metadata
+from telecine.engine.images import colors, metadata, svg
 from telecine.engine.images.geometry import Size
 from telecine.engine.images.operations import Kept
 from telecine.engine.images.picture import Picture
@@ -61,6 +61,7 @@ class Header:
     coding: colors.Coding | None
     exif: bytes | None
     xmp: bytes | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def animated(self) -> bool:
@@ -77,23 +78,28 @@ class Loaded:
 
 
 def _open(format: str, data: Bytes, **options: Any) -> pyvips.Image:
+    if format == "svg":
+        return svg.open_drawing(bytes(data), **options)
     return pyvips.Operation.call(_LOADERS[format], data, access="sequential", **options)
 
 
 def read_header(
     source: Source, blobs: Sequence[Bytes], limits: ImageLimits, *, first_only: bool = False
 ) -> Header:
-    """Opens a file and judges its size; nothing is decoded.
+    """Opens a file and judges its size; nothing is decoded. A drawing (SVG) is sanitised.
 
     `first_only`: only the first frame will be asked for, so only that counts.
 
     Raises:
         InputRefused: `image_damaged` (its header cannot be read), `image_format_refused`,
-            `too_many_pixels`, `too_many_frames`.
+            `too_many_pixels`, `too_many_frames`, `svg_refused`.
     """
-    if source.format not in _LOADERS:
-        raise InputRefused(f"{source.format} is not decoded here", code="image_format_refused")
+    warnings: list[str] = list(source.warnings)
     pictures = blobs[: len(blobs) - 1] if source.header else blobs
+    if source.format == "svg":
+        pictures = [_sanitised(pictures[0], limits, warnings)]
+    elif source.format not in _LOADERS:
+        raise InputRefused(f"{source.format} is not decoded here", code="image_format_refused")
     try:
         image = _open(source.format, pictures[0])
         # libvips reads ICC and EXIF of a HEIC, but not its pixels.
@@ -130,7 +136,20 @@ def read_header(
         coding=_coding(source, pictures[0], profile),
         exif=_blob(told, "exif-data"),
         xmp=_blob(told, "xmp-data"),
+        warnings=tuple(warnings),
     )
+
+
+def _sanitised(data: Bytes, limits: ImageLimits, warnings: list[str]) -> bytes:
+    if not limits.svg:
+        raise InputRefused("drawings (SVG) are not taken here", code="svg_refused")
+    drawing = svg.sanitise(data)
+    if drawing.left_out:
+        warnings.append(
+            f"{drawing.left_out} parts of the drawing were left out: scripts, references to other "
+            "files, or what is no part of a picture"
+        )
+    return drawing.data
 
 
 def _judge(size: Size, frames: int, limits: ImageLimits) -> None:
@@ -205,8 +224,9 @@ def load(
     """
     frames = 1 if first_only else header.frames
     images = _frames(header, frames, target, strict)
-    shown = [_shown(_upright(image, header), header, "icc" in keep, depth) for image in images]
-    warnings = list(header.source.warnings)
+    upright = [_smaller(_upright(image, header), header, target) for image in images]
+    shown = [_shown(image, header, "icc" in keep, depth) for image in upright]
+    warnings = list(header.warnings)
     if header.pages > 1:
         warnings.append(f"the file has {header.pages} pages; this is the first")
     if header.source.format == "gif" and not _ends(header.blobs[0]):
@@ -254,6 +274,8 @@ def _ends(gif: Bytes) -> bool:
 
 def _frames(header: Header, frames: int, target: Size | None, strict: bool) -> list[pyvips.Image]:
     fmt = header.source.format
+    if fmt == "svg":
+        return [_drawn(header, target)]
     options: dict[str, Any] = {"fail_on": _FAIL_ON.get(fmt, "error") if strict else "none"}
     if frames > 1 and len(header.blobs) == 1:
         strip = _open(fmt, header.blobs[0], n=frames, **options).copy_memory()
@@ -268,12 +290,37 @@ def _frames(header: Header, frames: int, target: Size | None, strict: bool) -> l
     return [_open(fmt, blob, **options) for blob in header.blobs[:frames]]
 
 
+def _drawn(header: Header, target: Size | None) -> pyvips.Image:
+    """A drawing at exactly this size, whichever it is: its lines stay sharp."""
+    if target is None or target == header.size:
+        return _open("svg", header.blobs[0])
+    across, down = target.width / header.size.width, target.height / header.size.height
+    drawn = _open("svg", header.blobs[0], scale=max(across, down))
+    return drawn.thumbnail_image(target.width, height=target.height, size="force")
+
+
 def _shrinks(header: Header, target: Size) -> bool:
     """Whether the decoder can give a smaller picture. Not of CMYK, which `thumbnail` converts by a
     profile of its own choice."""
     size = header.size
     smaller = target.width < size.width and target.height < size.height
     return smaller and header.source.format in _SHRINK and header.interpretation != "cmyk"
+
+
+def _smaller(image: pyvips.Image, header: Header, target: Size | None) -> pyvips.Image:
+    """Scaled before its colours are converted, which costs more the more pixels there are. Not
+    where alpha has to be multiplied in first, as `pixels` does."""
+    here = (image.width, image.height)
+    if (
+        target is None
+        or header.animated
+        or image.hasalpha()
+        or here == (target.width, target.height)
+    ):
+        return image
+    if target.width > image.width or target.height > image.height:
+        return image
+    return image.resize(target.width / image.width, vscale=target.height / image.height)
 
 
 def _upright(image: pyvips.Image, header: Header) -> pyvips.Image:
