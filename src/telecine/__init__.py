@@ -1,4 +1,5 @@
-"""Any video in, a verified HLS + DASH ladder out. The names below are the public API.
+"""Any video in, a verified HLS + DASH ladder out; any picture in, the wanted one out. The names
+below are the public API.
 
     from pathlib import Path
     import telecine
@@ -6,6 +7,10 @@
     tools = telecine.find_tools()
     profile = telecine.make_profile()  # HLS, DASH and a poster
     report = telecine.transcode(Path("in.mov"), Path("out"), profile, tools=tools, jobs=2)
+
+    wanted = telecine.WantedImage(telecine.parse_operations("resize:w=800;rotate:angle=90"), "webp")
+    with telecine.ImageWorkers(tools, count=2, limits=telecine.ImageLimits()) as workers:
+        made = telecine.transform_image(workers, Path("in.heic"), wanted)
 
 They are imported on first use, so that `import telecine` costs nothing.
 """
@@ -25,6 +30,13 @@ if TYPE_CHECKING:
         VerifyFailed,
     )
     from telecine.engine.events import Event
+    from telecine.engine.images.grammar import parse_text as parse_operations
+    from telecine.engine.images.pool import ImageWorkers
+    from telecine.engine.images.transform import inspect as inspect_image
+    from telecine.engine.images.transform import transform as transform_image
+    from telecine.engine.images.values import ImageInfo, ImageLimits
+    from telecine.engine.images.values import Made as MadeImage
+    from telecine.engine.images.values import Wanted as WantedImage
     from telecine.engine.media import MediaInfo
     from telecine.engine.plan import Plan
     from telecine.engine.plan import make_plan as plan
@@ -41,8 +53,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Cancel",
     "Event",
+    "ImageInfo",
+    "ImageLimits",
+    "ImageWorkers",
     "InputRefused",
     "Interrupted",
+    "MadeImage",
     "MediaError",
     "MediaInfo",
     "Output",
@@ -55,13 +71,17 @@ __all__ = [
     "UsageError",
     "Verification",
     "VerifyFailed",
+    "WantedImage",
     "__version__",
     "find_tools",
+    "inspect_image",
     "make_profile",
+    "parse_operations",
     "parse_output",
     "plan",
     "probe",
     "transcode",
+    "transform_image",
     "verify",
 ]
 
@@ -69,8 +89,12 @@ __all__ = [
 _HOMES = {
     "Cancel": "process",
     "Event": "events",
+    "ImageInfo": "images.values",
+    "ImageLimits": "images.values",
+    "ImageWorkers": "images.pool",
     "InputRefused": "errors",
     "Interrupted": "errors",
+    "MadeImage": "images.values:Made",
     "MediaError": "errors",
     "MediaInfo": "media",
     "Output": "profile",
@@ -83,12 +107,16 @@ _HOMES = {
     "UsageError": "errors",
     "Verification": "verify",
     "VerifyFailed": "errors",
+    "WantedImage": "images.values:Wanted",
     "find_tools": "tools",
+    "inspect_image": "images.transform:inspect",
     "make_profile": "profile",
+    "parse_operations": "images.grammar:parse_text",
     "parse_output": "profile",
     "plan": "plan:make_plan",
     "probe": "probe",
     "transcode": "transcode",
+    "transform_image": "images.transform:transform",
     "verify": "verify",
 }
 

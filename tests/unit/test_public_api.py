@@ -15,7 +15,9 @@ pytestmark = pytest.mark.programs
 PUBLIC = {
     # what one does
     *("find_tools", "make_profile", "parse_output", "plan", "probe", "transcode", "verify"),
+    *("inspect_image", "parse_operations", "transform_image"),
     # what one gives and gets
+    *("ImageInfo", "ImageLimits", "ImageWorkers", "MadeImage", "WantedImage"),
     *("Cancel", "Event", "MediaInfo", "Output", "Plan", "Profile", "Report", "Tools"),
     *("Verification", "__version__"),
     # what can go wrong
