@@ -11,6 +11,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.images.asked import objects
 
 from telecine.engine.errors import UsageError
 from telecine.engine.images import operations as ops
@@ -281,61 +282,6 @@ def test_without_convert_it_is_written_as_usual() -> None:
 # --- properties -----------------------------------------------------------------------------------
 
 
-def thousandths(low: float, high: float) -> st.SearchStrategy[float]:
-    return st.integers(round(low * 1000), round(high * 1000)).map(lambda n: n / 1000)
-
-
-def values(kind: ops.Kind) -> st.SearchStrategy[Any]:
-    """JSON values that a field may hold, also in forms that are not canonical."""
-    match kind:
-        case ops.Whole(low, high):
-            return st.integers(low, high) | st.integers(low, high).map(float)
-        case ops.Number(low, high):
-            return thousandths(low, high) | st.integers(math.ceil(low), math.floor(high))
-        case ops.Choice(numbers):
-            return st.sampled_from(numbers)
-        case ops.QualityOf():
-            return st.integers(1, 100) | st.just("auto")
-        case ops.Flag():
-            return st.booleans()
-        case ops.Words(words):
-            return st.lists(st.sampled_from(words), unique=True)
-        case ops.Word(words):
-            return st.sampled_from(words)
-        case ops.Color():
-            digits = st.text("0123456789abcdefABCDEF", min_size=8, max_size=8)
-            short = st.tuples(digits, st.sampled_from([3, 4, 6, 8]), st.sampled_from(["", "#"]))
-            return st.just("transparent") | short.map(lambda it: it[2] + it[0][: it[1]])
-        case ops.Text():
-            letters = st.characters(
-                codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\u2028\u2029"
-            )
-            return st.text(letters, min_size=1, max_size=20) | st.just("a,b;c!d=e:f+g/h?%20")
-        case ops.Ref():
-            return st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
-
-
-def objects(junk: bool) -> st.SearchStrategy[dict[str, Any]]:
-    """An operation with some of its fields; with `junk` some of them hold anything."""
-    anything: st.SearchStrategy[Any] = st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just([])
-    )
-
-    def of(operation: type[ops.Operation]) -> st.SearchStrategy[dict[str, Any]]:
-        fields = {
-            name: values(param.kind) | anything if junk else values(param.kind)
-            for name, param in ops.params(operation).items()
-        }
-        required = {name for name, param in ops.params(operation).items() if param.required}
-        wild: dict[str, st.SearchStrategy[Any]] = {"X": st.just(1)} if junk else {}
-        return st.fixed_dictionaries(
-            {"op": st.just(operation.name)} | {name: fields[name] for name in required},
-            optional={name: fields[name] for name in fields.keys() - required} | wild,
-        )
-
-    return st.one_of([of(operation) for operation in ops.OPERATIONS.values()])
-
-
 def read(plain: Any) -> tuple[ops.Operation, ...] | None:
     """What is asked, in either form; None where it is refused, on one line."""
     message = ""
@@ -348,7 +294,7 @@ def read(plain: Any) -> tuple[ops.Operation, ...] | None:
     return None
 
 
-PROPER, WILD = objects(junk=False), objects(junk=True)
+PROPER, WILD = objects(), objects(junk=True)
 
 
 @settings(max_examples=300)
