@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from telecine import hosting, remote
+from telecine import hosting, imaging, remote
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import Profile, TopPolicy, make_profile, parse_output, parse_rung
 from telecine.printable import printable
@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = words[0] if words else ""
         if first in hosting.COMMANDS:
             code = hosting.run(parser().parse_args(words))
+        elif first in imaging.COMMANDS:
+            code = _run_imaging(words)
         else:
             code = _run_remote(words) if first in remote.COMMANDS else _run(parse(words))
         sys.stdout.flush()
@@ -136,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
+    imaging.add_commands(commands)
     remote.add_commands(commands)
     hosting.add_commands(commands)
     return top
@@ -263,6 +266,15 @@ def _run_remote(words: Sequence[str]) -> int:
         return remote.run(found, cancel)
 
 
+def _run_imaging(words: Sequence[str]) -> int:
+    """The command that works on pictures."""
+    found = parser().parse_args(words)
+    from telecine.engine.process import Cancel
+
+    with _stoppable(Cancel(), raising=True):
+        return imaging.run(found, lambda: _tools(found.ffmpeg, json=found.json))
+
+
 @contextmanager
 def _stoppable(cancel: Cancel, *, raising: bool) -> Iterator[None]:
     """A signal sets `cancel`, which kills every child and lets the engine tidy up. Where nothing
@@ -288,12 +300,12 @@ def _stoppable(cancel: Cancel, *, raising: bool) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if cancel.is_set() else before[number])
 
 
-def _tools(asked: Asked) -> Tools:
+def _tools(ffmpeg: Path | None, *, json: bool) -> Tools:
     from telecine.engine.tools import find_tools
 
     # A user's own files on the user's own machine: without a sandbox we warn and go on.
-    tools = find_tools(asked.ffmpeg, allow_unsandboxed=True)
-    if tools.sandbox.tier == "none" and not asked.json:
+    tools = find_tools(ffmpeg, allow_unsandboxed=True)
+    if tools.sandbox.tier == "none" and not json:
         _say("warning: " + _UNSANDBOXED)
     return tools
 
@@ -306,7 +318,7 @@ def _transcode(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.transcode import transcode
 
     assert asked.folder is not None
-    tools = _tools(asked)
+    tools = _tools(asked.ffmpeg, json=asked.json)
     warnings = (_UNSANDBOXED,) if asked.json and tools.sandbox.tier == "none" else ()
     show = display.choose(json=asked.json, cancel=cancel, before=warnings)
     try:
@@ -333,7 +345,7 @@ def _probe(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.report import describe
     from telecine.engine.serial import to_plain
 
-    tools = _tools(asked)
+    tools = _tools(asked.ffmpeg, json=asked.json)
     with _stoppable(cancel, raising=False):
         info = probe(asked.path, tools, cancel=cancel)
     if asked.json:
@@ -352,7 +364,7 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.probe import probe
     from telecine.engine.serial import to_plain
 
-    tools = _tools(asked)
+    tools = _tools(asked.ffmpeg, json=asked.json)
     with _stoppable(cancel, raising=False):
         plan = make_plan(probe(asked.path, tools, cancel=cancel), asked.profile)
     folder = Path("DIR") if asked.folder is None else asked.folder
@@ -412,7 +424,7 @@ def _verify(asked: Asked, cancel: Cancel) -> int:
 
     if not asked.path.is_dir():
         raise UsageError(f"no such folder: {asked.path}", code="folder_missing")
-    tools = _tools(asked) if asked.decode else None
+    tools = _tools(asked.ffmpeg, json=asked.json) if asked.decode else None
     found = verify(asked.path, decode=asked.decode, tools=tools, cancel=cancel)
     broken = [rule.name for rule in found.rules if not rule.passed]
     if asked.json:
