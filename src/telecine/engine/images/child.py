@@ -92,7 +92,7 @@ def _transform(
     refs: Mapping[str, tuple[Source, Sequence[Bytes]]],
 ) -> Answer:
     operations = grammar.parse_text(request.operations)
-    convert = next((each for each in operations if isinstance(each, Convert)), Convert())
+    convert = grammar.conversion(operations)
     first_only = convert.frames == "first"
     header = loading.read_header(request.source, blobs, request.limits, first_only=first_only)
     frames = 1 if first_only else header.frames
@@ -119,6 +119,7 @@ def _strictly_first(attempt: Callable[[bool], Answer]) -> Answer:
         if _is_memory(str(error)):
             raise
         why = loading.reason(error)
+    pyvips.vips_lib.vips_error_clear()
     answer = attempt(False)
     return replace(answer, warnings=(*_damage(why), *answer.warnings))
 

@@ -182,14 +182,20 @@ def from_coding(image: pyvips.Image, coding: Coding, depth: int) -> pyvips.Image
     return joined.copy(interpretation=shown.interpretation)
 
 
+def widened(image: pyvips.Image) -> pyvips.Image:
+    """8 bits → 16: white stays white (libvips' own way makes 65,024 of 254)."""
+    return (image * 257).cast("ushort").copy(interpretation="rgb16")
+
+
 def _words(image: pyvips.Image) -> pyvips.Image:
     """Every code as 16 bits."""
-    return image.cast("ushort", shift=image.format == "uchar")
+    return widened(image) if image.format == "uchar" else image.cast("ushort")
 
 
 def _same_depth(alpha: pyvips.Image, depth: int) -> pyvips.Image:
-    want = "ushort" if depth == 16 else "uchar"
-    return alpha if alpha.format == want else alpha.cast(want, shift=True)
+    if depth == 16:
+        return _words(alpha)
+    return alpha if alpha.format == "uchar" else alpha.cast("uchar", shift=True)
 
 
 def _table(value: Callable[[float], float]) -> pyvips.Image:

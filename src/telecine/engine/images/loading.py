@@ -33,7 +33,6 @@ _LOADERS = {
     "heic": "heifload_buffer",  # the header alone: the wheel has no HEVC decoder
 }
 _ANIMATED = ("gif", "webp")
-_SHRINK = ("jpeg", "webp")  # decoders that make less when less is wanted
 # libjpeg tells of wrong bits by warnings alone; PNG's warnings are about harmless matters.
 _FAIL_ON = {"jpeg": "warning"}
 
@@ -94,7 +93,7 @@ def read_header(
         InputRefused: `image_damaged` (its header cannot be read), `image_format_refused`,
             `too_many_pixels`, `too_many_frames`, `svg_refused`.
     """
-    warnings: list[str] = list(source.warnings)
+    warnings: list[str] = []
     pictures = blobs[: len(blobs) - 1] if source.header else blobs
     if source.format == "svg":
         pictures = [_sanitised(pictures[0], limits, warnings)]
@@ -281,13 +280,30 @@ def _frames(header: Header, frames: int, target: Size | None, strict: bool) -> l
         strip = _open(fmt, header.blobs[0], n=frames, **options).copy_memory()
         height = strip.height // frames
         return [strip.crop(0, n * height, strip.width, height) for n in range(frames)]
+    blobs = header.blobs[:frames]
+    if fmt == "jpeg" and not strict:
+        blobs = tuple(_whole_segments(bytes(blob)) for blob in blobs)
     if target and _shrinks(header, target):
         return [
             pyvips.Image.thumbnail_buffer(
-                header.blobs[0], target.width, height=target.height, size="force", **options
+                blobs[0], target.width, height=target.height, size="force", **options
             )
         ]
-    return [_open(fmt, blob, **options) for blob in header.blobs[:frames]]
+    return [_open(fmt, blob, **options) for blob in blobs]
+
+
+def _whole_segments(jpeg: bytes) -> bytes:
+    """A JPEG that was cut within a segment's header (of a progressive one's next scan, say) ends
+    before it: libjpeg gives up on half a header, but fills up half a scan."""
+    at = len(jpeg) - 1
+    while (at := jpeg.rfind(b"\xff", 0, at)) >= 0:
+        kind = jpeg[at + 1]
+        if kind in (0x00, 0xFF) or 0xD0 <= kind <= 0xD7:
+            continue  # a coded byte, a filler, a restart
+        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        cut = kind != 0xD9 and (at + 4 > len(jpeg) or at + 2 + length > len(jpeg))
+        return jpeg[:at] + b"\xff\xd9" if cut else jpeg
+    return jpeg
 
 
 def _drawn(header: Header, target: Size | None) -> pyvips.Image:
@@ -300,11 +316,11 @@ def _drawn(header: Header, target: Size | None) -> pyvips.Image:
 
 
 def _shrinks(header: Header, target: Size) -> bool:
-    """Whether the decoder can give a smaller picture. Not of CMYK, which `thumbnail` converts by a
-    profile of its own choice."""
-    size = header.size
-    smaller = target.width < size.width and target.height < size.height
-    return smaller and header.source.format in _SHRINK and header.interpretation != "cmyk"
+    """Whether the decoder may give a smaller picture: JPEG's, which then has less to do. WebP's has
+    to decode all of it, and scales by a box. CMYK `thumbnail` would convert by a profile of its own
+    choice."""
+    smaller = target.width < header.size.width and target.height < header.size.height
+    return smaller and header.source.format == "jpeg" and header.interpretation != "cmyk"
 
 
 def _smaller(image: pyvips.Image, header: Header, target: Size | None) -> pyvips.Image:
@@ -353,10 +369,9 @@ def _shown(image: pyvips.Image, header: Header, keep_icc: bool, depth: int) -> _
     if coding is not None and rgb and not coding.is_srgb:
         made = colors.from_coding(_bands(image), coding, depth)
         return _Shown(made, warnings=(_bent(coding),) if coding.hdr else ())
-    space = "rgb16" if depth == 16 else "srgb"
     if keep_icc and header.profile:
         if rgb:
-            return _Shown(_bands(image.colourspace(space)), profile=True)
+            return _Shown(_bands(_as_rgb(image, depth)), profile=True)
         why = f"the colour profile is for {image.interpretation}: the colours became sRGB"
         return replace(_shown(image, header, False, depth), warnings=(why,))
     bad: list[str] = []
@@ -367,7 +382,16 @@ def _shown(image: pyvips.Image, header: Header, keep_icc: bool, depth: int) -> _
             bad = ["the colour profile cannot be used: the colours are taken for the usual ones"]
     if image.interpretation == "cmyk":
         return _Shown(_bands(colors.from_profile(image, depth, "cmyk")), warnings=tuple(bad))
-    return _Shown(_bands(image.colourspace(space)), warnings=tuple(bad))
+    return _Shown(_bands(_as_rgb(image, depth)), warnings=tuple(bad))
+
+
+def _as_rgb(image: pyvips.Image, depth: int) -> pyvips.Image:
+    """What has no profile, by libvips' own idea of it."""
+    if depth == 8:
+        return image.colourspace("srgb")
+    if image.format == "uchar":
+        return colors.widened(image.colourspace("srgb"))
+    return image.colourspace("rgb16")
 
 
 def _bent(coding: colors.Coding) -> str:
