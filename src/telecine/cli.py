@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from telecine import hosting, imaging, remote
+from telecine import hosting, image_command, remote
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import Profile, TopPolicy, make_profile, parse_output, parse_rung
 from telecine.printable import printable
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = words[0] if words else ""
         if first in hosting.COMMANDS:
             code = hosting.run(parser().parse_args(words))
-        elif first in imaging.COMMANDS:
+        elif first in image_command.COMMANDS:
             code = _run_imaging(words)
         else:
             code = _run_remote(words) if first in remote.COMMANDS else _run(parse(words))
@@ -138,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
-    imaging.add_commands(commands)
+    image_command.add_commands(commands)
     remote.add_commands(commands)
     hosting.add_commands(commands)
     return top
@@ -269,6 +269,7 @@ def _run_remote(words: Sequence[str]) -> int:
 def _run_imaging(words: Sequence[str]) -> int:
     """The command that works on pictures."""
     found = parser().parse_args(words)
+    from telecine import imaging
     from telecine.engine.process import Cancel
 
     with _stoppable(Cancel(), raising=True):

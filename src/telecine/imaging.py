@@ -1,7 +1,7 @@
-"""The command that works on pictures: image.
+"""What `telecine image` does.
 
 The short forms are translated into the operations that jobs and URLs have, in the order in which
-they stand on the command line; what follows is the engine's. It is imported once there is work.
+they stand on the command line; what follows is the engine's.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from telecine.engine.disk import temporary_beside
 from telecine.engine.errors import Interrupted, MediaError, UsageError
+from telecine.engine.images import formats, grammar
+from telecine.engine.images.operations import Operation
+from telecine.engine.images.pool import ImageWorkers
+from telecine.engine.images.transform import inspect, transform
+from telecine.engine.images.values import ImageInfo, ImageLimits, Made, Wanted
+from telecine.engine.serial import to_plain
+from telecine.engine.tools import Tools
 from telecine.printable import printable
 
-if TYPE_CHECKING:
-    from telecine.engine.images.operations import Operation
-    from telecine.engine.images.pool import ImageWorkers
-    from telecine.engine.images.values import ImageInfo, Made
-    from telecine.engine.tools import Tools
-
-COMMANDS = ("image",)
 STANDARD_OUTPUT = "-"
 
 Plain = dict[str, Any]  # an operation as JSON has it: {"op": "resize", "w": 800}
@@ -46,84 +47,19 @@ class Asked:
     ffmpeg: Path | None
 
 
-# --- words ------------------------------------------------------------------------------------
+# --- what is asked for -------------------------------------------------------------------------
 
-
-class _InOrder(argparse.Action):
-    """Keeps options of different names in the order in which they were given."""
-
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option: str | None = None,
-    ) -> None:
-        value = values if isinstance(values, str) else ""  # of an option without a value: []
-        namespace.steps = [*namespace.steps, (option, value)]
-
-
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """The grammar of this command: what `--help` and docs/reference/cli.md say."""
-    what = "Make another picture of IN: resize, crop, rotate, mark, convert …"
-    sub = commands.add_parser("image", help=what, description=what, allow_abbrev=False)
-    sub.set_defaults(steps=[])
-    sub.add_argument("sources", metavar="IN", nargs="+", type=Path)
-    wish = sub.add_mutually_exclusive_group(required=True)
-    wish.add_argument(
-        "-o",
-        dest="out",
-        metavar="OUT",
-        help="the file to write, a folder (DIR/) for several, or - for standard output; the name "
-        "says the format",
-    )
-    wish.add_argument("--info", action="store_true", help="only say what IN is")
-
-    def step(option: str, metavar: str | None, about: str) -> None:
-        count = {"nargs": 0} if metavar is None else {"metavar": metavar}
-        sub.add_argument(option, action=_InOrder, dest="steps", help=about, **count)
-
-    step("--op", "OP", "an operation, such as resize:w=800,h=600,fit=cover; in the order given")
-    step("--ops", "FILE", "a JSON list of operations, as a job takes it")
-    step("--resize", "WxH", "fit within W × H; Wx and xH leave the other side to the aspect")
-    step("--thumbnail", "WxH", "exactly W × H, of the part that matters")
-    step("--crop", "WxH+X+Y", "cut out W × H at X, Y; WxH takes the middle")
-    step("--rotate", "DEGREES", "turn clockwise")
-    step("--flip", None, "swap left and right")
-    step("--watermark", "FILE", "lay another picture over it, at the lower right")
-    step("--watermark-text", "TEXT", "the same with a text")
-    sub.add_argument(
-        "--ref",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a picture that an operation names, as in watermark:image=NAME",
-    )
-    sub.add_argument(
-        "--format", metavar="FORMAT", help="jpeg, png, webp, avif, gif or tiff (default: OUT's)"
-    )
-    sub.add_argument("--quality", metavar="Q", help="1 to 100, or auto: as small as looks the same")
-    sub.add_argument("--max-bytes", metavar="N", help="as good as fits: 200k, 2M")
-    sub.add_argument("--keep", metavar="WHAT", help="metadata that stays: icc+exif+gps+xmp")
-    sub.add_argument("--first-frame", action="store_true", help="of an animation, a still picture")
-    sub.add_argument("--force", action="store_true", help="replace a file that is there")
-    sub.add_argument("--json", action="store_true", help="print one JSON object a picture")
-    sub.add_argument(
-        "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
-    )
-
-
-_SIZE = re.compile(r"([0-9]*)x([0-9]*)", re.ASCII)
-_AREA = re.compile(r"([0-9]+)x([0-9]+)(?:\+([0-9]+)\+([0-9]+))?", re.ASCII)
-_COUNT = re.compile(r"([0-9]{1,12})([kKM]?)", re.ASCII)
+_SIZE = re.compile(r"([0-9]*)x([0-9]*)")
+_AREA = re.compile(r"([0-9]+)x([0-9]+)(?:\+([0-9]+)\+([0-9]+))?")
+_COUNT = re.compile(r"([0-9]{1,12})([kKM]?)")
 _UNITS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
 
 
 def size_words(option: str, text: str) -> Plain:
     """`800x600` → both sides; `800x` and `x600` → one. Raises `UsageError` (`usage`)."""
     found = _SIZE.fullmatch(text)
-    sides = {name: int(side) for name, side in zip("wh", found.groups(), strict=True) if side} \
-        if found else {}  # fmt: skip
+    given = zip("wh", found.groups(), strict=True) if found else ()
+    sides = {name: int(side) for name, side in given if side}
     if not sides:
         raise UsageError(f"{option} takes a size such as 800x600, not {text!r}", code="usage")
     return sides
@@ -157,10 +93,10 @@ def _number(option: str, text: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-@dataclass(slots=True)
 class _Translated:
-    operations: list[Plain] = field(default_factory=list)
-    refs: dict[str, Path] = field(default_factory=dict)
+    def __init__(self, refs: Mapping[str, Path]) -> None:
+        self.operations: list[Plain] = []
+        self.refs = dict(refs)
 
     def ref(self, path: Path) -> str:
         """A name of the command's own for a picture; the same one for the same file."""
@@ -181,7 +117,7 @@ def translate(
     `read` gives the text of a `--ops` file. Raises `UsageError` (`usage`, and what the grammar
     says of `--op`); whether each operation is what it should be, the grammar says of the whole.
     """
-    made = _Translated(refs=dict(refs))
+    made = _Translated(refs)
     for option, value in steps:
         made.operations.extend(_translated(option, value, made, read))
     return made.operations, made.refs
@@ -190,7 +126,6 @@ def translate(
 def _translated(
     option: str, value: str, made: _Translated, read: Callable[[Path], str]
 ) -> list[Plain]:
-    from telecine.engine.images import grammar
 
     match option:
         case "--op":
@@ -255,8 +190,6 @@ def read_asked(found: argparse.Namespace) -> Asked:
 
     Raises `UsageError` (`usage`, `format_unknown`, and what the grammar of operations raises).
     """
-    from telecine.engine.images import formats, grammar
-
     operations, refs = translate(found.steps, named_files(found.ref), _read_text)
     closing = conversion(found)
     if closing and any(operation.get("op") == "convert" for operation in operations):
@@ -299,8 +232,6 @@ def place_of(source: Path, out: str, format: str | None, *, folder: bool) -> tup
     Into a folder it goes under its own name, with the ending of its format. Raises `UsageError`
     (`format_unknown`).
     """
-    from telecine.engine.images import formats
-
     named = source if folder else Path(out)
     found = formats.by_extension(named.suffix) if format is None else formats.written(format)
     if found is None or not found.written:
@@ -377,12 +308,8 @@ def run(found: argparse.Namespace, find_tools: Callable[[], Tools]) -> int:
     """
     asked = read_asked(found)
     places = [] if asked.out is None else _places(asked, asked.out)
-    from telecine.engine.images.pool import ImageWorkers
-    from telecine.engine.images.values import ImageLimits
-
-    workers = ImageWorkers(find_tools(), count=1, limits=ImageLimits())
     codes = []
-    try:
+    with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as workers:
         for n, source in enumerate(asked.sources):
             try:
                 if places:
@@ -395,14 +322,10 @@ def run(found: argparse.Namespace, find_tools: Callable[[], Tools]) -> int:
                 if len(asked.sources) == 1:
                     raise
                 codes.append(_tell(error, source, json=asked.json))
-    finally:
-        workers.close()
     return max(codes, default=0)
 
 
 def _make(asked: Asked, workers: ImageWorkers, source: Path, place: Path, format: str) -> None:
-    from telecine.engine.images.transform import transform
-    from telecine.engine.images.values import Wanted
 
     made = transform(workers, source, Wanted(asked.operations, format), refs=asked.refs)
     if asked.out == STANDARD_OUTPUT:
@@ -418,7 +341,6 @@ def _make(asked: Asked, workers: ImageWorkers, source: Path, place: Path, format
 
 
 def _plain(made: Made) -> dict[str, Any]:
-    from telecine.engine.serial import to_plain
 
     return {
         "format": made.format,
@@ -434,7 +356,6 @@ def _plain(made: Made) -> dict[str, Any]:
 
 def _write_whole(place: Path, data: bytes) -> None:
     """Put `data` at `place` in one step, and on the disk before it stands there."""
-    from telecine.engine.disk import temporary_beside
 
     temporary = temporary_beside(place)
     try:
@@ -449,8 +370,6 @@ def _write_whole(place: Path, data: bytes) -> None:
 
 
 def _inform(asked: Asked, workers: ImageWorkers, source: Path) -> None:
-    from telecine.engine.images.transform import inspect
-    from telecine.engine.serial import to_plain
 
     info = inspect(workers, source)
     if asked.json:
