@@ -11,6 +11,7 @@ and parses to the same operations. It is what is signed and what results are sto
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -30,6 +31,7 @@ from telecine.engine.images.operations import (
     Kind,
     Number,
     Operation,
+    Param,
     QualityOf,
     Ref,
     Resize,
@@ -79,7 +81,7 @@ def _of_text(number: int, text: str) -> Operation:
         if field in given:
             raise _invalid(f"operation {number}: {_shown(field)} is given twice")
         given[field] = _unescaped(number, field, value)
-    known = params(OPERATIONS[name]) if name in OPERATIONS else {}
+    known: Mapping[str, Param] = params(OPERATIONS[name]) if name in OPERATIONS else {}
     values = {
         field: _plain(known[field].kind, value) if field in known else value
         for field, value in given.items()
@@ -240,17 +242,21 @@ def _read(kind: Kind, value: object) -> Any:
     raise ValueError
 
 
-def _number(value: object, low: float, high: float, places: int) -> Fraction:
+def _number(value: object, low: float, high: float, places: int) -> int | Fraction:
     """Of a float the shortest decimal that means it, which is how it was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError
-    number = Fraction(repr(value) if isinstance(value, float) else value)  # not of nan, inf
-    if (
-        not Fraction(str(low)) <= number <= Fraction(str(high))
-        or (number * 10**places).denominator != 1
-    ):
-        raise ValueError
-    return number
+    if isinstance(value, int) and not isinstance(value, bool):
+        if low <= value <= high:
+            return value
+    elif isinstance(value, float):
+        number = Fraction(repr(value))  # ValueError: not of nan, inf
+        if _exact(low) <= number <= _exact(high) and (number * 10**places).denominator == 1:
+            return number
+    raise ValueError
+
+
+@functools.cache
+def _exact(bound: float) -> Fraction:
+    return Fraction(str(bound))
 
 
 def _color(value: str) -> str:

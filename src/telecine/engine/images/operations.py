@@ -10,7 +10,9 @@ The tone operations mean what the CSS filters of that name do (Filter Effects Mo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 MAX_SIDE = 16_384  # of anything that is made: the most that a WebP may have is 16,383, AVIF 65,536
@@ -120,9 +122,9 @@ def _need(kind: Kind, about: str) -> Any:
     return field(metadata={"param": Param(kind, about, required=True)})
 
 
-def params(operation: type[Operation] | Operation) -> dict[str, Param]:
+def params(operation: type[Operation] | Operation) -> Mapping[str, Param]:
     """An operation's fields by name, in the order of its canonical form."""
-    return {each.name: each.metadata["param"] for each in fields(operation)}
+    return _PARAMS[operation.name]
 
 
 _SIDE = Whole(1, MAX_SIDE)
@@ -328,3 +330,7 @@ Operation: TypeAlias = (
 )  # fmt: skip
 
 OPERATIONS: dict[str, type[Operation]] = {each.name: each for each in get_args(Operation)}
+_PARAMS = {
+    name: MappingProxyType({each.name: each.metadata["param"] for each in fields(operation)})
+    for name, operation in OPERATIONS.items()
+}
