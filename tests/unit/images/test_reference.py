@@ -4,6 +4,7 @@ mean the same in every form."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from dataclasses import fields
@@ -14,7 +15,7 @@ import pytest
 from telecine.cli import parser
 from telecine.engine.images import operations as ops
 from telecine.engine.images.formats import FORMATS, WRITTEN
-from telecine.engine.images.grammar import described, parse_json, parse_text, to_text
+from telecine.engine.images.grammar import described, json_schema, parse_json, parse_text, to_text
 from telecine.imaging import read_asked
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "image-operations.md"
@@ -91,6 +92,14 @@ def test_the_table_of_formats() -> None:
         for name in WRITTEN
         for how in [FORMATS[name]]
     ]  # fmt: skip
+
+
+def test_the_schema_beside_the_page_is_the_one_of_the_grammar() -> None:
+    """`WRITE_SCHEMA=1 pytest tests/unit/images/test_reference.py` writes it anew."""
+    file = PAGE.with_suffix(".schema.json")
+    if os.environ.get("WRITE_SCHEMA"):
+        file.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
+    assert json.loads(file.read_text()) == json_schema()
 
 
 def test_the_page_names_the_limits() -> None:
