@@ -101,7 +101,7 @@ def answer(
 
 # What a refusal may be of a list that parses: anything else is a fault.
 FROM_THE_START = {"crop_outside", "result_too_large", "option_not_of_format"}
-OF_THE_PICTURE = {"animation_lost", "max_bytes_unreachable"}
+OF_THE_PICTURE = {"animation_lost", "letters_missing", "max_bytes_unreachable"}
 
 
 @settings(

@@ -17,14 +17,19 @@ from tests.media.images.apart import Pixels, done, one
 
 from telecine.engine.errors import UsageError
 from telecine.engine.images.operations import (
+    Background,
     Blur,
     Brightness,
     CropTo,
     Flip,
+    Grayscale,
     Resize,
     Rotate,
+    Round,
+    Sharpen,
     Thumbnail,
     Trim,
+    Watermark,
 )
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -377,6 +382,8 @@ def test_nothing_of_any_frame_is_trimmed() -> None:
         (Flip(axis="both"), Flip(axis="vertical")),
         (Blur(sigma=50),),
         (Trim(),),
+        (Sharpen(sigma=3), Round(radius=50), Background()),
+        (Grayscale(), Watermark(text="Sample", tile=True, angle=20)),
         (Thumbnail(w=100, h=100), Rotate(angle=5)),
     ],
 )

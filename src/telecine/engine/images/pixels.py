@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pyvips
@@ -24,6 +23,7 @@ import pyvips
 from telecine.engine.errors import UsageError
 from telecine.engine.images import geometry
 from telecine.engine.images.geometry import Box, Size
+from telecine.engine.images.lettering import FONT, FONT_FILE, lacking
 from telecine.engine.images.operations import (
     Background,
     Blur,
@@ -46,10 +46,8 @@ from telecine.engine.images.operations import (
 )
 from telecine.engine.images.picture import Picture
 
-# Ours, because a server may have no fonts at all, and so that a text looks alike on all of them.
-FONT_FILE = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
-_FONT = "DejaVu Sans 100"
-_FONT_DPI = 72  # at which 100 points are 100 pixels
+_POINTS = 100
+_FONT_DPI = 72  # at which a point is a pixel
 _TEXT_PIXELS = 32_000_000  # the most that a text is drawn with; a larger one is enlarged
 
 _CLEAR = "00000000"
@@ -89,8 +87,8 @@ def apply(
     It concerns the first operation, a `Resize` or `Thumbnail`.
 
     Raises `UsageError`: `crop_outside` and `result_too_large` as `geometry` does (after a `trim`
-    nobody knew before), `watermark_missing`. May raise `pyvips.Error` of the source, where pixels
-    must be known at once.
+    nobody knew before), `watermark_missing`, `letters_missing`. May raise `pyvips.Error` of the
+    source, where pixels must be known at once.
     """
     given = _Given(size or Size(picture.width, picture.height), refs)
     return _FUNCTIONS[type(operation)](picture, operation, given)
@@ -206,6 +204,11 @@ def _pictured(operation: Watermark, given: _Given, depth: int) -> pyvips.Image:
 
 def _written(operation: Watermark, text: str, size: Size, depth: int) -> pyvips.Image | None:
     """The text to lay over, in its size and colour; None if there is nothing to be seen of it."""
+    if missing := lacking(text):
+        raise UsageError(
+            f"{FONT}, which texts are set in, has no letters for {missing[:10]!r}: use a picture",
+            code="letters_missing",
+        )
     plain = _letters(text, _FONT_DPI)
     if plain is None:
         return None
@@ -228,7 +231,7 @@ def _letters(text: str, dpi: int) -> pyvips.Image | None:
     try:
         # The text goes through Pango's markup, in which nobody but us may speak.
         marked = escape(text, quote=False)
-        return pyvips.Image.text(marked, font=_FONT, fontfile=str(FONT_FILE), dpi=dpi)
+        return pyvips.Image.text(marked, font=f"{FONT} {_POINTS}", fontfile=str(FONT_FILE), dpi=dpi)
     except pyvips.Error as error:
         if "no text to render" in str(error):
             return None

@@ -1,0 +1,60 @@
+"""The font that texts on pictures are set in, and which letters it has.
+
+It is ours, because a server may have no fonts at all, and so that a text looks alike everywhere. A
+letter that it lacks would be drawn as a box; such a text is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+import unicodedata
+from pathlib import Path
+
+FONT_FILE = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
+FONT = "DejaVu Sans"
+
+# Say how letters are joined or shown, and are not drawn: spaces, format characters.
+_UNDRAWN = {"Cf", "Zs"}
+_VARIATIONS = range(0xFE00, 0xFE10)
+
+
+def lacking(text: str) -> str:
+    """The letters of a text that the font does not have, each once, in their order."""
+    return "".join(dict.fromkeys(letter for letter in text if not _drawn(letter)))
+
+
+def _drawn(letter: str) -> bool:
+    if unicodedata.category(letter) in _UNDRAWN or ord(letter) in _VARIATIONS:
+        return True
+    # What is missing as one is drawn as its parts: a letter, and an accent over it.
+    parts = unicodedata.normalize("NFD", letter)
+    return _has(ord(letter)) or all(_has(ord(part)) for part in parts)
+
+
+def _has(code: int) -> bool:
+    return any(first <= code <= last for first, last in _ranges())
+
+
+@functools.cache
+def _ranges() -> tuple[tuple[int, int], ...]:
+    """The code points of the font (OpenType 1.9, `cmap`, format 12: its table of all Unicode)."""
+    data = FONT_FILE.read_bytes()
+    (tables,) = struct.unpack_from(">H", data, 4)
+    at = next(
+        offset
+        for tag, _, offset, _ in struct.iter_unpack(">4sIII", data[12 : 12 + 16 * tables])
+        if tag == b"cmap"
+    )
+    (encodings,) = struct.unpack_from(">H", data, at + 2)
+    for n in range(encodings):
+        _, _, offset = struct.unpack_from(">HHI", data, at + 4 + 8 * n)
+        (format,) = struct.unpack_from(">H", data, at + offset)
+        if format == 12:
+            break
+    (groups,) = struct.unpack_from(">I", data, at + offset + 12)
+    start = at + offset + 16
+    return tuple(
+        (first, last)
+        for first, last, _ in struct.iter_unpack(">III", data[start : start + 12 * groups])
+    )
