@@ -9,6 +9,7 @@ beside, in FFmpeg's words, since a PNG's reader may not know them.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -66,8 +67,11 @@ def decode(
     Raises InputRefused: `too_many_pixels` and `too_many_frames` (before anything beyond them is
     decoded), `image_damaged` when no frame can be had; StepFailed `image_limit`; Interrupted.
     """
+    only_first = first_only or format not in _MOVING
     chosen = _choose(source, format, tools, limits, cancel) if format in _ISO_FORMATS else None
-    told = _Told(limits, 1 if first_only or format not in _MOVING else None)
+    told = _Told(limits, 1 if only_first else None)
+    if format == "apng" and not only_first:
+        told.announced(*_apng(source)[:3])
     data = bytearray()
     finished = run(
         decode_argv(tools.ffmpeg, source, format, limits, chosen, only_first=told.frames_wanted),
@@ -89,7 +93,7 @@ def decode(
             primaries=told.primaries,
             transfer=told.transfer,
             delays_ms=told.delays_ms(len(pictures)),
-            loop=_apng_loop(source) if format == "apng" else 0,
+            loop=_apng(source)[3] if format == "apng" else 0,
             warnings=_warnings(finished, told),
         ),
         list(pictures),
@@ -249,7 +253,7 @@ class _Told:
             pts, duration, width, height = map(int, match.groups())
             self._times.append((pts, duration))
             self._pixels += width * height
-            self._judge(width, height)
+            self._judge(width, height, len(self._times), self._pixels)
         elif (match := _BASE.search(text)) is not None:
             self._base = Fraction(int(match[1]), int(match[2]) or 1)
         elif (match := _COLORS.search(text)) is not None:
@@ -261,15 +265,18 @@ class _Told:
         elif (match := _LISTED.search(text)) is not None:
             self._judge(int(match[1]), int(match[2]))
 
-    def _judge(self, width: int, height: int) -> None:
-        if len(self._times) > self._limits.frames:
+    def announced(self, width: int, height: int, frames: int) -> None:
+        """What the file says of itself."""
+        self._judge(width, height, frames, width * height * frames)
+
+    def _judge(self, width: int, height: int, frames: int = 1, pixels: int = 0) -> None:
+        if frames > self._limits.frames:
             raise InputRefused(
-                f"more than {self._limits.frames} frames, which is the most that is taken",
+                f"{frames} frames or more, at most {self._limits.frames} are taken",
                 code="too_many_frames",
             )
-        if max(self._pixels, width * height) > self._limits.pixels:
-            frames = len(self._times)
-            times = f" in {frames} frames and more" if frames > 1 else ""
+        if max(pixels, width * height) > self._limits.pixels:
+            times = f" in {frames} frames or more" if frames > 1 else ""
             raise InputRefused(
                 f"{width} × {height} pixels{times}, at most {self._limits.pixels:,} are taken",
                 code="too_many_pixels",
@@ -327,9 +334,12 @@ def pngs(data: bytes | bytearray) -> list[memoryview]:
     return found
 
 
-def _apng_loop(source: Path) -> int:
-    """How often an APNG is shown; 0: for ever (PNG, Third Edition, 11.3.6.1: acTL)."""
+def _apng(source: Path) -> tuple[int, int, int, int]:
+    """Width, height, how many frames and how often they are shown (0: for ever), by the header and
+    `acTL` (PNG, Third Edition, 11.2.1 and 11.3.6.1). The decode decides; this is known at once."""
     with source.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    at = head.find(b"acTL")
-    return int.from_bytes(head[at + 8 : at + 12], "big") if at >= 0 else 0
+    at = head.find(b"acTL") + 4  # there is one: by it `sniff` knows an APNG
+    width, height = struct.unpack_from(">II", head, 16)
+    frames, plays = struct.unpack_from(">II", head.ljust(at + 8, b"\0"), at)
+    return width, height, frames, plays
