@@ -31,6 +31,7 @@ CODES: dict[str, type[MediaError]] = {
     "crop_outside": UsageError,
     "result_too_large": UsageError,
     "watermark_missing": UsageError,
+    "letters_missing": UsageError,
     "not_an_image": InputRefused,
     "image_format_refused": InputRefused,
     "too_many_pixels": InputRefused,
