@@ -189,4 +189,5 @@ def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
         "remote.py: code",  # the service's, as it came
         "remote.py: error.code",
         "remote.py: upload.error.code",
+        "wire.py: code",  # of an image worker: one of `CODES`, which its modules name
     ]
