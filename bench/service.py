@@ -43,7 +43,7 @@ from telecine.service.domain import new_id
 from telecine.service.services import Services
 from telecine.service.settings import Settings
 
-PASSWORD = "a long word that nobody guesses 7"
+EMAIL, PASSWORD = "bench@example.org", "a long word that nobody guesses 7"
 MB = 1_000_000
 WORKERS = 2
 NOOPS = 1000
@@ -86,8 +86,8 @@ def serving(
     settings = {**usual, **(environment or {})}
     with Running(folder / "data", workers=workers, environment=settings) as running:
         with Client(running.base_url) as anyone:
-            anyone.sign_up("bench@example.org", PASSWORD)
-            anyone.log_in("bench@example.org", PASSWORD)
+            anyone.sign_up(EMAIL, PASSWORD)
+            anyone.log_in(EMAIL, PASSWORD)
             key = anyone.create_api_key("bench").secret
         services = open_services(Settings(data=folder / "data"), tools)
         with Client(running.base_url, api_key=key) as client:

@@ -356,7 +356,6 @@ def _plain(made: Made) -> dict[str, Any]:
 
 def _write_whole(place: Path, data: bytes) -> None:
     """Put `data` at `place` in one step, and on the disk before it stands there."""
-
     temporary = temporary_beside(place)
     try:
         with temporary.open("xb") as file:
