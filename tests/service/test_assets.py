@@ -212,7 +212,7 @@ def test_who_may_see_an_asset(
                 assert answer.status_code == 200
                 assert set(answer.json()) == {
                     *("id", "state", "visibility", "title", "description", "duration_s"),
-                    *("poster_url", "created_at"),
+                    *("poster_url", "created_at", "kind"),
                 }
     assert client.get(f"/v1/assets/{new_id()}").status_code == 404
 

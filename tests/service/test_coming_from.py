@@ -29,8 +29,19 @@ from typing import Any
 import av
 import httpx2
 import pytest
+from PIL import Image
 from tests.media.running import tree
 from tests.service.conftest import PASSWORD
+from tests.service.pictures import (
+    BLUE,
+    QUARTERS,
+    alike,
+    encoded,
+    opened,
+    pixel,
+    quarters,
+    same_corners,
+)
 from tests.service.running import Running
 from tests.service.working import working
 
@@ -259,7 +270,7 @@ class Plain(Service):
         settings = Settings(data=self.running.data, database=database, max_running_jobs=1)
         found = open_services(settings, self.tools)
         yield found
-        found.database.close()
+        found.close()
 
     def work_once(self, tasks: int = 1) -> None:
         """Run so many tasks."""
@@ -476,6 +487,70 @@ def test_api_download(site: Site) -> None:
 
 
 # --- 1: transformations -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_of_painting(site: Site) -> dict[str, Image.Image]:
+    """One job with each of the six pieces of work, on a picture of four quarters."""
+
+    def wish(name: str, *ops: Json, **more: str) -> Json:
+        return {"type": "image", "name": name, "ops": list(ops), **more}
+
+    def uploaded(name: str, picture: Image.Image) -> str:
+        files = {"file": (name, encoded(picture, "PNG"), "image/png")}
+        found = site.call("POST", "/v1/uploads/form", 201, files=files)
+        return str(found["asset_id"])
+
+    mark = uploaded("mark.png", Image.new("RGB", (30, 30), (0, 0, 0)))
+    job = site.submit(
+        uploaded("painting.png", quarters(400, 300)),
+        wish("resize", {"op": "resize", "w": 200}),
+        wish("force", {"op": "resize", "w": 500, "h": 500, "fit": "fill"}),
+        wish("rotate", {"op": "rotate", "angle": 180}),
+        wish("convert", format="gif"),
+        wish("watermark", {"op": "watermark", "image": mark, "position": "center"}),
+        wish("thumbnail", {"op": "thumbnail", "w": 90, "h": 90}),
+    )
+    assert site.ended(job["id"])["state"] == "succeeded"
+    found = site.call("GET", f"/v1/jobs/{job['id']}/outputs", 200)["data"]
+    return {
+        one["path"].partition(".")[0]: opened(httpx2.get(one["url"]).content)
+        for one in found
+        if one["kind"] == "image"
+    }
+
+
+def test_api_image_resize(made_of_painting: dict[str, Image.Image]) -> None:
+    assert made_of_painting["resize"].size == (200, 150)
+    same_corners(made_of_painting["resize"], QUARTERS)
+
+
+def test_api_image_force_resize(made_of_painting: dict[str, Image.Image]) -> None:
+    assert made_of_painting["force"].size == (500, 500)
+    same_corners(made_of_painting["force"], QUARTERS)
+
+
+def test_api_image_rotate(made_of_painting: dict[str, Image.Image]) -> None:
+    opposite = dict(zip(QUARTERS, reversed(QUARTERS.values()), strict=True))
+    same_corners(made_of_painting["rotate"], opposite)
+
+
+def test_api_image_convert_format(made_of_painting: dict[str, Image.Image]) -> None:
+    assert made_of_painting["convert"].format == "GIF"
+    same_corners(made_of_painting["convert"], QUARTERS, by=24)
+
+
+def test_api_image_watermark(made_of_painting: dict[str, Image.Image]) -> None:
+    marked = made_of_painting["watermark"].convert("RGB")
+    assert alike(pixel(marked, (200, 150)), (0, 0, 0))
+    assert alike(pixel(marked, (140, 150)), BLUE)
+    same_corners(marked, QUARTERS)
+
+
+def test_api_image_thumbnail(site: Site, made_of_painting: dict[str, Image.Image]) -> None:
+    assert made_of_painting["thumbnail"].size == (90, 90)
+    presets = site.call("GET", "/v1/presets", 200)["data"]
+    assert "thumbnail" in [preset["name"] for preset in presets]
 
 
 def test_api_thumbnail(site: Site) -> None:

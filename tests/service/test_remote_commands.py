@@ -24,6 +24,7 @@ from tests.service.running import Running
 
 from telecine.client import Client, JobEvent
 from telecine.client.home import Credentials, CredentialsFile, UnfinishedUploads, fingerprint
+from telecine.engine.errors import UsageError
 from telecine.remote import wanted_outputs
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
@@ -394,3 +395,32 @@ def test_outputs_are_those_of_transcode() -> None:
         {"type": "flac"},
         {"type": "poster"},
     ]
+
+
+def test_outputs_of_pictures_are_a_file_and_operations() -> None:
+    words = ["image:small.webp:resize:w=800,fit=inside;rotate:angle=90", "image:same.jpg"]
+    assert wanted_outputs(words) == [
+        {
+            "type": "image",
+            "name": "small",
+            "format": "webp",
+            "ops": [{"op": "resize", "w": 800}, {"op": "rotate", "angle": 90}],
+        },
+        {"type": "image", "name": "same", "format": "jpeg", "ops": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("image", "output_unknown"),
+        ("image:small", "output_unknown"),
+        ("image:small.bmp", "format_unknown"),
+        ("image:small.webp:explode", "operation_unknown"),
+        ("image:small.png:convert:quality=80", "option_not_of_format"),
+    ],
+)
+def test_an_output_of_a_picture_that_is_none(word: str, code: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        wanted_outputs([word])
+    assert raised.value.code == code

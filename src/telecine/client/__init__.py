@@ -30,6 +30,7 @@ from telecine.client.errors import (
 )
 from telecine.client.images import ImageUrls
 from telecine.client.tokens import MemoryKeeper, TokenKeeper, Tokens
+from telecine.client.wishes import ImageOutput
 
 __all__ = [
     "ApiError",
@@ -42,6 +43,7 @@ __all__ = [
     "Failure",
     "FileChanged",
     "ImageKey",
+    "ImageOutput",
     "ImageUrls",
     "Job",
     "JobEvent",

@@ -100,8 +100,9 @@ def _check(services: Services, what: What, thing_id: str, signature: str, now_s:
 def output_name(title: str, path: str) -> str:
     """What a finished file is called on the client's disk: `Title 720p.mp4`."""
     file = PurePosixPath(path)
-    # `source.mp4` and `audio.mp3` are the film itself; `720p.mp4` is one size of it.
-    part = "" if file.stem in ("source", "audio", "poster") else f" {file.stem}"
+    # `source.mp4` and `audio.mp3` are the film itself, `image.jpg` the only picture that was made;
+    # `720p.mp4` is one size of it.
+    part = "" if file.stem in ("source", "audio", "poster", "image") else f" {file.stem}"
     return _name(title, f"{part}{file.suffix}")
 
 

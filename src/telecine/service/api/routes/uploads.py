@@ -65,7 +65,9 @@ class NewUpload(_Opening):
 class NewPost(_Opening):
     filename: str = Field("", max_length=1000, description="Empty: the one that the form names.")
     content_type: str = Field(
-        "video/*", max_length=120, description="One type of video or audio, or all: `video/*`."
+        "video/*",
+        max_length=120,
+        description="One type of video, audio or image, or all: `video/*`, `image/*`.",
     )
     min_size_bytes: Size = 1
     max_size_bytes: Size | None = Field(None, description="Null: your limit.")
