@@ -170,14 +170,6 @@ def test_tiles_repeat_over_the_whole_picture(gap: tuple[int, int]) -> None:
     assert off(one(under, operation, refs={"logo": sticker()}), expected) == 0
 
 
-def test_tiles_of_one_pixel_take_no_longer() -> None:
-    under = np.zeros((3000, 3000, 3), np.uint8)
-    dot = np.full((1, 1, 3), 9, np.uint8)
-    operation = Watermark(image="dot", scale=0.001, tile=True, x=1, y=2)
-    made = one(under, Watermark(image="dot", scale=0.01, tile=True), operation, refs={"dot": dot})
-    assert (made == 9).all()
-
-
 def test_a_watermark_that_was_not_given() -> None:
     with pytest.raises(UsageError) as raised:
         one(shades(10, 10), Watermark(image="logo"))

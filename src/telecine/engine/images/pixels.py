@@ -51,7 +51,6 @@ _FONT_DPI = 72  # at which a point is a pixel
 _TEXT_PIXELS = 32_000_000  # the most that a text is drawn with; a larger one is enlarged
 
 _CLEAR = "00000000"
-_TILE_SIDE = 256
 # Blurs above twice this sigma are computed on a smaller picture: the larger the blur, the less is
 # there to be seen, and the longer it would take.
 _SIGMA = 8.0
@@ -173,18 +172,16 @@ def _watermark(picture: Picture, operation: Watermark, given: _Given) -> Picture
         mark = _pictured(operation, given, picture.depth)
     mark = _turned(_faded(mark, operation.opacity), operation.angle, _CLEAR)
     if operation.tile:
-        left, top, mark = 0, 0, _tiled(mark, operation, given.size)
-    else:
-        left, top = geometry.mark_at(given.size, Size(mark.width, mark.height), operation)
+        tiles = _tiled(mark, operation, given.size)
+        return picture.each(lambda frame: _over(frame, tiles, 0, 0))
+    left, top = geometry.mark_at(given.size, Size(mark.width, mark.height), operation)
     # What sticks out is cut off before anything of it is computed.
-    right, bottom = (
-        min(left + mark.width, given.size.width),
-        min(top + mark.height, given.size.height),
-    )
     x, y = max(left, 0), max(top, 0)
-    if right <= x or bottom <= y:
+    width = min(left + mark.width, given.size.width) - x
+    height = min(top + mark.height, given.size.height) - y
+    if width <= 0 or height <= 0:
         return picture
-    shown = mark.crop(x - left, y - top, right - x, bottom - y).copy_memory()
+    shown = _in_memory(mark.crop(x - left, y - top, width, height))
     return picture.each(lambda frame: _over(frame, shown, x, y))
 
 
@@ -241,15 +238,10 @@ def _letters(text: str, dpi: int) -> pyvips.Image | None:
 def _tiled(mark: pyvips.Image, operation: Watermark, size: Size) -> pyvips.Image:
     """The mark again and again over so large a picture, from its upper left."""
     cell = geometry.cell(Size(mark.width, mark.height), operation)
-    # What lies beyond the picture is not needed of a cell; a gap below nothing cuts the mark.
-    width, height = (
-        min(max(1, cell.width), size.width),
-        min(max(1, cell.height), size.height),
-    )
-    one = mark.embed(0, 0, width, height).copy_memory()
-    # Small ones are gathered first: each costs as much to place as a large one.
-    some = one.replicate(-(-_TILE_SIDE // width), -(-_TILE_SIDE // height)).copy_memory()
-    all_over = some.replicate(-(-size.width // some.width), -(-size.height // some.height))
+    # Of a cell no more than the picture can show.
+    width, height = min(cell.width, size.width), min(cell.height, size.height)
+    one = _in_memory(mark.embed(0, 0, width, height))
+    all_over = one.replicate(-(-size.width // width), -(-size.height // height))
     return all_over.crop(0, 0, size.width, size.height)
 
 
