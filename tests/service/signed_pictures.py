@@ -13,7 +13,7 @@ from tests.service.owners import Owner
 
 @dataclass(frozen=True)
 class Key:
-    """An image key of somebody's. Signs by the text of docs/howto/image-urls.md, not by our code."""
+    """An image key. It signs as docs/howto/image-urls.md says in words, not by our code."""
 
     id: str
     secret: str

@@ -130,6 +130,7 @@ class ImageDesk:
                 )
             self._count(key_id)
             made: Future[Shown] = Future()
+            made.set_running_or_notify_cancel()  # who gives up cancels it for nobody else
             self._making[name] = made
         self._threads.submit(self._work, name, made, make, keep)
         return made

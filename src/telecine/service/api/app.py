@@ -12,8 +12,9 @@ from telecine.service.api.middleware import BodyLimit, Cors, Requests
 from telecine.service.domain import Invalid
 from telecine.service.services import Services
 
-ROUTES = ("accounts", "sessions", "api_keys", "image_keys", "admin", "uploads", "tus", "assets",
-          "jobs", "downloads", "playback", "images", "operations")  # fmt: skip
+# Pictures first: pages ask for them by the dozen, and each route before them is tried.
+ROUTES = ("images", "accounts", "sessions", "api_keys", "image_keys", "admin", "uploads", "tus",
+          "assets", "jobs", "downloads", "playback", "operations")  # fmt: skip
 
 _IDS = ("asset_id", "job_id", "upload_id")
 
