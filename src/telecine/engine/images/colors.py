@@ -23,10 +23,10 @@ from telecine.engine.bmff import boxes
 from telecine.engine.errors import MediaError
 from telecine.engine.images.wire import Bytes
 
-# Perceptual tables differ from maker to maker and matrix profiles have none; relative colorimetric
-# keeps each colour that sRGB can show exactly as it was. With black point compensation the dark
-# parts of a print keep their detail.
-_INTENT = {"intent": "relative", "black_point_compensation": True}
+# Perceptual, as browsers and ImageMagick do: profiles with tables are made for it, and for matrix
+# profiles it is relative colorimetric, which keeps each colour that sRGB can show.
+# With black point compensation the dark parts of a print keep their detail.
+_INTENT = {"intent": "perceptual", "black_point_compensation": True}
 
 _WHITE_NITS = 203.0
 _HLG_PEAK_NITS = 1000.0
