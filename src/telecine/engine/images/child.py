@@ -157,7 +157,7 @@ def _make(
     facts = {
         "width": picture.width,
         "height": picture.height,
-        "frames": len(picture.frames),
+        "frames": saving.frames_of(saved, request.output, len(picture.frames)),
         "report": {
             "source": {
                 "format": header.format,

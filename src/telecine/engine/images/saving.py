@@ -54,6 +54,15 @@ def save(picture: Picture, output: str, convert: Convert) -> Saved:
     return _within(encode, saved, convert.max_bytes, chosen)
 
 
+def frames_of(saved: Saved, output: str, frames: int) -> int:
+    """How many frames of so many the file has: libwebp joins neighbours that are alike to one that
+    is shown as long as they were."""
+    if output != "webp" or frames == 1:
+        return frames
+    image = pyvips.Image.webpload_buffer(saved.data)
+    return int(image.get("n-pages")) if "n-pages" in image.get_fields() else 1
+
+
 def _within(encode: _Encoder, saved: Saved, most: int | None, quality: int) -> Saved:
     """The best quality at which the file is no larger than `most`, below the one it has."""
     if most is None or len(saved.data) <= most:
@@ -256,7 +265,8 @@ def _options(output: str, convert: Convert, quality: int | None, pixels: int) ->
                 "effort": _AVIF_EFFORT_LARGE if large else _AVIF_EFFORT,
             }
         case "gif":
-            return {"effort": 4}
+            # Frames that are alike stay frames: whoever asked for four gets four.
+            return {"effort": 4, "keep_duplicate_frames": True}
         case _:
             return {"compression": "deflate", "predictor": "horizontal"}
 
