@@ -1,4 +1,4 @@
-"""SVG as far as it is a picture: elements and attributes by allow-list, then rasterised.
+"""Pure: SVG as far as it is a picture, by allow-lists of elements and attributes.
 
 Off unless the request says otherwise. What is not in the lists is left out: scripts and handlers,
 `foreignObject`, animation, links, and every reference but fragments of the file itself (`#id`) and
@@ -14,7 +14,6 @@ import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError, tostring
 
-import pyvips
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
@@ -166,20 +165,3 @@ def _refers_inside(text: str, *, style: bool) -> bool:
         rest = _URL.sub("", text)
         return not re.search(r"url\s*\(", rest, re.IGNORECASE)
     return False
-
-
-# --- to pixels ------------------------------------------------------------------------------------
-
-
-def open_drawing(data: bytes, *, scale: float = 1.0) -> pyvips.Image:
-    """A sanitised drawing, to be rendered. The one loader that is blocked in libvips because its
-    library is not fuzzed enough is let in for this call.
-
-    Raises:
-        pyvips.Error: librsvg cannot draw it.
-    """
-    pyvips.operation_block_set("VipsForeignLoadSvg", False)
-    try:
-        return pyvips.Operation.call("svgload_buffer", data, scale=scale)
-    finally:
-        pyvips.operation_block_set("VipsForeignLoadSvg", True)
