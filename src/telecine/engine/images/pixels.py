@@ -280,7 +280,7 @@ def _soft(image: pyvips.Image, sigma: float) -> pyvips.Image:
     if shrink < 2:
         return _gauss(image, sigma)
     size = Size(-(-image.width // shrink), -(-image.height // shrink))
-    small = _in_memory(_gauss(_resized(image, size), sigma / shrink))
+    small = _gauss(_resized(image, size), sigma / shrink)
     return _resized(small, Size(image.width, image.height))
 
 
