@@ -387,6 +387,9 @@ def _shown(image: pyvips.Image, header: Header, keep_icc: bool, depth: int) -> _
         return replace(_shown(image, header, False, depth), warnings=(why,))
     bad: list[str] = []
     if header.profile:
+        image = image.copy()
+        # Of what FFmpeg decoded, the profile may stand in the file's own header alone.
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", header.profile)
         try:
             return _Shown(_bands(colors.from_profile(image, depth)))
         except pyvips.Error:

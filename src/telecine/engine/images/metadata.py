@@ -183,13 +183,12 @@ def clean_xmp(blob: bytes, *, gps: bool = False) -> bytes | None:
     text = blob.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
     try:
         root = fromstring(text, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError):
+        _without(root, lambda name: name.endswith(("}Orientation", "}Thumbnails")))
+        if not gps:
+            _without(root, lambda name: bool(_PLACE.search(name)))
+        return bytes(tostring(root, encoding="utf-8"))
+    except (ParseError, DefusedXmlException, ValueError, RecursionError):
         return None
-    _without(root, lambda name: name.endswith("}Orientation"))
-    _without(root, lambda name: name.endswith("}Thumbnails"))
-    if not gps:
-        _without(root, lambda name: bool(_PLACE.search(name)))
-    return bytes(tostring(root, encoding="utf-8"))
 
 
 def _without(element: Element, doomed: Callable[[str], bool]) -> None:
