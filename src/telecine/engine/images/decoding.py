@@ -67,6 +67,7 @@ def decode(
     Raises InputRefused: `too_many_pixels` and `too_many_frames` (before anything beyond them is
     decoded), `image_damaged` when no frame can be had; StepFailed `image_limit`; Interrupted.
     """
+    source = source.resolve()  # in the sandbox there are neither our folder nor links
     only_first = first_only or format not in _MOVING
     chosen = _choose(source, format, tools, limits, cancel) if format in _ISO_FORMATS else None
     told = _Told(limits, 1 if only_first else None)
@@ -154,7 +155,8 @@ def _input(source: Path, format: str, limits: ImageLimits) -> tuple[str, ...]:
         # What was sniffed, not what FFmpeg takes it for; of two it must tell which it is.
         *(("-f", DEMUXERS[format][0].split(",")[0]) if len(DEMUXERS[format]) == 1 else ()),
         *("-max_streams", str(_MAX_STREAMS)),
-        *("-max_pixels", str(limits.pixels)),  # of any one picture or tile
+        # Of any one picture or tile, whose sides FFmpeg counts in whole blocks; `_Told` is exact.
+        *("-max_pixels", str(limits.pixels * 5 // 4 + 65_536)),
         *("-i", f"file:{source}"),
     )
 
