@@ -245,6 +245,7 @@ ASKED: dict[str, tuple[str, str, dict[str, Any] | None, int]] = {
         {"name": "strong", "scopes": list(domain.SCOPES)},
         201,
     ),
+    "create_image_key": ("session", "/v1/image-keys", {"name": "pages"}, 201),
     "create_password_reset": ("admin", "/v1/admin/users/{user_id}/password-reset", None, 201),
     "create_invite": ("admin", "/v1/admin/invites", None, 201),
     "create_upload": ("uploads:write", "/v1/uploads", {"filename": "a.mp4", "size_bytes": 9}, 201),
