@@ -402,8 +402,21 @@ def _scaled(image: pyvips.Image, size: Size) -> pyvips.Image:
 
 
 def _resized(image: pyvips.Image, size: Size) -> pyvips.Image:
+    """Lanczos where it shrinks, bicubic where it grows: by `affine`, because libvips' own resize
+    moves what it enlarges half a pixel down and to the right (libvips issue 943)."""
     across, down = size.width / image.width, size.height / image.height
-    return image.resize(across, vscale=down, kernel="lanczos3")
+    if across <= 1 or down <= 1:
+        image = image.resize(min(across, 1), vscale=min(down, 1), kernel="lanczos3")
+    if across <= 1 and down <= 1:
+        return image
+    return image.affine(
+        [max(across, 1), 0, 0, max(down, 1)],
+        interpolate=pyvips.Interpolate.new("bicubic"),
+        idx=0.5, idy=0.5, odx=-0.5, ody=-0.5,  # the middle of a pixel is where its value is
+        oarea=[0, 0, size.width, size.height],
+        extend="copy",
+        premultiplied=True,
+    )  # fmt: skip
 
 
 def _cut(image: pyvips.Image, box: Box) -> pyvips.Image:
