@@ -8,7 +8,9 @@ them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyvips
@@ -102,7 +104,7 @@ class _Encoder:
         strip = frames[0] if len(frames) == 1 else pyvips.Image.arrayjoin(list(frames), across=1)
         if convert.quality == "auto" or convert.max_bytes is not None:
             strip = strip.copy_memory()
-        self.strip, self.keep = _with_metadata(strip, picture)
+        self.strip, self.keep = _with_metadata(strip, picture, output)
 
     def __call__(self, quality: int | None, image: pyvips.Image | None = None) -> bytes:
         whole = self.strip.width * self.strip.height
@@ -275,7 +277,14 @@ def _quality(quality: int | None) -> dict[str, int]:
     return {} if quality is None else {"Q": quality}
 
 
-def _with_metadata(strip: pyvips.Image, picture: Picture) -> tuple[pyvips.Image, int]:
+def _hundredths(delays_ms: Sequence[int]) -> list[int]:
+    """The times of a GIF, which counts hundredths of a second: what one frame is rounded by, the
+    next makes good, so that an animation stays as long as it was."""
+    ends = [round(end / 10) * 10 for end in accumulate(delays_ms)]
+    return [end - start for start, end in pairwise([0, *ends])]
+
+
+def _with_metadata(strip: pyvips.Image, picture: Picture, output: str) -> tuple[pyvips.Image, int]:
     """The image with what is kept and nothing else, and libvips' flags for it."""
     strip = strip.copy()
     for name in strip.get_fields():
@@ -286,7 +295,8 @@ def _with_metadata(strip: pyvips.Image, picture: Picture) -> tuple[pyvips.Image,
         strip.set_type(pyvips.GValue.blob_type, _FIELDS[name], blob)
     if picture.animated:
         strip.set_type(pyvips.GValue.gint_type, "page-height", picture.height)
-        strip.set_type(pyvips.GValue.array_int_type, "delay", list(picture.delays_ms))
+        delays = _hundredths(picture.delays_ms) if output == "gif" else picture.delays_ms
+        strip.set_type(pyvips.GValue.array_int_type, "delay", list(delays))
         strip.set_type(pyvips.GValue.gint_type, "loop", picture.loop)
     return strip, sum(_KEEP[name] for name in blobs)
 
