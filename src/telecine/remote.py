@@ -133,7 +133,7 @@ def _image_output(word: str) -> dict[str, Any]:
     has them. Raises `UsageError` (`output_unknown`, `format_unknown`, the grammar's codes)."""
     from telecine.engine.images import formats, grammar
 
-    _, file, operations = (*word.split(":", 2), "")[:3]
+    file, _, operations = word.partition(":")[2].partition(":")
     name, _, ending = file.rpartition(".")
     if not name:
         raise UsageError(

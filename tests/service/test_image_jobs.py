@@ -338,6 +338,18 @@ def test_an_upload_says_why_its_wish_cannot_be_done(here: Here) -> None:
     assert (upload["job_id"], upload["error"]["code"]) == (None, "watermark_missing")
 
 
+def test_a_form_that_takes_pictures_alone(here: Here) -> None:
+    wish = {"content_type": "image/*", "on_complete": {"preset": "thumbnail"}}
+    png = encoded(quarters(), "PNG")
+    for kind, status in (("video/mp4", 403), ("image/png", 201)):
+        signed = here.ask("POST", "/v1/uploads/presigned-post", 201, json=wish)
+        fields = {**signed["fields"], "Content-Type": kind}
+        sent = httpx2.post(signed["url"], data=fields, files={"file": ("q.png", png, kind)})
+        assert sent.status_code == status, sent.text
+    job = here.ended(sent.json()["job_id"])
+    assert opened(here.fetched(job["id"])["thumbnail.webp"][1]).size == (300, 300)
+
+
 def test_a_wrong_digest_is_told_at_once(here: Here) -> None:
     refused = here.upload("q.png", encoded(quarters(), "PNG"), 422, sha256="0" * 64)
     assert refused["code"] == "digest_mismatch"
