@@ -154,22 +154,50 @@ def test_a_heic_is_the_picture_that_libheif_makes(
         assert np.array_equal(got[:, :, 3], want[:, :, 3])
 
 
-@pytest.mark.needs("heif-convert")
-def test_a_telephones_picture_is_all_its_tiles(workers: ImageWorkers, tmp_path: Path) -> None:
-    source = CORPUS / "image/immich/IMG_2682.heic"
-    if not source.exists():
+TELEPHONE = CORPUS / "image/immich/IMG_2682.heic"
+
+
+@pytest.fixture(scope="module")
+def telephone(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray[Any, Any]:
+    """What libheif makes of a telephone's picture, an eighth as large."""
+    if not TELEPHONE.exists():
         pytest.skip("no media corpus")
-    run("heif-convert", source, tmp_path / "reference.png")
-    made = make(workers, source, "resize:w=504;convert:keep=icc")
-    reference = Image.open(tmp_path / "reference.png")
-    want = np.asarray(reference.convert("RGB").resize((504, 378), Image.Resampling.LANCZOS))
+    reference = tmp_path_factory.mktemp("telephone") / "reference.jpg"
+    run("heif-convert", "-q", "95", TELEPHONE, reference)
+    image = Image.open(reference).resize((504, 378), Image.Resampling.LANCZOS)
+    return np.asarray(image, dtype=np.int16)
+
+
+@pytest.mark.needs("heif-convert")
+def test_a_telephones_picture_is_all_its_tiles(
+    workers: ImageWorkers, telephone: np.ndarray[Any, Any]
+) -> None:
+    made = make(workers, TELEPHONE, "resize:w=504;convert:keep=icc")
     assert (made.width, made.height) == (504, 378)
-    assert np.abs(pixels(made.data) - want).mean() < 2
+    assert np.abs(pixels(made.data) - telephone).mean() < 2
     # Its colour profile is in the header, which libvips reads.
     assert Image.open(io.BytesIO(made.data)).info["icc_profile"]
-    info = inspect(workers, source)
+    info = inspect(workers, TELEPHONE)
     assert (info.width, info.height, info.icc) == (4032, 3024, "Display P3")
     assert info.exif["Model"] == "iPhone 7"
+
+
+@pytest.mark.needs("heif-convert")
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_heic_that_says_how_it_is_turned_is_upright(
+    workers: ImageWorkers, telephone: np.ndarray[Any, Any], tmp_path: Path, quarters: int
+) -> None:
+    """ISO/IEC 23008-12, 6.5.10: `irot`, whose angle counts quarter turns against the clock, as
+    numpy's does. In the file it is 0."""
+    data = bytearray(TELEPHONE.read_bytes())
+    data[data.index(b"irot") + 4] = quarters
+    source = tmp_path / "in.heic"
+    source.write_bytes(data)
+    want = np.rot90(telephone, quarters)
+    height, width = want.shape[:2]
+    made = make(workers, source, f"resize:w={width},h={height};convert:keep=icc")
+    assert (made.width, made.height) == (width, height)
+    assert np.abs(pixels(made.data) - want).mean() < 2
 
 
 @pytest.mark.needs("djxl")
