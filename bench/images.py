@@ -74,7 +74,7 @@ SAMPLE_S = 0.25
 TIMES_COLD = 3  # aims: of thumbor's rate, at least
 TIMES_LIMIT = 1.15  # of libvips' time, at most
 GROWTH = 5  # percent, at most
-PART = 200  # pictures between two figures of the memory
+PARTS = 50  # figures of the memory
 
 
 def photos(folder: Path) -> Path:
@@ -409,16 +409,17 @@ def measure_memory(folder: Path, tools: Tools, asked: argparse.Namespace) -> Ite
             ours.signed(photo, f"resize:w={width},h={600 - width // 2}{fit}", format)
             for width, photo, format, fit in wanted[: asked.requests]
         ]
-        parts = [paths[n : n + PART] for n in range(0, len(paths), PART)]
+        part_length = max(1, len(paths) // PARTS)
+        parts = [paths[n : n + part_length] for n in range(0, len(paths), part_length)]
         medians: list[float] = []
         for part in parts:
             with Scale(ours.pid) as scale:
                 load(ours, part, 4)
             medians.append(statistics.median(scale.samples_mb))
-    fifth = max(1, len(medians) // 5)
-    early, late = medians[fifth : 2 * fifth] or medians, medians[-fifth:]
+    fifth = len(medians) // 5
+    early, late = medians[fifth : 2 * fifth], medians[-fifth:]
     what = f"memory over {len(paths)} pictures"
-    settled = medians[fifth:] or medians
+    settled = medians[fifth:]
     slope = statistics.linear_regression(range(len(settled)), settled).slope
     growth = 100 * (statistics.median(late) / statistics.median(early) - 1)
     yield Table(
@@ -426,7 +427,7 @@ def measure_memory(folder: Path, tools: Tools, asked: argparse.Namespace) -> Ite
         [
             Row(f"{what}, second fifth", "MB", early),
             Row(f"{what}, last fifth", "MB", late),
-            Row(f"{what}, slope for each 1,000", "MB", [slope * 1000 / PART]),
+            Row(f"{what}, slope for each 1,000", "MB", [slope * 1000 / part_length]),
             Row(f"{what}, last fifth beyond the second", "%", [growth], at_most=GROWTH),
         ],
     )
@@ -445,6 +446,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=15, help="thumbnails of a kind in a round")
     parser.add_argument("--requests", type=int, default=10_000, help="pictures for the memory")
     asked = parser.parse_args(argv)
+    if asked.requests < PARTS:
+        parser.error(f"--requests: at least {PARTS}")
     end_on_sigterm()
     tools = find_tools()
     print(f"{asked.runs} runs, {PROCESSES} cores, load {os.getloadavg()[0]:.1f} before")

@@ -74,8 +74,9 @@ class Thumbor:
         ]
 
     def path(self, photo: str, width: int, format: str, quality: int) -> str:
-        """A signed URL's path (thumbor's docs: "Security"): HMAC-SHA1 of what follows it."""
-        rest = f"{width}x0/filters:quality({quality}):format({format})/{photo}"
+        """A signed URL's path (thumbor's docs: "Security"): HMAC-SHA1 of what follows it. `fit-in`:
+        without it, a height that is rounded makes thumbor crop first, which takes twice as long."""
+        rest = f"fit-in/{width}x0/filters:quality({quality}):format({format})/{photo}"
         digest = hmac.new(self._key.encode(), rest.encode(), hashlib.sha1).digest()
         return f"/{base64.urlsafe_b64encode(digest).decode()}/{rest}"
 
