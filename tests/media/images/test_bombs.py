@@ -38,13 +38,17 @@ with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as workers:
         codes = []
         seconds = []
         for act in (lambda: transform(workers, bomb, wanted), lambda: inspect(workers, bomb)):
-            started = time.monotonic()
-            try:
-                done = act()
-                codes.append(f"{done.width}x{done.height}")
-            except MediaError as error:
-                codes.append(error.code)
-            seconds.append(time.monotonic() - started)
+            took = []
+            for _ in range(2):  # the slower one may have waited for a busy machine
+                started = time.monotonic()
+                try:
+                    done = act()
+                    code = f"{done.width}x{done.height}"
+                except MediaError as error:
+                    code = error.code
+                took.append(time.monotonic() - started)
+            codes.append(code)
+            seconds.append(min(took))
         told[bomb.name] = codes, seconds
         transform(workers, small, wanted)  # nothing is left of it
 print(json.dumps([told, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024]))
