@@ -102,6 +102,7 @@ ANSWERS = [
     ("image/jpeg;q=0,image/webp;q=0.001", "webp", "webp", "webp"),
     # Twice: the higher; other parameters mean nothing.
     ("image/webp;q=0,image/webp;q=0.3", "webp", "webp", "webp"),
+    ("image/webp;q=0.9,image/webp;q=0", "webp", "webp", "webp"),
     ("image/webp;v=1;q=1.000", "webp", "webp", "webp"),
     # What is no weight makes the element unreadable.
     ("image/avif;q=2,image/webp;q=0.1", "webp", "webp", "webp"),

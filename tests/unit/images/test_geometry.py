@@ -59,6 +59,8 @@ SIZES = [
     ("rotate:angle=0.001", "100x100", "101x101"),
     # The triangle of 3, 4, 5 has 53.1301°, and 3 + 4 = 7; just beside it are 7.0000018.
     ("rotate:angle=53.13", "5x5", "8x8"),
+    # cos 75° is (√6 - √2) / 4: the width is 649.00000012, of which nobody sees the last part.
+    ("rotate:angle=75", "1373x304", "649x1405"),
     # These leave the size as it is.
     ("flip", "30x20", "30x20"),
     ("blur:sigma=3", "30x20", "30x20"),
