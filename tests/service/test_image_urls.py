@@ -36,6 +36,8 @@ from telecine.service.db.tables import derivative_uses, derivatives
 from telecine.service.image_desk import FRESH_S, ImageDesk
 from telecine.service.services import Services
 from telecine.service.settings import Settings
+from telecine.service.storage.local import LocalStorage
+from telecine.service.storage.store import Stored
 
 
 class Watched(ImageWorkers):
@@ -581,6 +583,33 @@ def test_what_all_wait_for_is_cancelled_by_nobody(
         watched.go.set()
         assert first.result().content == second.result().content
     assert watched.made == 1
+
+
+class SlowStorage(LocalStorage):
+    """A folder on a disk that stores no picture before it is let."""
+
+    go = threading.Event()
+
+    def put_bytes(self, key: str, data: bytes) -> Stored:
+        assert not key.startswith("images/") or self.go.wait(30)
+        return super().put_bytes(key, data)
+
+
+def test_who_asks_while_it_is_being_stored_gets_the_same(
+    client: TestClient, services: Services, watched: Watched, key: Key, photo: str
+) -> None:
+    """Its row stands by then, its object does not."""
+    slow = SlowStorage(services.settings.data / "objects")
+    client.app.state.services = dataclasses.replace(services, storage=slow)  # type: ignore[attr-defined]
+    path = key.path(photo, "resize:w=66")
+    first = client.get(path)
+    wait_for(lambda: count(services, derivatives) == 1)
+    services.image_desk.memory._kept.clear()
+    assert client.get(path).content == first.content
+    assert (watched.made, list(services.storage.keys("images/"))) == (1, [])
+    slow.go.set()
+    assert len(stored(services)) == count(services, derivatives) == 1
+    assert inspect_orphans(services) == []
 
 
 # --- bounds ---------------------------------------------------------------------------------------

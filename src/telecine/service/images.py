@@ -1,8 +1,9 @@
 """Pictures by signed URLs: found where they were made before, else made, and kept.
 
 A URL names what it wants; what is made of it is named by what it is made of (`content_name`), and
-stored once for all assets with the same bytes. The row is written before the object, so that there
-is no object without a row; a row without its object is made anew.
+stored once for all assets with the same bytes. The row is written before the object and stays, so
+that there is no object without a row; what has a row and no object is in the making, or lost, and
+made anew.
 """
 
 from __future__ import annotations
@@ -76,8 +77,6 @@ def find(
         if shown is not None:
             _note_use(services, looked, found, order)
             return Remembered(shown, looked.now_s, looked_s)
-        with services.database.write() as tx:
-            rows.forget(tx, found.digest)
     if order is None:
         with services.database.read() as tx:
             order = _order(tx, url, accept, request, looked, looked_s)
@@ -240,6 +239,12 @@ def fit_to(operations: tuple[Operation, ...], format: str) -> tuple[Operation, .
 
 
 def _make(services: Services, order: Order) -> Shown:
+    with services.database.read() as tx:
+        found = rows.find(tx, order.name)
+    if found is not None:  # it was stored between the look and this
+        there = _open(services.storage, found, None)
+        if there is not None:
+            return there
     with ExitStack() as files:
         folder = None
 
@@ -270,7 +275,8 @@ def _make(services: Services, order: Order) -> Shown:
 
 def _keep(services: Services, order: Order, shown: Shown) -> None:
     """Store it. Where that fails it is made again another time."""
-    assert shown.data is not None
+    if shown.data is None:  # it is there already
+        return
     row = Derivative(order.name, shown.key, shown.content_type, shown.size_bytes, shown.sha256)
     try:
         with services.database.write() as tx:

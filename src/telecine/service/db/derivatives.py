@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from telecine.service.db.tables import assets, derivative_uses, derivatives, ima
 
 TOUCH_S = 3600.0  # when one was last used is written at most so often
 MOST_EVICTED = 1000  # in one transaction
+NEW_S = 60.0  # so long nobody evicts what was noted
 _AT_ONCE = 500  # names in one statement
 
 
@@ -90,10 +92,16 @@ _LOOK = (
 )
 
 
+@lru_cache(maxsize=8)
+def _look(now: sa.ColumnElement[float]) -> sa.Select[Any]:
+    """The statement, made once a database: it is asked for nearly every picture."""
+    return _LOOK.add_columns(now)
+
+
 def look(tx: Tx, key_id: str, asset_id: str, request: str) -> Looked | None:
     """What a key reaches; None: the key is revoked, or rests with its user."""
     row = tx.connection.execute(
-        _LOOK.add_columns(tx.now), {"key": key_id, "asset": asset_id, "request": request}
+        _look(tx.now), {"key": key_id, "asset": asset_id, "request": request}
     ).one_or_none()
     if row is None:
         return None
@@ -125,8 +133,9 @@ def find(tx: Tx, digest: str) -> Derivative | None:
 
 
 def note(tx: Tx, made: Derivative, uses: Mapping[str, str]) -> bool:
-    """Note a derivative, which is stored or about to be, and what asks for it (asset → request).
-    False: one of these assets is gone, and nothing was noted."""
+    """Note a derivative, which is stored or about to be, and what asks for it (asset → request). A
+    row that is there already gets what this one says: it was made anew. False: one of these assets
+    is gone, and nothing was noted."""
     there = tx.connection.execute(
         sa.select(assets.c.id)
         .where(assets.c.id.in_(list(uses)))
@@ -134,8 +143,10 @@ def note(tx: Tx, made: Derivative, uses: Mapping[str, str]) -> bool:
     ).all()
     if len(there) < len(uses):
         return False
-    row = {name: getattr(made, name) for name in (column.name for column in _COLUMNS)}
-    _insert(tx, derivatives, {**row, "created_at": tx.now, "used_at": tx.now})
+    row = {column.name: getattr(made, column.name) for column in _COLUMNS}
+    noted = sa.update(derivatives).where(derivatives.c.digest == made.digest)
+    if tx.connection.execute(noted.values(**row, used_at=tx.now)).rowcount == 0:
+        _insert(tx, derivatives, {**row, "created_at": tx.now, "used_at": tx.now})
     for asset_id, request in uses.items():
         _insert(
             tx,
@@ -161,11 +172,6 @@ def touch(tx: Tx, digest: str) -> None:
     )
 
 
-def forget(tx: Tx, digest: str) -> None:
-    """Remove the row of one whose object is gone."""
-    tx.connection.execute(sa.delete(derivatives).where(derivatives.c.digest == digest))
-
-
 def remove_of_asset(tx: Tx, asset_id: str) -> list[str]:
     """Remove everything that was made of an asset or with it; the storage keys, which nobody needs
     any more."""
@@ -186,10 +192,12 @@ def total_bytes(tx: Tx) -> int:
 
 def evict(tx: Tx, most_bytes: int) -> list[str]:
     """Remove those that were not used for longest until the rest has at most so many bytes; the
-    storage keys, which nobody needs any more. A thousand at once: the next time goes on."""
+    storage keys, which nobody needs any more. A thousand at once: the next time goes on. The
+    newest stay, whatever the bound: they may not be stored yet."""
     over = total_bytes(tx) - most_bytes
     oldest = tx.connection.execute(
         sa.select(derivatives.c.digest, derivatives.c.storage_key, derivatives.c.size_bytes)
+        .where(derivatives.c.used_at <= tx.now_s() - NEW_S)
         .order_by(derivatives.c.used_at, derivatives.c.digest)
         .limit(MOST_EVICTED)
     )

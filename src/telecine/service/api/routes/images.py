@@ -7,9 +7,11 @@ a request that waits for its picture keeps none of the threads that answer other
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -23,7 +25,21 @@ from telecine.service.images import Order
 from telecine.service.services import Services
 from telecine.service.storage.store import Missing
 
-router = APIRouter(tags=["pictures"])
+
+class _Direct(APIRoute):
+    """A route whose function gets its path as it is. FastAPI's own way, which checks each part and
+    asks the application's dependencies, takes a third of the time of an answer from memory; here
+    the signature says whether the path is one of ours (and a NUL is in none)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handle(request: Request) -> Response:
+            found: Response = await self.endpoint(request, **request.path_params)
+            return found
+
+        return handle
+
+
+router = APIRouter(tags=["pictures"], route_class=_Direct)
 
 YEAR_S = 365 * 24 * 3600
 _TRIES = 3  # a picture may be evicted between the look at its row and at its bytes
