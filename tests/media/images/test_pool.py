@@ -270,6 +270,48 @@ def test_a_full_queue_says_so_at_once(make: Callable[..., ImageWorkers]) -> None
     assert ask(workers).data == b"x"
 
 
+def test_as_many_decoders_run_at_once_as_workers(make: Callable[..., ImageWorkers]) -> None:
+    workers = make(2, waiting=3)
+    running: list[int] = []
+    most: list[int] = []
+    go_on = threading.Event()
+
+    def client(number: int) -> None:
+        with workers.place():
+            running.append(number)
+            most.append(len(running))
+            go_on.wait(10)
+            running.remove(number)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while len(running) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    with pytest.raises(StepFailed, match="3 pictures are waiting") as caught, workers.place():
+        pass
+    assert caught.value.code == "images_busy"
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 5
+    assert max(most) == 2
+
+
+def test_who_waits_for_a_place_can_be_interrupted(make: Callable[..., ImageWorkers]) -> None:
+    workers = make(1)
+    cancel = Cancel()
+    with workers.place():
+        threading.Timer(0.1, cancel.set).start()
+        with pytest.raises(Interrupted), workers.place(cancel):
+            pass
+        threading.Timer(0.1, workers.close).start()
+        with pytest.raises(Interrupted), workers.place():
+            pass
+
+
 def test_a_cancelled_request_ends_at_once_waiting_or_worked_on(
     make: Callable[..., ImageWorkers],
 ) -> None:

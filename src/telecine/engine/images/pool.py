@@ -9,12 +9,13 @@ fault, it is replaced: what leaks in it, or took it over, ends with it.
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -94,6 +95,7 @@ class ImageWorkers:
         self._changed = threading.Condition()
         self._owners: list[_Owner] = []
         self._idle = 0  # owners that wait for a request
+        self._places = _Places(count)
         self._closed = Cancel()
 
     def __enter__(self) -> ImageWorkers:
@@ -144,6 +146,15 @@ class ImageWorkers:
         assert job.answer is not None
         return job.answer
 
+    @contextmanager
+    def place(self, cancel: Cancel | None = None) -> Iterator[None]:
+        """One of `count` places for a program that decodes a picture for a worker: as many of them
+        run at once as workers. Waits for one; raises StepFailed (`images_busy`) when `waiting` wait
+        already, Interrupted when `cancel` is set or the workers are closed."""
+        switches = (self._closed,) if cancel is None else (self._closed, cancel)
+        with self._places.take(switches, self._waiting):
+            yield
+
     def close(self) -> None:
         """Kill all workers and wait until they are gone. Requests that wait or run are
         interrupted. May be called again."""
@@ -159,11 +170,7 @@ class ImageWorkers:
                 raise Interrupted("the image workers are closed")
             free = self._idle + self._count - len(self._owners)
             if len(self._jobs) >= free + self._waiting:
-                raise StepFailed(
-                    f"{len(self._jobs)} pictures are waiting already",
-                    code="images_busy",
-                    retryable=True,
-                )
+                raise _busy(len(self._jobs))
             self._jobs.append(job)
             if len(self._jobs) > self._idle and len(self._owners) < self._count:
                 owner = _Owner(self._take, self._start, self.limits, self._images_each)
@@ -195,6 +202,56 @@ class ImageWorkers:
             ),
             access=Access(),
         )
+
+
+class _Places:
+    """A semaphore that can be waited for together with switches."""
+
+    def __init__(self, count: int) -> None:
+        self._free = os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        self._waiting = 0
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        os.close(self._free)
+
+    @contextmanager
+    def take(self, switches: Sequence[Cancel], most_waiting: int) -> Iterator[None]:
+        if not self._took():
+            with self._lock:
+                if self._waiting >= most_waiting:
+                    raise _busy(self._waiting)
+                self._waiting += 1
+            try:
+                self._wait(switches)
+            finally:
+                with self._lock:
+                    self._waiting -= 1
+        try:
+            yield
+        finally:
+            os.eventfd_write(self._free, 1)
+
+    def _wait(self, switches: Sequence[Cancel]) -> None:
+        poll = select.poll()
+        poll.register(self._free, select.POLLIN)
+        for each in switches:
+            poll.register(each, select.POLLIN)
+        while not self._took():
+            poll.poll()
+            if any(each.is_set() for each in switches):
+                raise Interrupted
+
+    def _took(self) -> bool:
+        try:
+            os.eventfd_read(self._free)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _busy(waiting: int) -> StepFailed:
+    return StepFailed(f"{waiting} pictures are waiting already", code="images_busy", retryable=True)
 
 
 class _Owner(threading.Thread):

@@ -97,9 +97,10 @@ def read(
         raise InputRefused("drawings (SVG) are not taken here", code="svg_refused")
     if FORMATS[format].reader != "ffmpeg":
         return Source(format), [data]
-    picture, frames = decode(
-        source, format, workers.tools, workers.limits, first_only=first_only, cancel=cancel
-    )
+    with workers.place(cancel):
+        picture, frames = decode(
+            source, format, workers.tools, workers.limits, first_only=first_only, cancel=cancel
+        )
     if format != "heic":
         return picture, frames
     # libvips reads the head of a HEIC: ICC profile, EXIF.
