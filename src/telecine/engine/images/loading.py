@@ -232,6 +232,8 @@ def load(
         pyvips.Error: it cannot be decoded.
     """
     frames = 1 if first_only else header.frames
+    if header.interpretation == "cmyk":
+        target = None  # a mean of inks is not the mean of their colours
     images = _frames(header, frames, target, strict)
     upright = [_upright(_smaller(image, header, target), header) for image in images]
     shown = [_shown(image, header, "icc" in keep, depth) for image in upright]
@@ -334,20 +336,20 @@ def _smaller(image: pyvips.Image, header: Header, target: Size | None) -> pyvips
     there are. Not where alpha has to be multiplied in first, as `pixels` does."""
     if target is None or header.animated or image.hasalpha():
         return image
-    width, height = target.width, target.height
+    stored, wanted, shrink = header.size, target, 1
+    if header.source.format == "jpeg":
+        shrink = _shrink(stored, wanted)
     if not header.source.was and _int(image, "orientation", 1) >= 5:
-        width, height = height, width
-    if (
-        width > image.width
-        or height > image.height
-        or (width, height)
-        == (
-            image.width,
-            image.height,
-        )
-    ):
+        stored, wanted = (Size(each.height, each.width) for each in (stored, wanted))
+    if wanted.width > image.width or wanted.height > image.height or stored == wanted:
         return image
-    return image.resize(width / image.width, vscale=height / image.height)
+    # By the file's own size: what JPEG's decoder divided has a part of a pixel too much, by which
+    # the picture would be drawn out.
+    across, down = (
+        shrink * side / whole
+        for side, whole in ((wanted.width, stored.width), (wanted.height, stored.height))
+    )
+    return image.resize(across, vscale=down).crop(0, 0, wanted.width, wanted.height)
 
 
 def _upright(image: pyvips.Image, header: Header) -> pyvips.Image:
