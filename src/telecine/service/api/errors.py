@@ -51,6 +51,7 @@ STATUS_OF_CODE = {
     "length_required": 411,
     "tus_version": 412,
     "tus_content_type": 415,
+    "images_busy": 429,
     "image_limit": 422,  # the picture's own doing, and asking again will not help
     "upload_locked": 423,
     "checksum_mismatch": 460,
