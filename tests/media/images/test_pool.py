@@ -152,6 +152,26 @@ def test_a_refusal_harms_no_worker(make: Callable[..., ImageWorkers]) -> None:
     assert ask(workers).facts == {"pid": before, "seen": 5}
 
 
+def test_a_refused_pictures_bytes_are_held_by_nobody(make: Callable[..., ImageWorkers]) -> None:
+    """Not until a garbage collector comes round, either: they may be hundreds of megabytes."""
+    workers = make()
+    data = os.urandom(1000)
+    gc.disable()
+    try:
+        before = sys.getrefcount(data)
+        for do in ("refuse so", "no-memory", "crash"):
+            try:
+                ask(workers, do, data)
+            except (InputRefused, StepFailed):
+                pass
+            deadline = time.monotonic() + 5
+            while sys.getrefcount(data) > before and time.monotonic() < deadline:
+                time.sleep(0.01)  # its thread is about to forget it
+            assert sys.getrefcount(data) == before
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("do", ["crash", "garbage", "early", "flood", "claim"])
 def test_a_worker_that_fails_twice_is_told_and_the_next_request_works(
     make: Callable[..., ImageWorkers], do: str

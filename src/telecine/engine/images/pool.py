@@ -141,8 +141,14 @@ class ImageWorkers:
                 if job in self._jobs:
                     self._jobs.remove(job)
             raise Interrupted
-        if job.error is not None:
-            raise job.error
+        error, job.error = job.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del (
+                    error
+                )  # else this frame, its error and the picture's bytes would hold each other
         assert job.answer is not None
         return job.answer
 

@@ -21,7 +21,9 @@ class ImageLimits:
     frames: int = 300
     source_bytes: int = 256 << 20
     wall_s: float = 30.0  # from the worker's first byte of a request to the last of its answer
-    memory_bytes: int = 3 << 30  # address space of a worker (RLIMIT_AS): see `pool`
+    # Address space of a worker (RLIMIT_AS): itself 0.3 GB; the file; the largest picture at 16 bits
+    # a channel (0.8 GB) before and after an operation that needs all of it at once.
+    memory_bytes: int = 3 << 30
     svg: bool = False  # whether drawings are taken at all
 
 
