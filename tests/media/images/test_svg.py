@@ -185,3 +185,16 @@ def test_drawings_of_the_corpus(workers: ImageWorkers, tmp_path: Path, corpus: P
     result = made(workers, tmp_path, linked.read_bytes())
     assert (result.width, result.height) == (480, 360)
     assert any("left out" in warning for warning in result.warnings)
+
+
+def test_texts_have_their_letters(workers: ImageWorkers, tmp_path: Path) -> None:
+    """In our font, since the sandbox has no other: where there is none every letter is one box."""
+    text = '<rect width="60" height="40" fill="#fff"/><text x="2" y="30" font-size="16">{}</text>'
+    ink = {
+        letters: np.flatnonzero(
+            (pixels(made(workers, tmp_path, drawing(text.format(letters))))[..., 0] < 128).any(0)
+        )
+        for letters in ("iii", "MMM", "   ")
+    }
+    assert len(ink["   "]) == 0
+    assert ink["iii"].max() < 20 < 35 < ink["MMM"].max()

@@ -9,6 +9,7 @@ and meets a `pyvips.Error` tries again (see `child`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ import pyvips
 from telecine.engine.errors import InputRefused
 from telecine.engine.images import colors, metadata, svg
 from telecine.engine.images.geometry import Size
+from telecine.engine.images.lettering import FONT, FONT_FILE
 from telecine.engine.images.operations import Kept
 from telecine.engine.images.picture import Picture
 from telecine.engine.images.values import ImageLimits
@@ -314,8 +316,16 @@ def _whole_segments(jpeg: bytes) -> bytes:
     return jpeg
 
 
+@functools.cache
+def _know_font() -> None:
+    """Texts of drawings are set in our font, the only one in the sandbox: libvips tells of it when
+    it sets a text itself."""
+    pyvips.Image.text("a", font=FONT, fontfile=str(FONT_FILE))
+
+
 def _drawn(header: Header, target: Size | None) -> pyvips.Image:
     """A drawing at exactly this size, whichever it is: its lines stay sharp."""
+    _know_font()
     if target is None or target == header.size:
         return _open("svg", header.blobs[0])
     across, down = target.width / header.size.width, target.height / header.size.height
