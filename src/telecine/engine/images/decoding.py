@@ -60,17 +60,20 @@ def decode(
     limits: ImageLimits,
     *,
     first_only: bool = False,
+    still: bool = False,
     cancel: Cancel | None = None,
 ) -> tuple[Source, list[Bytes]]:
     """The frames of a picture in one of `DEMUXERS`, as PNGs, and what to tell a worker of them.
+    `still`: an animation is of no use.
 
     Raises InputRefused: `too_many_pixels` and `too_many_frames` (before anything beyond them is
-    decoded), `image_damaged` when no frame can be had; StepFailed `image_limit`; Interrupted.
+    decoded), `animation_lost` where it moves and should be `still` (at its second frame),
+    `image_damaged` when no frame can be had; StepFailed `image_limit`; Interrupted.
     """
     source = source.resolve()  # in the sandbox there are neither our folder nor links
     only_first = first_only or format not in _MOVING
     chosen = _choose(source, format, tools, limits, cancel) if format in _ISO_FORMATS else None
-    told = _Told(limits, 1 if only_first else None)
+    told = _Told(limits, 1 if only_first else 2 if still else None)
     if format == "apng" and not only_first:
         told.announced(*_apng(source)[:3])
     data = bytearray()
@@ -86,6 +89,12 @@ def decode(
     pictures = pngs(data)
     if not pictures:
         _fail(finished, told, limits)
+    if still and len(pictures) > 1:
+        raise InputRefused(
+            "the picture moves, and the format asked for holds stills: write WebP or GIF, or ask "
+            "for its first frame",
+            code="animation_lost",
+        )
     return (
         Source(
             format="png",

@@ -46,7 +46,8 @@ def transform(
     grammar.check_format(operations, wanted.format)
     first_only = grammar.conversion(operations).frames == "first"
     marks = _marks(operations, refs or {})
-    picture, blobs = read(source, workers, first_only=first_only, cancel=cancel)
+    still = not FORMATS[wanted.format].animated
+    picture, blobs = read(source, workers, first_only=first_only, still=still, cancel=cancel)
     laid = [read(path, workers, first_only=True, cancel=cancel) for path in marks.values()]
     request = Request(
         do="transform",
@@ -82,6 +83,7 @@ def read(
     workers: ImageWorkers,
     *,
     first_only: bool = False,
+    still: bool = False,
     cancel: Cancel | None = None,
 ) -> tuple[Source, list[Bytes]]:
     """The bytes of a picture as a worker takes them, decoded by FFmpeg where libvips cannot.
@@ -99,7 +101,13 @@ def read(
         return Source(format), [data]
     with workers.place(cancel):
         picture, frames = decode(
-            source, format, workers.tools, workers.limits, first_only=first_only, cancel=cancel
+            source,
+            format,
+            workers.tools,
+            workers.limits,
+            first_only=first_only,
+            still=still,
+            cancel=cancel,
         )
     if format != "heic":
         return picture, frames
