@@ -69,6 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     sub.add_argument("--max-bytes", metavar="N", help="as good as fits: 200k, 2M")
     sub.add_argument("--keep", metavar="WHAT", help="metadata that stays: icc+exif+gps+xmp")
     sub.add_argument("--first-frame", action="store_true", help="of an animation, a still picture")
+    sub.add_argument("--svg", action="store_true", help="take drawings (SVG) too, cleaned before")
     sub.add_argument("--force", action="store_true", help="replace a file that is there")
     sub.add_argument("--json", action="store_true", help="print one JSON object a picture")
     sub.add_argument(

@@ -42,6 +42,7 @@ class Asked:
     operations: tuple[Operation, ...]
     refs: Mapping[str, Path]  # pictures that the operations name
     format: str | None
+    svg: bool
     force: bool
     json: bool
     ffmpeg: Path | None
@@ -208,6 +209,7 @@ def read_asked(found: argparse.Namespace) -> Asked:
         operations=tuple(grammar.parse_json([*operations, *closing])),
         refs=refs,
         format=None if found.format is None else formats.written(found.format).name,
+        svg=found.svg,
         force=found.force,
         json=found.json,
         ffmpeg=found.ffmpeg,
@@ -309,7 +311,7 @@ def run(found: argparse.Namespace, find_tools: Callable[[], Tools]) -> int:
     asked = read_asked(found)
     places = [] if asked.out is None else _places(asked, asked.out)
     codes = []
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as workers:
+    with ImageWorkers(find_tools(), count=1, limits=ImageLimits(svg=asked.svg)) as workers:
         for n, source in enumerate(asked.sources):
             try:
                 if places:

@@ -139,6 +139,20 @@ def test_a_text_is_written_on_it(here: Path) -> None:
     assert light[1] > 200
 
 
+def test_a_drawing_is_taken_where_it_is_asked_for(here: Path) -> None:
+    drawn = '<rect width="9" height="9" fill="#ff0000"/><rect x="9" width="9" height="9"/>'
+    size = 'width="18" height="9"'
+    Path("in.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{drawn}</svg>')
+    made("in.svg -o out.png --svg --op resize:w=180,enlarge=1", here)
+    with Image.open("out.png") as opened:
+        rgb = opened.convert("RGB")
+    assert (rgb.size, rgb.getpixel((40, 40)), rgb.getpixel((140, 40))) == (
+        (180, 90),
+        RED,
+        (0, 0, 0),
+    )
+
+
 def test_a_file_is_as_small_as_it_was_asked_to_be(here: Path) -> None:
     Image.effect_noise((640, 480), 60).convert("RGB").save("in.png")
     made("in.png -o large.jpg --quality 90", here)
