@@ -42,6 +42,7 @@ class _Direct(APIRoute):
 router = APIRouter(tags=["pictures"], route_class=_Direct)
 
 YEAR_S = 365 * 24 * 3600
+MOST_ACCEPT = 1000  # signs of an `Accept` header that are looked at: browsers send 100
 _TRIES = 3  # a picture may be evicted between the look at its row and at its bytes
 
 # Any page may show what it has the URL of: no cookie is looked at here.
@@ -87,7 +88,7 @@ async def get_image(
     The first look is at the signature; nothing else is done for a URL without a good one."""
     services: Services = request.app.state.services
     url = image_keys.check(services.signer, link, ops, asset_id, ext)
-    accept = ", ".join(request.headers.getlist("accept")) if ext == AUTO else ""
+    accept = ", ".join(request.headers.getlist("accept"))[:MOST_ACCEPT] if ext == AUTO else ""
     memory = services.image_desk.memory
     name = f"{link}/{ops}/{asset_id}.{ext} {image_urls.choices(accept) if accept else ''}"
     known = memory.get(name)
