@@ -20,10 +20,12 @@ from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 from tests.conftest import ROOT
 from tests.service import pictures
 from tests.service.conftest import PASSWORD
+from tests.service.databases import fresh_database
 from tests.service.pictures import BLUE, GREEN, RED, WHITE, alike, encoded, opened, pixel, quarters
 from tests.service.running import Running
 
@@ -596,3 +598,27 @@ def test_the_page_by_command(here: Here, folder: Path) -> None:
     found = here.fetched(job["id"])
     assert opened(found["small.webp"][1]).size == (800, 600)
     assert opened(found["same.avif"][1]).size == (1000, 750)
+
+
+# --- another database -----------------------------------------------------------------------------
+
+
+def test_on_postgresql(postgres: sa.URL, tmp_path: Path) -> None:
+    with fresh_database(postgres) as url:
+        text = url.render_as_string(hide_password=False)
+        with (
+            Running(tmp_path / "data", "--database", text, workers=1) as running,
+            httpx2.Client(base_url=running.base_url, timeout=60) as http,
+            _user(http, "ada@example.org", running.base_url) as ada,
+        ):
+            elsewhere = Here(running, ada)
+            laid = elsewhere.add("mark.png", encoded(Image.new("RGB", (40, 20), MARK), "PNG"))
+            moving = elsewhere.add("moving.gif", pictures.animation())
+            wish = image("marked", "webp", {"op": "watermark", "image": laid, "scale": 0.5})
+            marked = opened(elsewhere.made(moving, wish)["marked.webp"][1])
+            assert marked.n_frames == 3  # type: ignore[attr-defined]
+            assert alike(pixel(marked.convert("RGB"), (70, 55)), MARK, 24)
+            kinds = [
+                one["kind"] for one in elsewhere.ask("GET", "/v1/assets?kind=image", 200)["data"]
+            ]
+            assert kinds == ["image", "image"]
