@@ -20,8 +20,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from telecine.service.domain import Rate, TooMany
 
-# Beside those that wait for a worker: one reads its source or stores its result meanwhile.
-_SPARE_THREADS = 2
+# To each that waits for a worker one that stores what was made before: that takes as long as making
+# a small picture, and no processor.
+_THREADS_EACH = 2
 _BUSY_RETRY_S = 1
 _WINDOW_S = 60
 
@@ -102,7 +103,7 @@ class ImageDesk:
         self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._lock = threading.Lock()
         self._making: dict[str, Future[Shown]] = {}
-        self._threads = ThreadPoolExecutor(at_once + _SPARE_THREADS, "image-desk")
+        self._threads = ThreadPoolExecutor(_THREADS_EACH * at_once, "image-desk")
 
     def ask(
         self,
