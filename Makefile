@@ -98,9 +98,12 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 	$(PYTEST) tests/e2e --ignore=tests/e2e/test_publish_first.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
-.PHONY: test-corpus test-resume test-publish chaos bench bench-service bench-images
+.PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-service bench-images
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
+
+test-image-corpus: setup ## every picture of the corpus, every operation in every format, beside other programs
+	TELECINE_LONG=1 $(PYTEST) -s tests/media/images/test_image_corpus.py tests/media/images/test_references.py
 
 test-resume: setup ## kill -9 at 20 seeded moments
 	TELECINE_LONG=1 $(PYTEST) tests/media/test_resume.py

@@ -16,10 +16,10 @@ import numpy.typing as npt
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # height × width × 4: RGBA, not premultiplied
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-# Issue 4: of a result against a reference made by another program. Alpha, where nothing was said:
-# what is as little to be seen.
+# Issue 4: of a result against a reference made by another program. What an error of alpha does
+# before white and before black is in it; in the mean it is to be no more than as little of 255.
 MEAN, P99 = 2.0, 6.0
-ALPHA_MEAN, ALPHA_P99 = 2.0, 12.0
+ALPHA_MEAN = 2.0
 
 SAMPLE = 60_000  # pixels that are compared of a large picture, on a grid over all of it
 
@@ -93,7 +93,7 @@ class Difference:
         wrong = []
         if self.mean > MEAN or self.p99 > P99:
             wrong.append(f"colour: {self}")
-        if self.alpha_mean > ALPHA_MEAN or self.alpha_p99 > ALPHA_P99:
+        if self.alpha_mean > ALPHA_MEAN:
             wrong.append(f"alpha: {self}")
         return wrong
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("expected.tsv")
+LONG = os.environ.get("TELECINE_LONG") == "1"
+
+LARGE = 4_000_000  # pixels of all frames
+SLOW = ("libjxl-pq",)  # a reader that takes a quarter of a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,14 @@ class Expected:
     readers: tuple[str, ...]  # whose reading of it is right: names in `references.READERS`
     warnings: str  # pattern that some warning must match
     note: str
+
+    @property
+    def large(self) -> bool:
+        return self.width * self.height * self.frames > LARGE
+
+    @property
+    def slow(self) -> bool:
+        return bool(set(self.readers) & set(SLOW))
 
 
 def read_expected(table: Path = TABLE) -> dict[str, Expected]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import subprocess
 import tempfile
 import warnings
@@ -24,10 +25,12 @@ from tests.media.images.colour import Pixels
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A picture as a program reads it. `delays_ms` is empty for a still picture."""
+    """A picture as a program reads it. `delays_ms` is empty for a still picture. `partial`: what
+    is transparent here the program does not know, or gets wrong."""
 
     frames: tuple[Pixels, ...]
     delays_ms: tuple[int, ...] = ()
+    partial: bool = False
 
 
 def to_rgba(image: Image.Image) -> Pixels:
@@ -78,12 +81,20 @@ def pillow(source: Path | io.BytesIO) -> Reading:
 
 
 def pillow_truncated(source: Path) -> Reading:
-    """Pillow, which takes what there is of a file that was cut off."""
+    """Pillow, which takes what there is of a file that was cut off. Of a GIF it leaves the rows
+    that are missing at the palette's first colour; nothing is known of them."""
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        return pillow(source)
+        reading = pillow(source)
+        with Image.open(source) as image:
+            if image.mode != "P":
+                return reading
+            there = np.flatnonzero(np.asarray(image).any(axis=1))
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+    known = reading.frames[0].copy()
+    known[there[-1] :] = 0
+    return Reading((known,), partial=True)
 
 
 def magick(source: Path) -> Reading:
@@ -131,6 +142,11 @@ opj = _by_png("opj_decompress", "-i", "IN", "-o", "OUT")
 rsvg = _by_png("rsvg-convert", "IN", "-o", "OUT")
 
 
+def rsvg_at(source: Path, width: int, height: int) -> Reading:
+    """A drawing, drawn at this size."""
+    return _by_png("rsvg-convert", "-w", str(width), "-h", str(height), "IN", "-o", "OUT")(source)
+
+
 def ffmpeg(source: Path, *, filters: str = "null") -> Reading:
     """Debian's FFmpeg, four major versions older than the one that telecine brings along."""
     asked = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-of", "json"]
@@ -146,13 +162,38 @@ def ffmpeg(source: Path, *, filters: str = "null") -> Reading:
     return Reading(tuple(frames), tuple(delays) if len(frames) > 1 else ())
 
 
-def ffmpeg_pq(source: Path) -> Reading:
-    """A still picture in PQ and Display P3 (what it says of itself: CICP 12/16/6, full range), by
-    Hable's curve at a reference white of 100 cd/m², which is how telecine shows HDR film."""
-    to_light = "zscale=tin=smpte2084:pin=smpte432:min=smpte170m:rin=full:t=linear:npl=100"
-    to_srgb = "zscale=t=iec61966-2-1:m=gbr:r=full"
-    chain = [to_light, "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0", to_srgb]
-    return ffmpeg(source, filters=",".join([*chain, "format=gbrp"]))
+def _tone_mapped(source: Path, codes: Pixels, white: float) -> Reading:
+    """An HDR picture by libjxl's `tone_map`: as ITU-R BT.2408 bends 1,000 cd/m² to a white of 203.
+    Version 0.7 of it spoils what is brighter than that white (clouds and a sunlit floor have dark
+    spots, looked at): unknown, where a code of the source is above `white`."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.png"
+        argv = ["tone_map", "-m", "1000", "-t", "203", str(source), str(made)]
+        subprocess.run(argv, check=True, capture_output=True)
+        known = pillow(made).frames[0].copy()
+    known[codes[..., :3].max(axis=2) >= white * 255] = 0
+    return Reading((known,), partial=True)
+
+
+def libjxl_pq(source: Path) -> Reading:
+    """Of a picture that says Display P3, PQ and full range of itself (CICP 12/16/6), decoded by
+    FFmpeg; `tone_map` takes a file that says nothing for BT.2020 and PQ."""
+    coded = "zscale=min=smpte170m:rin=full:pin=smpte432:tin=smpte2084"
+    wide = f"{coded}:m=gbr:r=full:p=bt2020:t=smpte2084,format=gbrp16le"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "wide.ppm"
+        argv = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(source), "-vf", wide]
+        argv += ["-pix_fmt", "rgb48be", "-c:v", "ppm", "-f", "image2", str(made)]
+        subprocess.run(argv, check=True, capture_output=True)
+        return _tone_mapped(made, pillow(source).frames[0], 0.58)  # PQ of 203 cd/m² (BT.2408)
+
+
+def libjxl_hlg(source: Path) -> Reading:
+    """Of a PNG that says BT.2020 and HLG of itself (CICP 9/18/0), which goes before its profile
+    (PNG, third edition, 4.3)."""
+    with Image.open(source) as image:
+        codes = np.asarray(image.convert("RGB"))
+    return _tone_mapped(source, codes, 0.75)  # HLG of 203 cd/m² (BT.2408)
 
 
 READERS: dict[str, Callable[[Path], Reading]] = {
@@ -165,7 +206,8 @@ READERS: dict[str, Callable[[Path], Reading]] = {
     "opj": opj,
     "rsvg": rsvg,
     "ffmpeg": ffmpeg,
-    "ffmpeg-pq": ffmpeg_pq,
+    "libjxl-pq": libjxl_pq,
+    "libjxl-hlg": libjxl_hlg,
 }
 
 
@@ -175,31 +217,50 @@ def read(source: Path, reader: str) -> Reading:
     return READERS[reader](source)
 
 
+def known(reading: Reading, reference: Pixels, other: Pixels) -> tuple[Pixels, Pixels]:
+    """Two pictures without what the first's reading does not know."""
+    if not reading.partial:
+        return reference, other
+    unknown = reference[..., 3] < 255
+    reference, other = reference.copy(), other.copy()
+    reference[unknown] = other[unknown] = 0
+    return reference, other
+
+
 # --- operations -----------------------------------------------------------------------------------
 
 
 def resized(pixels: Pixels, width: int, height: int) -> Pixels:
-    """By Pillow's Lanczos filter, which weighs colours with their alpha."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    """By Pillow's Lanczos filter where it shrinks and its bicubic one where it grows, which weigh
+    colours with their alpha."""
+    image = Image.fromarray(pixels)
+    for size in ((width, image.height), (width, height)):
+        grows = size[0] > image.width or size[1] > image.height
+        kernel = Image.Resampling.BICUBIC if grows else Image.Resampling.LANCZOS
+        image = image.resize(size, kernel) if size != image.size else image
     return np.asarray(image)
 
 
 def turned(pixels: Pixels, angle: float, width: int, height: int) -> Pixels:
-    """Clockwise, its middle in the middle of a transparent width × height ground (bicubic)."""
-    rows, columns = pixels.shape[:2]
-    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    """Clockwise, its middle in the middle of a transparent width × height ground (bicubic, of
+    colours weighed with their alpha; a border makes the edges as soft as they lie)."""
+    bordered = np.pad(pixels, ((4, 4), (4, 4), (0, 0)))
+    rows, columns = bordered.shape[:2]
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     # Where a pixel of the result comes from.
     across = columns / 2 - cosine * width / 2 - sine * height / 2
     down = rows / 2 + sine * width / 2 - cosine * height / 2
-    image = Image.fromarray(pixels).transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        (cosine, sine, across, -sine, cosine, down),
-        Image.Resampling.BICUBIC,
+    image = (
+        Image.fromarray(bordered)
+        .convert("RGBa")
+        .transform(
+            (width, height),
+            Image.Transform.AFFINE,
+            (cosine, sine, across, -sine, cosine, down),
+            Image.Resampling.BICUBIC,
+        )
     )
-    return np.asarray(image)
+    return np.asarray(image.convert("RGBA"))
 
 
 def gray(pixels: Pixels) -> Pixels:
