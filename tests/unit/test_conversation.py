@@ -5,7 +5,9 @@ how many it shall answer with, four bytes each)."""
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import struct
 import sys
@@ -170,13 +172,55 @@ def test_there_must_be_a_program() -> None:
         start(["/no/such"], sandbox=Sandbox("none"), limits=Limits(), access=Access())
 
 
+def open_now() -> set[int]:
+    return {int(fd.name) for fd in Path("/proc/self/fd").iterdir()}
+
+
 def test_nothing_is_left_open() -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_now()
     for _ in range(3):
         talk = child(ECHO)
         ask(talk, 10, 10)
         talk.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_now() == before
+
+
+def test_nothing_is_left_open_where_it_cannot_be_started() -> None:
+    """Out of descriptors at each of those that a start needs, one after the other."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = open_now()
+    failed = 0
+    for most in range(len(before), max(before) + 30):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        talk = None
+        try:
+            talk = child(ECHO)
+        except OSError:
+            failed += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if talk is not None:
+            talk.close()
+            break
+    assert failed > 3
+    assert talk is not None
+    assert open_now() == before
+
+
+def test_a_child_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(pid: int) -> int:
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pids: list[int] = []
+    before = open_now()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pidfd_open", none_left)
+        with pytest.raises(OSError, match="Too many"):
+            child(ECHO)
+    assert open_now() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[0], 0)
 
 
 def test_it_dies_with_the_thread_that_started_it() -> None:

@@ -332,7 +332,14 @@ def start(argv: Sequence[str], *, sandbox: Sandbox, limits: Limits, access: Acce
     _must_exist(argv)
     command = _command(argv, sandbox, limits, access, (REQUEST_FD, ANSWER_FD))
     child, ends = _spawn(command, limits, (ANSWER_FD,), (REQUEST_FD,))
-    return Conversation(child, ends, argv, sandbox)
+    try:
+        return Conversation(child, ends, argv, sandbox)
+    except BaseException:  # no descriptor is left to watch it with
+        child.kill()
+        for fd in ends.values():
+            os.close(fd)
+        child.reap()
+        raise
 
 
 class Conversation:
@@ -500,7 +507,9 @@ def _spawn(
         for number in {2, *out, *into}:
             pair = (theirs, ours) if number in into else (ours, theirs)
             for ends, fd in zip(pair, os.pipe2(os.O_CLOEXEC), strict=True):
-                ends[number] = _at_least(lowest, fd)
+                ends[number] = fd
+            for ends in pair:  # each stands in one place, from which it is closed if the next fails
+                ends[number] = _at_least(lowest, ends.pop(number))
             _enlarge(ours[number])
             os.set_blocking(ours[number], False)
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
@@ -545,7 +554,8 @@ def _in_memory(data: bytes) -> int:
 
 
 def _at_least(lowest: int, fd: int) -> int:
-    """`fd` itself or its duplicate at a number that no child uses; close-on-exec either way."""
+    """`fd` itself or its duplicate at a number that no child uses; close-on-exec either way.
+    Raises OSError; `fd` is then closed."""
     if fd >= lowest:
         return fd
     try:
