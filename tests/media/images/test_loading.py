@@ -276,6 +276,51 @@ def test_grey_alpha_palette_and_bits(workers: ImageWorkers, tmp_path: Path) -> N
         assert far(shown[visible], seen[visible]) == 0, name
 
 
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+def test_floating_point_pixels_are_light(
+    workers: ImageWorkers, tmp_path: Path, colour: str
+) -> None:
+    light = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(8, 0)
+    data = float_tiff(light if colour == "grey" else np.stack([light, light**2, light * 0], 2))
+    result = made(workers, tmp_path, data)
+    bands = [light] * 3 if colour == "grey" else [light, light**2, light * 0]
+    assert far(pixels(result), srgb_code(np.stack(bands, 2)) * 255) <= 1
+    assert any("floating-point" in warning for warning in result.warnings)
+
+
+def float_tiff(values: Pixels) -> bytes:
+    """TIFF 6.0, sections 8 and 20: 32-bit IEEE samples in one strip."""
+    height, width, bands = (*values.shape, 1)[:3]
+    return tiff_of(width, height, bands, values.astype("<f4").tobytes(), kind=3, bits=32)
+
+
+def tiff_of(width: int, height: int, bands: int, data: bytes, *, kind: int, bits: int) -> bytes:
+    entries = (
+        (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1),
+        (262, 3, 2 if bands == 3 else 1), (273, 4, 8), (277, 3, bands), (278, 4, height),
+        (279, 4, len(data)), (339, 3, kind),
+    )  # fmt: skip
+    shorts = 8 + len(data) + 2 + 12 * len(entries) + 4  # of three bands the values lie behind
+    directory = struct.pack("<H", len(entries))
+    for tag, number, value in entries:
+        listed = tag in (258, 339) and bands == 3
+        directory += struct.pack("<HHI", tag, number, bands if listed else 1)
+        directory += struct.pack("<I", shorts + (6 if tag == 339 else 0) if listed else value)
+    lists = struct.pack("<6H", *[bits] * 3, *[kind] * 3) if bands == 3 else b""
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory + bytes(4) + lists
+
+
+# SampleFormat (TIFF 6.0, section 19): 1 unsigned, 2 signed.
+@pytest.mark.parametrize(("kind", "bits"), [(2, 8), (2, 16), (2, 32), (1, 32)])
+def test_numbers_of_which_none_is_white_are_refused(
+    workers: ImageWorkers, tmp_path: Path, kind: int, bits: int
+) -> None:
+    data = tiff_of(8, 8, 1, bytes(8 * bits), kind=kind, bits=bits)
+    with pytest.raises(InputRefused, match="white") as caught:
+        made(workers, tmp_path, data)
+    assert caught.value.code == "image_format_refused"
+
+
 def test_a_grey_jpeg_becomes_rgb(workers: ImageWorkers, tmp_path: Path) -> None:
     grey = Image.fromarray(scene(64, 64)).convert("L")
     result = made(workers, tmp_path, saved(grey, "JPEG", quality=95), "", "jpeg")

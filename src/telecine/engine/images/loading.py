@@ -119,6 +119,17 @@ def read_header(
         raise InputRefused(
             f"the file's header cannot be read: {reason(error)}", code="image_damaged"
         ) from None
+    if _in_floats(image):
+        warnings.append(
+            "the pixels are floating-point numbers: 0 was taken for black and 1 for white, in "
+            "linear light"
+        )
+    elif image.interpretation not in _MEASURED and image.format not in ("uchar", "ushort"):
+        raise InputRefused(
+            f"the pixels are {_NUMBERS.get(image.format, 'numbers')}, of which nobody says what is "
+            "white: save them as 8 or 16 bits without a sign",
+            code="image_format_refused",
+        )
     told_orientation = _int(told, "orientation", 1)
     # What FFmpeg decoded is upright already.
     orientation = 1 if source.was else told_orientation
@@ -136,7 +147,7 @@ def read_header(
         size=size,
         frames=frames,
         pages=pages if frames == 1 else 1,
-        depth=16 if image.format != "uchar" else 8,
+        depth=32 if _in_floats(image) else 8 if image.format == "uchar" else 16,
         bands=image.bands,
         alpha=bool(image.hasalpha()),
         interpretation=image.interpretation,
@@ -149,6 +160,20 @@ def read_header(
         xmp=_blob(told, "xmp-data"),
         warnings=tuple(warnings),
     )
+
+
+# Colours whose numbers say by themselves what they are; and in words what pixels else consist of.
+_MEASURED = ("lab", "labs", "xyz", "scrgb")
+_NUMBERS = {
+    "char": "signed 8-bit numbers", "short": "signed 16-bit numbers",
+    "int": "signed 32-bit numbers", "uint": "32-bit numbers",
+}  # fmt: skip
+
+
+def _in_floats(image: pyvips.Image) -> bool:
+    """TIFF alone has them; libvips tells those of RGB from bytes, and those of grey not."""
+    grey = image.interpretation == "b-w" and image.bands <= 2
+    return bool(image.format == "float" and (grey or image.interpretation == "scrgb"))
 
 
 def _sanitised(data: Bytes, limits: ImageLimits, warnings: list[str]) -> bytes:
@@ -387,6 +412,9 @@ def _shown(image: pyvips.Image, header: Header, keep_icc: bool, depth: int) -> _
     if image.format == "ushort" and 8 < bits < 16 and header.source.format == "avif":
         # libheif's 10 and 12 bits lie at the upper end: white is 65,472 or 65,520 there.
         image = (image + (image >> bits)).cast("ushort").copy(interpretation=image.interpretation)
+    if _in_floats(image) and image.bands <= 2:
+        image = image[0].bandjoin([image[n] for n in (0, 0, 1)[: image.bands + 1]])
+        image = image.copy(interpretation="scrgb")
     rgb = image.interpretation in ("srgb", "rgb16", "rgb")
     coding = header.coding
     if coding is not None and rgb and not coding.is_srgb:
