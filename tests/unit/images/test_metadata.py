@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -94,6 +95,17 @@ def test_broken_exif_is_no_fault(data: st.DataObject) -> None:
         has_gps(each)
         cleaned = clean_exif(each)
         assert cleaned is None or len(cleaned) == len(each)
+
+
+def test_a_number_given_a_million_times_costs_no_more_than_one() -> None:
+    """A directory of entries that all list the same megabytes as one camera's sensitivity."""
+    entries, count = 900, 4_000_000
+    table = struct.pack("<H", entries) + entry("<", 0x8827, 3, count, 20_000) * entries
+    blob = b"II*\0" + struct.pack("<I", 8) + table
+    blob = blob.ljust(20_000, b"\0") + struct.pack("<H", 400) * count
+    began = time.monotonic()
+    assert words(blob) == {"ISOSpeed": "400"}
+    assert time.monotonic() - began < 2
 
 
 @given(st.binary(max_size=300))

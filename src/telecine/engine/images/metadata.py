@@ -132,18 +132,17 @@ class _Tiff:
     def raw(self, entry: _Entry) -> bytes:
         return bytes(self.data[self.base + entry.value :][: entry.length])
 
-    def values(self, entry: _Entry) -> tuple[Fraction, ...]:
-        """Numbers of an entry; none of a text."""
+    def value(self, entry: _Entry) -> Fraction | None:
+        """The first number of an entry, which may list millions; None of a text."""
         letters = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 5: "I", 10: "i"}
         if entry.kind not in letters or not entry.length:
-            return ()
+            return None
         step = 2 if entry.kind in (5, 10) else 1
-        layout = f"{self.order}{entry.count * step}{letters[entry.kind]}"
-        numbers = struct.unpack(layout, self.raw(entry))
-        if step == 1:
-            return tuple(Fraction(n) for n in numbers)
-        pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        return tuple(Fraction(n, d) if d else Fraction(0) for n, d in pairs)
+        layout = f"{self.order}{step}{letters[entry.kind]}"
+        number, *divisor = struct.unpack_from(layout, self.data, self.base + entry.value)
+        if not divisor:
+            return Fraction(number)
+        return Fraction(number, divisor[0]) if divisor[0] else Fraction(0)
 
 
 def clean_exif(blob: bytes, *, gps: bool = False) -> bytes | None:
@@ -232,8 +231,8 @@ def _said(tiff: _Tiff, entry: _Entry) -> str:
             return ""
         text = tiff.raw(entry).split(b"\0")[0].decode("utf-8", "replace").strip()
         return "".join(c if c.isprintable() else "\ufffd" for c in text)
-    values = tiff.values(entry)
-    return say(values[0]) if values else ""
+    value = tiff.value(entry)
+    return "" if value is None else say(value)
 
 
 def _seconds(v: Fraction) -> str:
