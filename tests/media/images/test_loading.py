@@ -362,6 +362,16 @@ def test_damage_within_a_jpeg_is_told(workers: ImageWorkers, tmp_path: Path) -> 
     assert any("damaged" in warning for warning in result.warnings)
 
 
+def test_a_jfif_of_a_version_that_nobody_knows_is_no_damage(
+    workers: ImageWorkers, tmp_path: Path
+) -> None:
+    data = bytearray(saved(Image.fromarray(photo(64, 48)), "JPEG"))
+    data[data.index(b"JFIF\0") + 5] = 2  # the major version; ITU-T T.871, 10.1: 1
+    result = made(workers, tmp_path, bytes(data))
+    assert far(pixels(result), np.asarray(Image.open(io.BytesIO(data)))) <= 3
+    assert result.warnings == ()
+
+
 def test_what_cannot_be_read_is_refused(workers: ImageWorkers, tmp_path: Path) -> None:
     jpeg = saved(Image.fromarray(scene(64, 64)), "JPEG")
     webp = saved(Image.fromarray(scene(64, 64)), "WEBP")

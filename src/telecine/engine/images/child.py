@@ -185,10 +185,14 @@ def _watermark(source: Source, blobs: Sequence[Bytes], request: Request) -> Pict
     return loaded.picture.each(lambda frame: frame.copy_memory())  # it may be laid on twice
 
 
+# Bytes between JPEG's segments, where nobody looks; a number that changes nothing in the pixels.
+_HARMLESS = ("extraneous bytes", "unknown JFIF revision")
+
+
 def _damage(why: str) -> tuple[str, ...]:
     """What to tell of a picture that only loads when its damage is overlooked."""
-    if "extraneous bytes" in why:
-        return ()  # between JPEG's segments, where nobody looks
+    if any(words in why for words in _HARMLESS):
+        return ()
     return (f"the file is cut off or damaged: {why}; the result shows what could be read",)
 
 
