@@ -234,6 +234,14 @@ def test_the_place_stays_when_it_was_asked_for(workers: ImageWorkers, tmp_path: 
     assert result.report["metadata_removed"] == ["icc"]
 
 
+def test_a_place_that_went_with_its_exif_is_told(workers: ImageWorkers, tmp_path: Path) -> None:
+    """`gps` keeps it in what stays: the XMP here, and not the EXIF."""
+    result = made(workers, tmp_path, full_of_metadata(), "convert:keep=gps+xmp", "jpeg")
+    assert not opened(result).getexif().get_ifd(GPS)
+    assert b"GPSLatitude" in result.data
+    assert result.report["metadata_removed"] == ["icc", "exif", "gps"]
+
+
 @pytest.mark.parametrize("output", ["jpeg", "png", "webp", "avif", "tiff"])
 def test_xmp_stays_without_the_place(workers: ImageWorkers, tmp_path: Path, output: str) -> None:
     result = made(workers, tmp_path, full_of_metadata(), "convert:keep=xmp", output)

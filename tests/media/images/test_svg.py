@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +155,20 @@ def test_a_drawing_is_sharp_at_any_size(workers: ImageWorkers, tmp_path: Path) -
     alpha = pixels(result, "RGBA")[400, :, 3].astype(int)
     assert len(alpha) == 1200
     assert ((alpha > 2) & (alpha < 253)).sum() <= 2  # the edge is a pixel wide
+
+
+def test_a_squeezed_drawing_costs_no_more_than_a_large_one(
+    workers: ImageWorkers, tmp_path: Path
+) -> None:
+    inside = '<rect x="0" y="0" width="3000" height="100" fill="#0000ff"/>'
+    wide = drawing(inside).replace(b'width="60" height="40">', b'width="6000" height="100">')
+    began = time.monotonic()
+    result = made(workers, tmp_path, wide, "resize:w=10,h=16384,fit=fill")
+    assert time.monotonic() - began < 10
+    alpha = pixels(result, "RGBA")[..., 3]
+    assert alpha.shape == (16_384, 10)
+    assert alpha[:, :4].min() > 250
+    assert alpha[:, 6:].max() < 5
 
 
 def test_a_picture_inside_is_drawn_and_one_outside_is_not(

@@ -10,6 +10,7 @@ and meets a `pyvips.Error` tries again (see `child`).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -294,12 +295,17 @@ def _kept(header: Header, keep: Sequence[Kept]) -> dict[str, bytes]:
 
 
 def _removed(header: Header, picture: Picture, keep: Sequence[Kept]) -> tuple[str, ...]:
-    place = metadata.has_gps(header.exif) or metadata.xmp_has_gps(header.xmp)
-    stays = "gps" in keep and bool(picture.metadata)
+    places = {
+        "exif": metadata.has_gps(header.exif),
+        "xmp": metadata.xmp_has_gps(header.xmp),
+    }
     found = {
         "icc": header.profile is not None and picture.icc is None,
         "exif": header.exif is not None and "exif" not in picture.metadata,
-        "gps": place and not stays,
+        "gps": any(
+            there and not ("gps" in keep and kind in picture.metadata)
+            for kind, there in places.items()
+        ),
         "xmp": header.xmp is not None and "xmp" not in picture.metadata,
     }
     return tuple(name for name, gone in found.items() if gone)
@@ -341,6 +347,9 @@ def _whole_segments(jpeg: bytes) -> bytes:
     return jpeg
 
 
+_DRAWN_PIXELS = 100_000_000
+
+
 @functools.cache
 def _know_font() -> None:
     """Texts of drawings are set in our font, the only one in the sandbox: libvips tells of it when
@@ -349,12 +358,14 @@ def _know_font() -> None:
 
 
 def _drawn(header: Header, target: Size | None) -> pyvips.Image:
-    """A drawing at exactly this size, whichever it is: its lines stay sharp."""
+    """A drawing at exactly this size, whichever it is: its lines stay sharp. Where it is squeezed
+    so much that it would have to be drawn larger than any result, as sharp as that size allows."""
     _know_font()
     if target is None or target == header.size:
         return _open("svg", header.blobs[0])
     across, down = target.width / header.size.width, target.height / header.size.height
-    drawn = _open("svg", header.blobs[0], scale=max(across, down))
+    most = math.sqrt(_DRAWN_PIXELS / (header.size.width * header.size.height))
+    drawn = _open("svg", header.blobs[0], scale=min(max(across, down), most))
     return drawn.thumbnail_image(target.width, height=target.height, size="force")
 
 
