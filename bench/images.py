@@ -231,19 +231,25 @@ def _share_bytes(pid: int) -> int:
 
 @dataclass(slots=True)
 class Generator:
-    """How much of the time the load generator itself was on a CPU: what it takes from the servers,
-    which have the same two, and how far it is from its own limit."""
+    """What the load generator itself took of the CPUs that it shares with the servers, and so how
+    many requests a second it could make if all of one were its own: its ceiling."""
 
     share: dict[str, list[float]] = field(default_factory=dict)
+    ceiling: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, kind: str, told: Told) -> None:
         self.share.setdefault(kind, []).append(100 * told.cpu_s / told.wall_s)
+        self.ceiling.setdefault(kind, []).append(len(told.taken_s) / told.cpu_s)
 
     def rows(self) -> list[Row]:
-        return [
-            Row(f"{kind}: CPU of the load generator", "%", figures)
-            for kind, figures in self.share.items()
+        rows = [
+            Row(f"{kind}: the load generator's CPU", "%", each) for kind, each in self.share.items()
         ]
+        rows += [
+            Row(f"{kind}: the load generator's ceiling, requests a second", "", each)
+            for kind, each in self.ceiling.items()
+        ]
+        return rows
 
 
 def measure_beside(folder: Path, tools: Tools, asked: argparse.Namespace) -> Iterator[Table]:
