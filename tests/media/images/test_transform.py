@@ -404,6 +404,12 @@ def test_what_is_no_picture_is_said(workers: ImageWorkers, tmp_path: Path) -> No
         assert caught.value.code == code
 
 
+def test_a_named_pipe_is_not_waited_for(workers: ImageWorkers, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody will ever write to it
+    with pytest.raises(InputRefused, match="not a file"):
+        make(workers, tmp_path / "pipe")
+
+
 def test_a_file_is_read_up_to_a_limit(workers: ImageWorkers, tmp_path: Path) -> None:
     source = picture(tmp_path / "in.png")
     size = source.stat().st_size

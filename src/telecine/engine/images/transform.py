@@ -117,9 +117,9 @@ def read(
 
 def _bytes(source: Path, limits: ImageLimits) -> bytes:
     try:
+        if not stat.S_ISREG(source.stat().st_mode):  # a named pipe may never be opened
+            raise InputRefused(f"{source.name} is not a file", code="source_missing")
         with source.open("rb") as file:
-            if not stat.S_ISREG(source.stat().st_mode):
-                raise InputRefused(f"{source.name} is not a file", code="source_missing")
             data = file.read(limits.source_bytes + 1)
     except OSError as error:
         raise InputRefused(
