@@ -405,6 +405,27 @@ def test_a_crash_storm_backs_off(make: Callable[..., ImageWorkers]) -> None:
     assert time.monotonic() - started < 0.5
 
 
+def test_each_who_asks_is_told_what_cannot_be_started(make: Callable[..., ImageWorkers]) -> None:
+    workers = make(argv=("/no\0program",))  # a fault that nobody expects
+    for _ in range(3):
+        with pytest.raises(ValueError, match="null"):
+            ask(workers)
+
+
+def test_a_request_for_which_there_is_no_thread_is_not_kept(
+    make: Callable[..., ImageWorkers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = make(waiting=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError):
+            ask(workers)
+    assert ask(workers).facts["seen"] == 1
+
+
 def test_what_cannot_be_shut_in_is_said(make: Callable[..., ImageWorkers]) -> None:
     workers = make(limits=ImageLimits(memory_bytes=1 << 20))
     with pytest.raises(StepFailed) as caught:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from telecine.engine.errors import InputRefused, Interrupted, MediaError, StepFailed, UsageError
+from telecine.engine.errors import InputRefused, Interrupted, StepFailed, UsageError
 from telecine.engine.images.values import ImageLimits
 from telecine.engine.images.wire import (
     Answer,
@@ -177,11 +177,11 @@ class ImageWorkers:
             free = self._idle + self._count - len(self._owners)
             if len(self._jobs) >= free + self._waiting:
                 raise _busy(len(self._jobs))
-            self._jobs.append(job)
-            if len(self._jobs) > self._idle and len(self._owners) < self._count:
+            if len(self._jobs) >= self._idle and len(self._owners) < self._count:
                 owner = _Owner(self._take, self._start, self.limits, self._images_each)
-                owner.start()
+                owner.start()  # may fail: then nothing was enqueued
                 self._owners.append(owner)
+            self._jobs.append(job)
             self._changed.notify()
 
     def _take(self) -> _Job | None:
@@ -354,7 +354,7 @@ class _Owner(threading.Thread):
 
     def _renew(self) -> None:
         """After a request: a worker that has served its time goes, and a new one gets ready."""
-        with suppress(MediaError, OSError):  # told to whoever asks next
+        with suppress(Exception):  # told to whoever asks next, which needs this thread
             if self._images >= self._images_each:
                 self._dismiss()
             self._worker()
