@@ -287,6 +287,11 @@ def averaged(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(image)
 
 
+def as_gif(pixels: Pixels) -> Pixels:
+    """What Pillow makes of a picture's colours in a GIF: the best 256, dithered."""
+    return np.asarray(Image.fromarray(pixels).convert("RGB").quantize(256).convert("RGBA"))
+
+
 def windows(pixels: Pixels, width: int, height: int) -> Iterable[Pixels]:
     """Every width × height part of a picture."""
     for top in range(pixels.shape[0] - height + 1):
