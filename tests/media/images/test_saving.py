@@ -226,6 +226,31 @@ def test_exif_stays_without_the_place(
     assert result.report["metadata_removed"] == ["icc", "gps", "xmp"]
 
 
+def tiff_full_of_metadata() -> bytes:
+    """The same EXIF in a TIFF: in directories of the file itself."""
+    exif = Image.open(io.BytesIO(full_of_metadata())).getexif()
+    return saved(Image.fromarray(photo(64, 48)), "TIFF", exif=exif)
+
+
+@pytest.mark.parametrize("output", ["jpeg", "png", "webp", "avif"])
+def test_the_exif_of_a_tiff_stays_too(workers: ImageWorkers, tmp_path: Path, output: str) -> None:
+    result = made(workers, tmp_path, tiff_full_of_metadata(), "convert:keep=exif", output)
+    exif = opened(result).getexif()
+    assert exif[MAKE] == "Camera of the test"
+    assert exif.get_ifd(EXIF_IFD)[TAKEN] == "2024:05:06 07:08:09"
+    assert not exif.get_ifd(GPS)
+    assert b"secret" not in result.data
+    assert result.report["metadata_removed"] == ["gps"]
+
+
+def test_the_place_of_a_tiff_stays_or_is_told(workers: ImageWorkers, tmp_path: Path) -> None:
+    kept = made(workers, tmp_path, tiff_full_of_metadata(), "convert:keep=exif+gps", "jpeg")
+    assert opened(kept).getexif().get_ifd(GPS)[2] == (52.0, 31.0, 12.0)
+    gone = made(workers, tmp_path, tiff_full_of_metadata(), "", "jpeg")
+    assert not opened(gone).getexif()
+    assert gone.report["metadata_removed"] == ["exif", "gps"]
+
+
 def test_the_place_stays_when_it_was_asked_for(workers: ImageWorkers, tmp_path: Path) -> None:
     result = made(workers, tmp_path, full_of_metadata(), "convert:keep=exif+gps+xmp", "jpeg")
     assert opened(result).getexif().get_ifd(GPS)[2] == (52.0, 31.0, 12.0)

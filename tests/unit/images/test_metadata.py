@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from telecine.engine.images.metadata import (
     clean_exif,
     clean_xmp,
+    exif_of_tiff,
     has_gps,
     profile_name,
     words,
@@ -95,6 +96,28 @@ def test_broken_exif_is_no_fault(data: st.DataObject) -> None:
         has_gps(each)
         cleaned = clean_exif(each)
         assert cleaned is None or len(cleaned) == len(each)
+        taken = exif_of_tiff(each)
+        assert taken is None or clean_exif(taken) is not None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_exif_of_a_tiff_is_what_it_says_of_itself(order: str) -> None:
+    """What stands in EXIF is a TIFF; here it is the file."""
+    taken = exif_of_tiff(exif(order).removeprefix(b"Exif\0\0"))
+    assert taken is not None
+    assert words(taken) == {"Make": "Maker", "DateTimeOriginal": "2024:05:06 07:08:09"}
+    assert has_gps(taken)
+    assert struct.pack(order + "6I", 52, 1, 31, 1, 12, 1) in taken
+    assert b"secret note" not in taken
+    clean = clean_exif(taken)
+    assert clean is not None
+    assert words(clean) == words(taken)
+    assert not has_gps(clean)
+
+
+def test_a_tiff_that_says_nothing_has_no_exif() -> None:
+    width = struct.pack("<H", 1) + entry("<", 256, 3, 1, 9) + bytes(4)
+    assert exif_of_tiff(b"II*\0" + struct.pack("<I", 8) + width) is None
 
 
 def test_a_number_given_a_million_times_costs_no_more_than_one() -> None:

@@ -157,7 +157,7 @@ def read_header(
         loop=source.loop if source.was else _int(image, "loop", 0),
         profile=profile,
         coding=_coding(source, pictures[0], profile),
-        exif=_blob(told, "exif-data"),
+        exif=_exif(told, source, pictures[0]),
         xmp=_blob(told, "xmp-data"),
         warnings=tuple(warnings),
     )
@@ -214,6 +214,12 @@ def _coding(source: Source, data: Bytes, profile: bytes | None) -> colors.Coding
     else:
         return None
     return None if coding and profile and not coding.hdr else coding
+
+
+def _exif(told: pyvips.Image, source: Source, data: Bytes) -> bytes | None:
+    if source.format == "tiff":  # of which libvips reads none
+        return metadata.exif_of_tiff(data)
+    return _blob(told, "exif-data")
 
 
 def _get(image: pyvips.Image, name: str) -> Any:

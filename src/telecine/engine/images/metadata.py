@@ -1,4 +1,4 @@
-"""Pure: EXIF and XMP without what shall not travel, and EXIF in words.
+"""Pure: EXIF and XMP without what shall not travel, EXIF of a TIFF, and EXIF in words.
 
 EXIF (CIPA DC-008, EXIF 2.32) is a small TIFF. It is cleaned where it lies: entries are taken out of
 their directories and their values overwritten with zeros, so that everything else keeps its place
@@ -21,6 +21,8 @@ from xml.etree.ElementTree import Element, ParseError, tostring
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from telecine.engine.images.wire import Bytes
+
 _PREFIX = b"Exif\0\0"
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _MOST_ENTRIES = 1000
@@ -28,6 +30,9 @@ _MOST_ENTRIES = 1000
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
 _ORIENTATION, _MAKER_NOTE, _XMP = 0x0112, 0x927C, 0x02BC
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
+# Of a TIFF's first directory (TIFF 6.0, section 8): what is said of it, beside what it consists of.
+_OF_TIFF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+_MOST_VALUE = 1 << 16  # bytes: as JPEG bounds all of EXIF
 
 
 class _Broken(Exception):
@@ -49,9 +54,9 @@ class _Entry:
 class _Tiff:
     """The TIFF inside EXIF, as it lies in `data` from `base` on."""
 
-    def __init__(self, blob: bytes) -> None:
-        self.data = bytearray(blob)
-        self.base = len(_PREFIX) if blob.startswith(_PREFIX) else 0
+    def __init__(self, blob: Bytes) -> None:
+        self.data = memoryview(blob)
+        self.base = len(_PREFIX) if bytes(self.data[: len(_PREFIX)]) == _PREFIX else 0
         order = bytes(self.data[self.base : self.base + 4])
         if order not in (b"II*\0", b"MM\0*"):
             raise _Broken
@@ -100,7 +105,7 @@ class _Tiff:
             count = self.number("H", at)
             end = at + 2 + 12 * count + 4
             moved = self.data[self.base + entry.at + 12 : self.base + end]
-            self.data[self.base + entry.at : self.base + end] = moved + bytes(12)
+            self.data[self.base + entry.at : self.base + end] = bytes(moved) + bytes(12)
             struct.pack_into(self.order + "H", self.data, self.base + at, count - 1)
 
     def cut_thumbnail(self) -> None:
@@ -148,7 +153,7 @@ class _Tiff:
 def clean_exif(blob: bytes, *, gps: bool = False) -> bytes | None:
     """EXIF as it may be kept; None of what is no EXIF."""
     try:
-        tiff = _Tiff(blob)
+        tiff = _Tiff(bytearray(blob))
         tiff.cut_thumbnail()
         for entry in tiff.entries(tiff.first):
             if entry.tag == _EXIF_IFD:
@@ -159,6 +164,62 @@ def clean_exif(blob: bytes, *, gps: bool = False) -> bytes | None:
     except (_Broken, struct.error):
         return None
     return bytes(tiff.data)
+
+
+def exif_of_tiff(data: Bytes) -> bytes | None:
+    """EXIF of a TIFF file, which has no block of it: the tags of its own first directory, and the
+    two directories below that. Without the maker's note, which no other place suits. None where
+    nothing is said."""
+    try:
+        tiff = _Tiff(data)
+        first = [e for e in tiff.entries(tiff.first) if e.tag in _OF_TIFF]
+        below = {tag: tiff.under(tiff.first, tag) for tag in (_EXIF_IFD, _GPS_IFD)}
+    except _Broken:
+        return None
+    top = _fields(tiff, first)
+    fields = {tag: found for tag, entries in below.items() if (found := _fields(tiff, entries))}
+    if not top and not fields:
+        return None
+    pointers = [_Field(tag, 4, 1, bytes(4)) for tag in fields]
+    at, tables = 8 + len(_directory(tiff.order, [*top, *pointers], 8)), b""
+    for number, (tag, found) in enumerate(fields.items()):
+        pointers[number] = _Field(tag, 4, 1, struct.pack(tiff.order + "I", at + len(tables)))
+        tables += _directory(tiff.order, found, at + len(tables))
+    head = (b"II*\0" if tiff.order == "<" else b"MM\0*") + struct.pack(tiff.order + "I", 8)
+    return _PREFIX + head + _directory(tiff.order, [*top, *pointers], 8) + tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A directory's entry with its value, as it is written."""
+
+    tag: int
+    kind: int
+    count: int
+    raw: bytes
+
+
+def _fields(tiff: _Tiff, entries: list[_Entry]) -> list[_Field]:
+    """Those whose values are there and of a size that EXIF has, each tag once."""
+    found = {
+        e.tag: _Field(e.tag, e.kind, e.count, tiff.raw(e))
+        for e in entries
+        if 0 < e.length <= _MOST_VALUE and e.tag not in (_MAKER_NOTE, _INTEROP_IFD)
+    }
+    return sorted(found.values(), key=lambda each: each.tag)
+
+
+def _directory(order: str, fields: list[_Field], at: int) -> bytes:
+    """A directory that begins at `at`, and its values behind it (TIFF 6.0, section 2)."""
+    behind = at + 2 + 12 * len(fields) + 4
+    table, values = struct.pack(order + "H", len(fields)), b""
+    for each in fields:
+        place = each.raw.ljust(4, b"\0")
+        if len(place) > 4:
+            place = struct.pack(order + "I", behind + len(values))
+            values += each.raw + bytes(len(each.raw) % 2)
+        table += struct.pack(order + "HHI", each.tag, each.kind, each.count) + place
+    return table + bytes(4) + values
 
 
 def has_gps(blob: bytes | None) -> bool:
