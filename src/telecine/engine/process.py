@@ -707,7 +707,7 @@ _FATAL_SIGNALS = tuple(
 )
 _NO_MEMORY = re.compile(
     r"cannot allocate memory|out of memory|bad_alloc|MemoryError|malloc of size .* failed"
-    r"|failed to allocate [0-9]+ bytes|Error code: -12\b",
+    r"|failed to allocate (?:memory|[0-9]+ bytes)|Error code: -12\b",
     re.IGNORECASE,
 )
 

@@ -28,7 +28,7 @@ from tests.media.images.making import (
     scene,
 )
 
-from telecine.engine.errors import InputRefused
+from telecine.engine.errors import InputRefused, StepFailed
 from telecine.engine.images.pool import ImageWorkers
 
 
@@ -308,3 +308,15 @@ def test_a_profile_stays_when_it_was_asked_for(
     result = made(workers, tmp_path, source, "convert:keep=icc", output)
     assert opened(result).info["icc_profile"] == icc
     assert np.abs(pixels(result).astype(int) - photo(40, 40)).mean() < 3
+
+
+@pytest.mark.parametrize("megabytes", [400, 600])
+def test_an_encoder_short_of_memory_is_no_damage(tmp_path: Path, megabytes: int) -> None:
+    """AV1's says so in different words, by where it runs short."""
+    data = saved(Image.fromarray(photo(500, 400)).resize((5000, 4000)), "JPEG")
+    with (
+        one_worker(memory_bytes=megabytes << 20) as short,
+        pytest.raises(StepFailed, match="memory") as caught,
+    ):
+        made(short, tmp_path, data, "convert:lossless=1", "avif")
+    assert caught.value.code == "image_limit"

@@ -9,6 +9,7 @@ and `pool` starts another.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,10 +60,10 @@ def respond(message: Any) -> list[Bytes]:
     except MemoryError:
         return encode_error(_out_of_memory())
     except pyvips.Error as error:
-        text = loading.reason(error)
-        if _is_memory(text):
+        if _is_memory(error):
             return encode_error(_out_of_memory())
-        return encode_error(InputRefused(f"libvips: {text}", code="image_damaged"))
+        text = f"libvips: {loading.reason(error)}"
+        return encode_error(InputRefused(text, code="image_damaged"))
     except Exception as error:  # a fault of ours: told by its name, and the worker goes on
         text = f"the image worker failed: {type(error).__name__}: {error}"
         return encode_error(StepFailed(text, code="image_failed"))
@@ -116,7 +117,7 @@ def _strictly_first(attempt: Callable[[bool], Answer]) -> Answer:
     try:
         return attempt(True)
     except pyvips.Error as error:
-        if _is_memory(str(error)):
+        if _is_memory(error):
             raise
         why = loading.reason(error)
     pyvips.vips_lib.vips_error_clear()
@@ -196,8 +197,16 @@ def _damage(why: str) -> tuple[str, ...]:
     return (f"the file is cut off or damaged: {why}; the result shows what could be read",)
 
 
-def _is_memory(text: str) -> bool:
-    return "out of memory" in text or "unable to allocate" in text
+# The encoders of AVIF and WebP have few words for it. What they write comes from us, so that
+# nothing else makes them fail.
+_MEMORY = re.compile(
+    "out of memory|unable to allocate|failed to allocate|encoder plugin generated|mux error",
+    re.IGNORECASE,
+)
+
+
+def _is_memory(error: pyvips.Error) -> bool:
+    return _MEMORY.search(str(error)) is not None
 
 
 def _out_of_memory() -> StepFailed:
