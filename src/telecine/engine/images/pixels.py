@@ -21,7 +21,7 @@ from typing import Any
 import pyvips
 
 from telecine.engine.errors import UsageError
-from telecine.engine.images import geometry
+from telecine.engine.images import colors, geometry
 from telecine.engine.images.geometry import Box, Size
 from telecine.engine.images.lettering import FONT, FONT_FILE, lacking
 from telecine.engine.images.operations import (
@@ -528,7 +528,7 @@ def _in_depth(image: pyvips.Image, depth: int) -> pyvips.Image:
     if _depth(image) == depth:
         return image
     if depth == 16:
-        return (image * 257).cast("ushort").copy(interpretation="rgb16")
+        return colors.widened(image)
     return (image / 257).rint().cast("uchar").copy(interpretation="srgb")
 
 
