@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.conftest import CORPUS
 
 MEASURE = """
 import json, resource, sys, time
@@ -240,10 +239,8 @@ CORPUS_BOMBS = {
 }
 
 
-def test_the_bombs_of_the_corpus_cost_little(tmp_path: Path) -> None:
-    bombs = [CORPUS / name for name in CORPUS_BOMBS]
-    if not all(bomb.exists() for bomb in bombs):
-        pytest.skip("no media corpus")
+def test_the_bombs_of_the_corpus_cost_little(corpus: Path, tmp_path: Path) -> None:
+    bombs = [corpus / name for name in CORPUS_BOMBS]
     told = set_off(bombs, tmp_path)
     for name, code in CORPUS_BOMBS.items():
         codes, seconds = told.bombs[Path(name).name]

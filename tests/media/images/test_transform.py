@@ -19,7 +19,6 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.conftest import CORPUS
 
 from telecine.engine.errors import InputRefused, Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.images.decoding import DEMUXERS, choose, decode, pngs
@@ -154,30 +153,30 @@ def test_a_heic_is_the_picture_that_libheif_makes(
         assert np.array_equal(got[:, :, 3], want[:, :, 3])
 
 
-TELEPHONE = CORPUS / "image/immich/IMG_2682.heic"
+@pytest.fixture(scope="module")
+def heic(corpus: Path) -> Path:
+    return corpus / "image/immich/IMG_2682.heic"
 
 
 @pytest.fixture(scope="module")
-def telephone(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray[Any, Any]:
+def telephone(heic: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray[Any, Any]:
     """What libheif makes of a telephone's picture, an eighth as large."""
-    if not TELEPHONE.exists():
-        pytest.skip("no media corpus")
     reference = tmp_path_factory.mktemp("telephone") / "reference.jpg"
-    run("heif-convert", "-q", "95", TELEPHONE, reference)
+    run("heif-convert", "-q", "95", heic, reference)
     image = Image.open(reference).resize((504, 378), Image.Resampling.LANCZOS)
     return np.asarray(image, dtype=np.int16)
 
 
 @pytest.mark.needs("heif-convert")
 def test_a_telephones_picture_is_all_its_tiles(
-    workers: ImageWorkers, telephone: np.ndarray[Any, Any]
+    workers: ImageWorkers, heic: Path, telephone: np.ndarray[Any, Any]
 ) -> None:
-    made = make(workers, TELEPHONE, "resize:w=504;convert:keep=icc")
+    made = make(workers, heic, "resize:w=504;convert:keep=icc")
     assert (made.width, made.height) == (504, 378)
     assert np.abs(pixels(made.data) - telephone).mean() < 2
     # Its colour profile is in the header, which libvips reads.
     assert Image.open(io.BytesIO(made.data)).info["icc_profile"]
-    info = inspect(workers, TELEPHONE)
+    info = inspect(workers, heic)
     assert (info.width, info.height, info.icc) == (4032, 3024, "Display P3")
     assert info.exif["Model"] == "iPhone 7"
 
@@ -185,11 +184,15 @@ def test_a_telephones_picture_is_all_its_tiles(
 @pytest.mark.needs("heif-convert")
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_heic_that_says_how_it_is_turned_is_upright(
-    workers: ImageWorkers, telephone: np.ndarray[Any, Any], tmp_path: Path, quarters: int
+    workers: ImageWorkers,
+    heic: Path,
+    telephone: np.ndarray[Any, Any],
+    tmp_path: Path,
+    quarters: int,
 ) -> None:
     """ISO/IEC 23008-12, 6.5.10: `irot`, whose angle counts quarter turns against the clock, as
     numpy's does. In the file it is 0."""
-    data = bytearray(TELEPHONE.read_bytes())
+    data = bytearray(heic.read_bytes())
     data[data.index(b"irot") + 4] = quarters
     source = tmp_path / "in.heic"
     source.write_bytes(data)
@@ -204,11 +207,9 @@ def test_a_heic_that_says_how_it_is_turned_is_upright(
 @pytest.mark.needs("opj_decompress")
 @pytest.mark.parametrize("name", ["image/immich/8bit-sRGB.jxl", "image/sharp/relax.jp2"])
 def test_real_files_are_what_their_own_decoders_make(
-    workers: ImageWorkers, tmp_path: Path, name: str
+    workers: ImageWorkers, corpus: Path, tmp_path: Path, name: str
 ) -> None:
-    source = CORPUS / name
-    if not source.exists():
-        pytest.skip("no media corpus")
+    source = corpus / name
     reference = tmp_path / "reference.png"
     if name.endswith("jxl"):
         run("djxl", source, reference)
@@ -226,11 +227,9 @@ def test_real_files_are_what_their_own_decoders_make(
 @pytest.mark.needs("convert")
 @pytest.mark.parametrize("name", ["image/filetype/fixture.psd", "image/vips/favicon.ico"])
 def test_real_files_are_what_imagemagick_makes(
-    workers: ImageWorkers, tmp_path: Path, name: str
+    workers: ImageWorkers, corpus: Path, tmp_path: Path, name: str
 ) -> None:
-    source = CORPUS / name
-    if not source.exists():
-        pytest.skip("no media corpus")
+    source = corpus / name
     part = "[0]" if name.endswith("psd") else "[2]"  # all layers; the largest icon
     reference = tmp_path / "reference.png"
     run("convert", f"{source}{part}", "-background", "white", "-flatten", reference)
