@@ -45,6 +45,9 @@ while True:
     if do == "crash" or (do == "crash-if-used" and seen > 1):
         print("it hurts", file=sys.stderr, flush=True)
         os.abort()
+    if do == "sleep-and-crash":
+        time.sleep(float(word))
+        os.abort()
     if do == "sleep": time.sleep(float(word))
     if do == "eat": kept = b"x" * int(word)
     if do == "spin":
@@ -206,7 +209,9 @@ def test_a_worker_killed_from_outside_costs_nobody_an_answer(
     ask(workers)
     threading.Timer(0.3, lambda: os.kill(workers.pids[0], signal.SIGKILL)).start()
     assert ask(workers, "sleep 0.6").facts["seen"] == 1
-    os.kill(workers.pids[0], signal.SIGKILL)  # idle
+    (pid,) = workers.pids
+    os.kill(pid, signal.SIGKILL)  # idle
+    assert gone(pid)  # in tier `bwrap` what it ran may live a moment longer
     assert ask(workers).facts["seen"] == 1
 
 
@@ -250,6 +255,17 @@ def test_time_is_a_limit(make: Callable[..., ImageWorkers]) -> None:
     assert not caught.value.retryable
     assert time.monotonic() - started < 2  # once: it is not tried again
     assert ask(workers).facts["seen"] == 1
+
+
+def test_both_tries_together_have_that_time(make: Callable[..., ImageWorkers]) -> None:
+    workers = make()
+    ask(workers)
+    began = time.monotonic()
+    with pytest.raises(StepFailed) as caught:
+        ask(workers, "sleep-and-crash 2", wall_s=3)
+    assert caught.value.code == "image_limit"
+    assert time.monotonic() - began < 3.9
+    ask(workers)
 
 
 def test_memory_is_a_limit(make: Callable[..., ImageWorkers]) -> None:

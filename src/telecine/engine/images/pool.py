@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -123,7 +124,7 @@ class ImageWorkers:
         cancel: Cancel | None = None,
     ) -> Answer:
         """A worker's answer; blocks until there is one. `wall_s` (default: the limits') is counted
-        from when a worker takes the request, not while it waits in the queue.
+        from when a worker takes the request, not while it waits in the queue; for both tries.
 
         A worker that dies is replaced, and the request asked once more, unless a limit ended a
         worker that had no other picture before. Raises StepFailed: `images_busy` (retryable) when
@@ -298,13 +299,14 @@ class _Owner(threading.Thread):
                 self._dismiss()
 
     def _serve(self, job: _Job) -> Answer:
-        answer = self._try(job)
+        began = time.monotonic()
+        answer = self._try(job, job.wall_s)
         if answer is None:
-            answer = self._try(job, again=True)
+            answer = self._try(job, job.wall_s - (time.monotonic() - began), again=True)
         assert answer is not None
         return answer
 
-    def _try(self, job: _Job, *, again: bool = False) -> Answer | None:
+    def _try(self, job: _Job, wall_s: float, *, again: bool = False) -> Answer | None:
         """None: the worker died of what may not come again."""
         talk = self._worker()
         fresh = self._images == 0
@@ -313,7 +315,7 @@ class _Owner(threading.Thread):
         broken = ""
         try:
             request = encode_request(job.request, job.blobs)
-            if talk.ask(request, incoming, wall_s=job.wall_s, cancel=job.switches):
+            if talk.ask(request, incoming, wall_s=wall_s, cancel=job.switches):
                 answer = decode_answer(incoming.message())
                 self._crashes = 0
                 return answer
