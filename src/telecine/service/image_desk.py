@@ -9,14 +9,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from telecine.service.domain import Rate, TooMany
 
@@ -24,7 +20,7 @@ from telecine.service.domain import Rate, TooMany
 # a small picture, and no processor.
 _THREADS_EACH = 2
 _BUSY_RETRY_S = 1
-_WINDOW_S = 60
+WINDOW_S = 60
 
 SMALL_BYTES = 256 << 10  # no larger one is kept in memory
 MEMORY_BYTES = 64 << 20
@@ -92,6 +88,40 @@ class Memory:
             self._bytes -= gone.shown.size_bytes
 
 
+class Turns:
+    """At most `most` for each key within any `WINDOW_S`: the times of those that were taken.
+
+    Not by the library that limits log-ins: its store in memory starts a thread for nearly every
+    turn, which took a twentieth of what a new picture costs this process.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken: dict[str, deque[float]] = {}
+        self._swept_s = -math.inf
+
+    def take(self, key: str, now_s: float) -> float:
+        """0: it is taken; else after how many seconds there will be one. For one thread at once,
+        with times that never go back."""
+        self._sweep(now_s)
+        taken = self._taken.setdefault(key, deque())
+        while taken and taken[0] <= now_s - WINDOW_S:
+            taken.popleft()
+        if len(taken) < self.most:
+            taken.append(now_s)
+            return 0
+        return taken[0] + WINDOW_S - now_s
+
+    def _sweep(self, now_s: float) -> None:
+        """Once in a window, forget the keys that rest."""
+        if now_s < self._swept_s + WINDOW_S:
+            return
+        self._swept_s = now_s
+        resting = [key for key, taken in self._taken.items() if taken[-1] <= now_s - WINDOW_S]
+        for key in resting:
+            del self._taken[key]
+
+
 class ImageDesk:
     """Has pictures made by threads of its own, so that a request that waits keeps none of those
     that answer others. `at_once` are in work, `waiting` more may wait."""
@@ -99,8 +129,7 @@ class ImageDesk:
     def __init__(self, *, at_once: int, waiting: int, per_minute: int) -> None:
         self.memory = Memory()
         self._most = at_once + waiting
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._turns = Turns(per_minute)
         self._lock = threading.Lock()
         self._making: dict[str, Future[Shown]] = {}
         self._threads = ThreadPoolExecutor(_THREADS_EACH * at_once, "image-desk")
@@ -164,13 +193,13 @@ class ImageDesk:
             del self._making[name]
 
     def _count(self, key_id: str) -> None:
-        if self._window.hit(self._limit, key_id):
+        wait_s = self._turns.take(key_id, time.monotonic())
+        if wait_s == 0:
             return
-        reset_at, _ = self._window.get_window_stats(self._limit, key_id)
-        wait_s = max(1, math.ceil(reset_at - time.time()))
+        whole_s = math.ceil(wait_s)
         raise TooMany(
             "this key had too many pictures made within a minute: ask again later",
             code="images_limited",
-            retry_after_s=wait_s,
-            rate=Rate("images", self._limit.amount, _WINDOW_S, wait_s),
+            retry_after_s=whole_s,
+            rate=Rate("images", self._turns.most, WINDOW_S, whole_s),
         )
