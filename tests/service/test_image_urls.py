@@ -285,6 +285,12 @@ def test_what_is_not_signed_is_refused_and_nothing_done(
     assert (watched.made, stored(services)) == (0, [])
 
 
+def test_a_nul_is_refused_whoever_signed_it(client: TestClient, key: Key) -> None:
+    """PostgreSQL would answer it with an error of ours."""
+    path = key.path("01KAJ9XK6B2T3W4Y5Z6A7B8C9D\0").replace("\0", "%00")
+    assert refused(client, path) == (403, "signature_invalid")
+
+
 def test_percent_encoding_makes_no_difference(client: TestClient, key: Key, photo: str) -> None:
     path = key.path(photo, "resize:w=100,h=100;blur:sigma=1")
     encoded_path = path.replace(":", "%3A").replace(",", "%2c").replace(";", "%3B")

@@ -62,9 +62,10 @@ class ImageUrl:
 
 
 def read_url(link: str, ops: str, asset_id: str, extension: str) -> ImageUrl | None:
-    """The URL, whose last three parts may be anything; None: its first part is no link of ours."""
+    """The URL, whose last three parts may be anything; None: its first part is no link of ours, or
+    there is a NUL in the asset's id, which PostgreSQL takes in no text."""
     found = _LINK.fullmatch(link)
-    if found is None:
+    if found is None or "\0" in asset_id:
         return None
     return ImageUrl(found[1], found[2], found[3], ops, asset_id, extension)
 
