@@ -143,6 +143,7 @@ def test_a_listed_origin_may_read_with_cookies(client: TestClient) -> None:
     assert "Origin" in headers["vary"]
     exposed = {name.strip() for name in headers["access-control-expose-headers"].split(",")}
     assert exposed >= {"ETag", "Location", "Upload-Offset", "Upload-Length", "Tus-Resumable"}
+    assert exposed >= {"Retry-After", "RateLimit", "RateLimit-Policy"}
 
 
 @pytest.mark.parametrize("origin", STRANGERS)

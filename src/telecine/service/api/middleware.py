@@ -135,9 +135,9 @@ class Cors:
     METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     EXPOSED = (
         "ETag, Location, Content-Disposition, Content-Range, Accept-Ranges, Retry-After, "
-        "X-Request-Id, Idempotency-Replayed, Upload-Offset, Upload-Length, Upload-Metadata, "
-        "Upload-Expires, Upload-Defer-Length, Tus-Resumable, Tus-Version, Tus-Extension, "
-        "Tus-Max-Size, Tus-Checksum-Algorithm"
+        "RateLimit, RateLimit-Policy, X-Request-Id, Idempotency-Replayed, Upload-Offset, "
+        "Upload-Length, Upload-Metadata, Upload-Expires, Upload-Defer-Length, Tus-Resumable, "
+        "Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm"
     )
     MAX_AGE_S = 600
     _SANE_HEADERS = re.compile(r"[A-Za-z0-9, _-]{0,1000}")
