@@ -7,8 +7,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.service.pictures import ANIMATION, PHOTO
+from PIL import Image
+from tests.service.pictures import ANIMATION, PHOTO, encoded
 from tests.unit.sources import COMPLIANT
 
 from telecine.engine.images.values import ImageInfo, ImageLimits
@@ -260,6 +262,20 @@ def test_an_estimate_says_how_large_it_gets() -> None:
     assert found.size_bytes == small.size_bytes + bounded.size_bytes
     assert found.encoder_s > 0
     assert found.basis
+
+
+@pytest.mark.parametrize("side", [1, 17, 300])
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("jpeg", {"quality": 100, "subsampling": 0}), ("png", {}), ("webp", {"lossless": True})],
+)
+def test_no_picture_is_larger_than_its_estimate_says(
+    format: str, options: Plain, side: int
+) -> None:
+    noise = np.random.default_rng(4).integers(0, 2, (side, side, 3), dtype=np.uint8) * 255
+    info = replace(PHOTO, width=side, height=side)
+    (most,) = estimate(planned(wanted(image(format=format)), info)).outputs
+    assert len(encoded(Image.fromarray(noise), format, **options)) <= most.max_size_bytes
 
 
 def test_a_picture_in_plain_words() -> None:
