@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from telecine.service.db.connection import Tx
 from telecine.service.db.tables import assets, derivative_uses, derivatives, image_keys, users
@@ -65,6 +66,25 @@ _COLUMNS = (
     derivatives.c.size_bytes,
     derivatives.c.sha256,
 )
+_NAMES = tuple(column.name for column in _COLUMNS)
+# These are asked for nearly every picture, and are made once: to make one takes as long as to ask.
+_FIND = sa.select(*_COLUMNS).where(derivatives.c.digest == sa.bindparam("digest"))
+_PICTURES = sa.select(
+    assets.c.id,
+    assets.c.kind,
+    assets.c.content_type,
+    assets.c.source_key,
+    assets.c.source_sha256,
+    assets.c.image,
+).where(
+    assets.c.id.in_(sa.bindparam("assets", expanding=True)),
+    assets.c.user_id == sa.bindparam("user"),
+)
+_STAY = (  # until this is committed
+    sa.select(assets.c.id)
+    .where(assets.c.id.in_(sa.bindparam("assets", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+)
 # One statement, its rows by three primary keys and a unique pair. A key that is revoked, or whose
 # user is disabled, finds nothing.
 _LOOK = (
@@ -94,8 +114,23 @@ _LOOK = (
 
 @lru_cache(maxsize=8)
 def _look(now: sa.ColumnElement[float]) -> sa.Select[Any]:
-    """The statement, made once a database: it is asked for nearly every picture."""
+    """The statement, made once a database."""
     return _LOOK.add_columns(now)
+
+
+@lru_cache(maxsize=8)
+def _noting(of_sqlite: bool, now: sa.ColumnElement[float]) -> tuple[sa.Insert, sa.Insert]:
+    """The statements, made once a database, that note a derivative, or that it was made anew, and
+    what asks for it, unless that is noted."""
+    insert = sqlite.insert if of_sqlite else postgresql.insert
+    noted = insert(derivatives).values(
+        **{name: sa.bindparam(name) for name in _NAMES}, created_at=now, used_at=now
+    )
+    anew = {name: noted.excluded[name] for name in (*_NAMES, "used_at") if name != "digest"}
+    return (
+        noted.on_conflict_do_update(index_elements=["digest"], set_=anew),
+        insert(derivative_uses).on_conflict_do_nothing(),
+    )
 
 
 def look(tx: Tx, key_id: str, asset_id: str, request: str) -> Looked | None:
@@ -113,22 +148,12 @@ def look(tx: Tx, key_id: str, asset_id: str, request: str) -> Looked | None:
 
 def pictures_of(tx: Tx, user_id: str, asset_ids: Iterable[str]) -> dict[str, Picture]:
     """Those of these assets that are this user's, by id."""
-    rows = tx.connection.execute(
-        sa.select(
-            assets.c.id,
-            assets.c.kind,
-            assets.c.content_type,
-            assets.c.source_key,
-            assets.c.source_sha256,
-            assets.c.image,
-        ).where(assets.c.id.in_(list(asset_ids)), assets.c.user_id == user_id)
-    )
+    rows = tx.connection.execute(_PICTURES, {"assets": list(asset_ids), "user": user_id})
     return {row[0]: Picture(*row) for row in rows}
 
 
 def find(tx: Tx, digest: str) -> Derivative | None:
-    row = tx.connection.execute(sa.select(*_COLUMNS).where(derivatives.c.digest == digest))
-    found = row.one_or_none()
+    found = tx.connection.execute(_FIND, {"digest": digest}).one_or_none()
     return None if found is None else Derivative(*found)
 
 
@@ -136,33 +161,19 @@ def note(tx: Tx, made: Derivative, uses: Mapping[str, str]) -> bool:
     """Note a derivative, which is stored or about to be, and what asks for it (asset → request). A
     row that is there already gets what this one says: it was made anew. False: one of these assets
     is gone, and nothing was noted."""
-    there = tx.connection.execute(
-        sa.select(assets.c.id)
-        .where(assets.c.id.in_(list(uses)))
-        .with_for_update(read=True, key_share=True)  # they stay until this is committed
-    ).all()
+    there = tx.connection.execute(_STAY, {"assets": list(uses)}).all()
     if len(there) < len(uses):
         return False
-    row = {column.name: getattr(made, column.name) for column in _COLUMNS}
-    noted = sa.update(derivatives).where(derivatives.c.digest == made.digest)
-    if tx.connection.execute(noted.values(**row, used_at=tx.now)).rowcount == 0:
-        _insert(tx, derivatives, {**row, "created_at": tx.now, "used_at": tx.now})
-    for asset_id, request in uses.items():
-        _insert(
-            tx,
-            derivative_uses,
-            {"asset_id": asset_id, "request": request, "digest": made.digest},
-        )
+    noted, used = _noting(tx.sqlite, tx.now)
+    tx.connection.execute(noted, {name: getattr(made, name) for name in _NAMES})
+    tx.connection.execute(
+        used,
+        [
+            {"asset_id": asset_id, "request": request, "digest": made.digest}
+            for asset_id, request in sorted(uses.items())  # in one order: nobody waits in a ring
+        ],
+    )
     return True
-
-
-def _insert(tx: Tx, table: sa.Table, row: Mapping[str, Any]) -> None:
-    """A row, unless somebody has made it before."""
-    try:
-        with tx.connection.begin_nested():
-            tx.connection.execute(sa.insert(table).values(**row))
-    except sa.exc.IntegrityError:
-        return
 
 
 def touch(tx: Tx, digest: str) -> None:
