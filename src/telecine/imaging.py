@@ -127,7 +127,6 @@ def translate(
 def _translated(
     option: str, value: str, made: _Translated, read: Callable[[Path], str]
 ) -> list[Plain]:
-
     match option:
         case "--op":
             return grammar.to_json(grammar.parse_text(value))
@@ -328,7 +327,6 @@ def run(found: argparse.Namespace, find_tools: Callable[[], Tools]) -> int:
 
 
 def _make(asked: Asked, workers: ImageWorkers, source: Path, place: Path, format: str) -> None:
-
     made = transform(workers, source, Wanted(asked.operations, format), refs=asked.refs)
     if asked.out == STANDARD_OUTPUT:
         sys.stdout.buffer.write(made.data)
@@ -343,7 +341,6 @@ def _make(asked: Asked, workers: ImageWorkers, source: Path, place: Path, format
 
 
 def _plain(made: Made) -> dict[str, Any]:
-
     return {
         "format": made.format,
         "content_type": made.content_type,
@@ -371,7 +368,6 @@ def _write_whole(place: Path, data: bytes) -> None:
 
 
 def _inform(asked: Asked, workers: ImageWorkers, source: Path) -> None:
-
     info = inspect(workers, source)
     if asked.json:
         _print_json({"source": str(source), **to_plain(info)})
