@@ -52,10 +52,11 @@ def receive(store: Storage, key: str, data: bytes) -> None:
 @check
 def bytes_come_back_as_they_were(store: Storage, folder: Path) -> None:
     for key, data in (("a", b""), ("b/c/d.m4s", b"x"), ("b/e", os.urandom(3 * MIB + 7))):
-        made = store.put_bytes(key, data)
-        assert (made.key, made.size_bytes) == (key, len(data))
-        assert whole(store, key) == data
-        assert store.stat(key) == made
+        for name, durable in ((key, True), (f"quick/{key}", False)):
+            made = store.put_bytes(name, data, durable=durable)
+            assert (made.key, made.size_bytes) == (name, len(data))
+            assert whole(store, name) == data
+            assert store.stat(name) == made
 
 
 @check

@@ -124,6 +124,9 @@ def test_an_object_is_durable_before_it_has_its_name(
     store.put_bytes("a", b"1")
     assert did == ["sync file", "link", "sync folder"]
     did.clear()
+    store.put_bytes("quick", b"1", durable=False)
+    assert did == ["link"]
+    did.clear()
     store.put_file("b", tmp_path / "made")
     assert did == ["sync file", "link", "sync folder"]
     did.clear()

@@ -114,18 +114,20 @@ def _unknown() -> NotFound:
 
 
 def _open(storage: Storage, found: Derivative, known: Shown | None) -> Shown | None:
-    """The stored picture; None: its object is gone, or is not the one that was noted."""
+    """The stored picture; None: its object is gone, or is not the one that was noted. A small one
+    was stored without a wait for the disk (`_keep`), so it is told by all its bytes."""
     if known is not None and (known.key, known.sha256) == (found.storage_key, found.sha256):
         return known
     try:
         stored = storage.stat(found.storage_key)
-        if stored.size_bytes != found.size_bytes:
-            storage.delete(found.storage_key)
-            return None
-        data = None
-        if found.size_bytes <= SMALL_BYTES:
+        whole, data = stored.size_bytes == found.size_bytes, None
+        if whole and found.size_bytes <= SMALL_BYTES:
             data = b"".join(storage.read(found.storage_key))
+            whole = hashlib.sha256(data).hexdigest() == found.sha256
     except Missing:
+        return None
+    if not whole:
+        storage.delete(found.storage_key)
         return None
     return Shown(found.storage_key, found.content_type, found.size_bytes, found.sha256, data)
 
@@ -274,7 +276,9 @@ def _make(services: Services, order: Order) -> Shown:
 
 
 def _keep(services: Services, order: Order, shown: Shown) -> None:
-    """Store it. Where that fails it is made again another time."""
+    """Store it. Where that fails it is made again another time; so is a small one that a failure of
+    the machine's power has damaged, which is seen when it is read. One that is sent from the disk
+    piece by piece is not looked at first: it is made durable."""
     if shown.data is None:  # it is there already
         return
     row = Derivative(order.name, shown.key, shown.content_type, shown.size_bytes, shown.sha256)
@@ -282,7 +286,8 @@ def _keep(services: Services, order: Order, shown: Shown) -> None:
         with services.database.write() as tx:
             if not rows.note(tx, row, order.uses):
                 return  # one of its assets was deleted meanwhile
-        services.storage.put_bytes(shown.key, shown.data)
+        durable = shown.size_bytes > SMALL_BYTES
+        services.storage.put_bytes(shown.key, shown.data, durable=durable)
     except AlreadyThere:
         return  # another process was as quick
     except (ServiceError, OSError) as error:

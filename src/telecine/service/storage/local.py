@@ -59,15 +59,18 @@ class LocalStorage:
 
     # --- objects
 
-    def put_bytes(self, key: str, data: bytes) -> Stored:
+    def put_bytes(self, key: str, data: bytes, *, durable: bool = True) -> Stored:
         place = self._place(key)
         made = self._new_temporary()
         try:
             with _told_when_full(), made.open("xb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
-            _link(made, place)
+                if durable:
+                    os.fsync(file.fileno())
+            _name(made, place)
+            if durable:
+                _sync_names(place.parent)
             return _stored(key, made)
         finally:
             made.unlink(missing_ok=True)

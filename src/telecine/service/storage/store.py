@@ -78,8 +78,9 @@ class Storage(Protocol):
 
     # --- objects
 
-    def put_bytes(self, key: str, data: bytes) -> Stored:
-        """Make an object. Raises `AlreadyThere`."""
+    def put_bytes(self, key: str, data: bytes, *, durable: bool = True) -> Stored:
+        """Make an object. Not `durable`: it costs no wait for the disk, and may be absent, short or
+        of other bytes once the machine's power has failed. Raises `AlreadyThere`."""
 
     def put_file(self, key: str, path: Path) -> Stored:
         """Make an object of a finished file, which the store may link: it must not change later.
