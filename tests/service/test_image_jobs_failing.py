@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from PIL import Image
+from tests.service.films import Film
 from tests.service.owners import Owner, owner_of
 from tests.service.pictures import animation, encoded, quarters
 from tests.service.working import one, rows, until, working
@@ -79,6 +81,33 @@ def test_a_watermark_that_was_deleted_fails_the_job_with_its_cause(
     assert states(services, job["id"])["marked.webp"] == ("failed", 2)
 
 
+def test_what_succeeded_is_not_made_again(ada: Owner, services: Services, photo: str) -> None:
+    mark = str(add(ada, encoded(quarters(40, 30), "PNG"))["asset_id"])
+    outputs = [wish("plain"), wish("marked", {"op": "watermark", "image": mark}), wish("third")]
+    job = ada.post("/v1/jobs", {"asset_id": photo, "outputs": outputs}, 202)
+    key = one(services, sa.select(assets.c.source_key).where(assets.c.id == mark))[0]
+    path = services.storage.local_path(key)
+    assert path is not None
+    away = path.rename(path.with_name("away"))
+    assert ended(services, ada, job["id"])["error"]["code"] == "watermark_missing"
+    away.rename(path)
+    collect(services, older_than_s=0.0)
+    ada.post(f"/v1/jobs/{job['id']}/retry", {"only_failed": True}, 202)
+    assert ended(services, ada, job["id"])["state"] == "succeeded"
+    assert {name: begun for name, (_, begun) in states(services, job["id"]).items()} == {
+        "plain.webp": 1,
+        "marked.webp": 2,
+        "third.webp": 1,
+        "finish": 1,
+    }
+    made = ada.get(f"/v1/jobs/{job['id']}/outputs")["data"]
+    for output in made:
+        data = ada.client.get(output["url"]).content
+        assert hashlib.sha256(data).hexdigest() == output["sha256"], output["path"]
+    names = {output["path"] for output in made}
+    assert names == {"plain.webp", "marked.webp", "third.webp", "report.json"}
+
+
 def test_a_job_that_waits_is_cancelled_and_tried_again(
     ada: Owner, services: Services, photo: str
 ) -> None:
@@ -131,6 +160,15 @@ def test_nothing_is_left_behind(ada: Owner, services: Services, photo: str) -> N
     for table in (outputs, attempts):
         left = sa.select(sa.func.count()).select_from(table).where(table.c.job_id == job["id"])
         assert one(services, left)[0] == 0 or table is attempts
+
+
+def test_a_film_that_calls_itself_a_drawing_is_not_handed_out_as_one(
+    ada: Owner, film: Film
+) -> None:
+    files = {"file": ("film.svg", film.path.read_bytes(), "image/svg+xml")}
+    added = ada.ask("POST", "/v1/uploads/form", 201, files=files)
+    found = ada.get(f"/v1/assets/{added['asset_id']}")
+    assert (found["kind"], found["content_type"]) == ("video", "application/octet-stream")
 
 
 @pytest.fixture

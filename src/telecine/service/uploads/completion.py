@@ -259,7 +259,7 @@ def _add_asset_and_job(
             kind=_kind(source),
             title=upload.title or title_of(upload.filename),
             filename=upload.filename,
-            content_type=upload.content_type if source.image is None else source.image.content_type,
+            content_type=_content_type(upload.content_type, source),
             source_key=upload.storage_key,
             source_size_bytes=upload.size_bytes,
             source_sha256=found.sha256,
@@ -286,6 +286,18 @@ def _kind(source: orders.Found) -> AssetKind:
     if source.image is not None:
         return "image"
     return "video" if source.media is not None and source.media.video else "audio"
+
+
+# What is a film where it is too long for a picture.
+_MOVING_TYPES = frozenset(one.content_type for one in FORMATS.values() if one.animated)
+
+
+def _content_type(told: str, source: orders.Found) -> str:
+    """A picture's own type; of all else what the client called it, unless that is a picture."""
+    if source.image is not None:
+        return source.image.content_type
+    pictures = told.startswith("image/") and told not in _MOVING_TYPES
+    return "application/octet-stream" if pictures else told
 
 
 def _summary(source: orders.Found) -> tuple[str, ...]:
