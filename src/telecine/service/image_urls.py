@@ -5,7 +5,7 @@ The signature is the base64url form, without padding, of HMAC-SHA256 over the te
 the HMAC is the secret as it was shown, byte for byte. `expiry` is in seconds since 1970, or empty.
 docs/howto/image-urls.md shows it in five languages.
 
-Pure, but for the HMAC knows nothing of keys.
+Pure: whether there is such a key, and what its secret is, `image_keys` knows.
 """
 
 from __future__ import annotations
