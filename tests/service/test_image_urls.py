@@ -394,6 +394,8 @@ def test_no_log_holds_what_opens_a_picture(client: TestClient, ada: Owner, photo
     signature = path.split("/")[2].split(".")[2]
     assert client.get(path).status_code == 200
     refused(client, path.replace("w=30", "w=31"))
+    for misspelt in (path.replace("/i/", "/I/"), path.replace("/i/", "/%5Ci%5C"), "/x?" + path[3:]):
+        assert client.get(misspelt).status_code == 404
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     asked = [line for line in lines if line["event"] == "request" and "/i/" in line["path"]]
     assert [line["status"] for line in asked] == [200, 403]

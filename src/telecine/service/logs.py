@@ -129,7 +129,11 @@ _SECRET_KEY = re.compile(
 _SECRET_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Signed parts of our own paths: what follows stays, so that a line still says what was asked.
     (re.compile(r"/(p|d)/[^/\s?\"']+"), rf"/\1/{REDACTED}"),
-    (re.compile(r"/i/([^/\s.]+)\.([0-9]*)\.[^/\s?\"']+"), rf"/i/\1.\2.{REDACTED}"),
+    # That of a picture wherever it stands: it is good even where its path was misspelt.
+    (
+        re.compile(r"\.(?<=[0-9A-HJKMNP-TV-Z]{26}\.)([0-9]*)\.[^/\s?\"']+"),
+        rf".\1.{REDACTED}",
+    ),
     # Queries and forms.
     (
         re.compile(
