@@ -88,9 +88,11 @@ def libraries(pid: int) -> str:
 
 
 def test_libvips_runs_in_the_workers_and_never_in_the_api(world: World) -> None:
+    before = world.kept()
     assert world.client.get(world.path("blur:sigma=2")).status_code == 200
     assert "libvips" not in libraries(world.service.pid)
     assert any("libvips" in libraries(pid) for pid in below(world.service.pid))
+    world.settle(before + 1)
 
 
 def test_a_client_that_goes_away_stops_nobodys_picture(world: World) -> None:

@@ -10,16 +10,21 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from telecine.service import logs
 from telecine.service.domain import Rate, TooMany
 
-# To each that waits for a worker one that stores what was made before: that takes as long as making
-# a small picture, and no processor.
-_THREADS_EACH = 2
+log = logs.get_logger("images")
+
 _BUSY_RETRY_S = 1
+_GATHER_S = 0.05  # so long what was made waits for more to be stored with it
+_MOST_TOGETHER = 16
+_MOST_UNSTORED = 64  # that are held in memory where the disk does not keep up
+_REMEMBERED = 1000  # names of pictures that were stored last
 WINDOW_S = 60
 
 SMALL_BYTES = 256 << 10  # no larger one is kept in memory
@@ -122,75 +127,116 @@ class Turns:
             del self._taken[key]
 
 
+class Work(Protocol):
+    """A picture that has to be made. `looked_s`: our clock when it was looked for in vain."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def looked_s(self) -> float: ...
+
+    def make(self, perhaps_there: bool) -> Shown:
+        """`perhaps_there`: it may have been stored since it was looked for."""
+
+    def keep(self, made: Sequence[tuple[Any, Shown]]) -> None:
+        """Store these, each with its work, which is of one class; among them is this one."""
+
+
 class ImageDesk:
     """Has pictures made by threads of its own, so that a request that waits keeps none of those
-    that answer others. `at_once` are in work, `waiting` more may wait."""
+    that answer others. `at_once` are in work, `waiting` more may wait. One more thread stores what
+    was made, after it was answered and several together: a transaction for each costs as much as
+    all else of a request."""
 
     def __init__(self, *, at_once: int, waiting: int, per_minute: int) -> None:
         self.memory = Memory()
         self._most = at_once + waiting
         self._turns = Turns(per_minute)
         self._lock = threading.Lock()
-        self._making: dict[str, Future[Shown]] = {}
-        self._threads = ThreadPoolExecutor(_THREADS_EACH * at_once, "image-desk")
+        self._making: dict[str, Future[Shown]] = {}  # until they are stored
+        self._kept_s: OrderedDict[str, float] = OrderedDict()  # when the last ones were
+        self._unstored = 0
+        self._made: list[tuple[Work, Shown]] = []  # that nobody stores yet
+        self._storing = False
+        self._closing = threading.Event()
+        self._threads = ThreadPoolExecutor(at_once, "image-desk")
+        self._keeper = ThreadPoolExecutor(1, "image-keeper")
 
-    def ask(
-        self,
-        name: str,
-        key_id: str,
-        make: Callable[[], Shown],
-        keep: Callable[[Shown], None],
-    ) -> Future[Shown]:
-        """The picture of this name, once it is made: by `make`, unless it is in the making already.
-        Who asked first may go away: it is made for all. `keep` stores it when nobody waits for it
-        any more; until then it is in the making.
+    def ask(self, work: Work, key_id: str) -> Future[Shown]:
+        """The picture, once it is made, unless it is in the making already. Who asked first may go
+        away: it is made for all. It is stored when nobody waits for it any more; until then it is
+        in the making.
 
-        Raises `TooMany`: `images_busy` where too many wait, `images_limited` where this key had too
-        many made within a minute.
+        Raises `TooMany`: `images_busy` where too many wait to be made or stored, `images_limited`
+        where this key had too many made within a minute.
         """
         with self._lock:
-            found = self._making.get(name)
+            found = self._making.get(work.name)
             if found is not None:
                 return found
-            if len(self._making) >= self._most:
+            if len(self._making) - self._unstored >= self._most or self._unstored >= _MOST_UNSTORED:
                 raise TooMany(
                     "too many pictures are waiting to be made: ask again",
                     code="images_busy",
                     retry_after_s=_BUSY_RETRY_S,
                 )
             self._count(key_id)
+            perhaps_there = self._kept_s.get(work.name, -math.inf) >= work.looked_s
             made: Future[Shown] = Future()
             made.set_running_or_notify_cancel()  # who gives up cancels it for nobody else
-            self._making[name] = made
-        self._threads.submit(self._work, name, made, make, keep)
+            self._making[work.name] = made
+        self._threads.submit(self._work, work, made, perhaps_there)
         return made
 
     def close(self) -> None:
-        """Wait for what is in work; what waits is given up."""
+        """Wait for what is in work, and store it; what waits is given up. May be called again."""
         self._threads.shutdown(cancel_futures=True)
+        self._closing.set()
+        self._keeper.shutdown()
 
-    def _work(
-        self,
-        name: str,
-        made: Future[Shown],
-        make: Callable[[], Shown],
-        keep: Callable[[Shown], None],
-    ) -> None:
+    def _work(self, work: Work, made: Future[Shown], perhaps_there: bool) -> None:
         try:
-            shown = make()
+            shown = work.make(perhaps_there)
         except BaseException as error:
-            self._done(name)
+            with self._lock:
+                del self._making[work.name]
             made.set_exception(error)  # for everyone who waits
             return
         made.set_result(shown)
-        try:
-            keep(shown)
-        finally:
-            self._done(name)
-
-    def _done(self, name: str) -> None:
         with self._lock:
-            del self._making[name]
+            self._unstored += 1
+            self._made.append((work, shown))
+            wake, self._storing = not self._storing, True
+        if wake:
+            self._keeper.submit(self._keep)
+
+    def _keep(self) -> None:
+        """Store what there is, until there is no more."""
+        while True:
+            self._closing.wait(_GATHER_S)
+            with self._lock:
+                batch = self._made[:_MOST_TOGETHER]
+                del self._made[:_MOST_TOGETHER]
+                self._storing = bool(batch)
+            if not batch:
+                return
+            try:
+                batch[0][0].keep(batch)
+            except Exception:
+                log.exception("cannot keep pictures")
+            self._stored([work.name for work, _ in batch])
+
+    def _stored(self, names: Sequence[str]) -> None:
+        now_s = time.monotonic()
+        with self._lock:
+            self._unstored -= len(names)
+            for name in names:
+                del self._making[name]
+                self._kept_s[name] = now_s
+                self._kept_s.move_to_end(name)
+            while len(self._kept_s) > _REMEMBERED:
+                self._kept_s.popitem(last=False)
 
     def _count(self, key_id: str) -> None:
         wait_s = self._turns.take(key_id, time.monotonic())

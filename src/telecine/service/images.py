@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from telecine.engine.errors import InputRefused, UsageError
@@ -86,9 +86,7 @@ def find(
 def make(services: Services, order: Order, key_id: str) -> Future[Shown]:
     """Have it made, or wait for who has it made already. Raises `TooMany` (`images_busy`,
     `images_limited`); the future, what `transform` raises."""
-    return services.image_desk.ask(
-        order.name, key_id, partial(_make, services, order), partial(_keep, services, order)
-    )
+    return services.image_desk.ask(_Work(services, order), key_id)
 
 
 # --- what is there --------------------------------------------------------------------------------
@@ -240,13 +238,36 @@ def fit_to(operations: tuple[Operation, ...], format: str) -> tuple[Operation, .
 # --- work -----------------------------------------------------------------------------------------
 
 
-def _make(services: Services, order: Order) -> Shown:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An order at the image desk."""
+
+    services: Services
+    order: Order
+
+    @property
+    def name(self) -> str:
+        return self.order.name
+
+    @property
+    def looked_s(self) -> float:
+        return self.order.looked_s
+
+    def make(self, perhaps_there: bool) -> Shown:
+        there = _stored(self.services, self.order) if perhaps_there else None
+        return there or _make(self.services, self.order)
+
+    def keep(self, made: Sequence[tuple[_Work, Shown]]) -> None:
+        _keep(made)
+
+
+def _stored(services: Services, order: Order) -> Shown | None:
     with services.database.read() as tx:
         found = rows.find(tx, order.name)
-    if found is not None:  # it was stored between the look and this
-        there = _open(services.storage, found, None)
-        if there is not None:
-            return there
+    return None if found is None else _open(services.storage, found, None)
+
+
+def _make(services: Services, order: Order) -> Shown:
     with ExitStack() as files:
         folder = None
 
@@ -275,19 +296,35 @@ def _make(services: Services, order: Order) -> Shown:
     return Shown(order.key, made.content_type, len(made.data), digest, made.data)
 
 
-def _keep(services: Services, order: Order, shown: Shown) -> None:
-    """Store it. Where that fails it is made again another time; so is a small one that a failure of
-    the machine's power has damaged, which is seen when it is read. One that is sent from the disk
-    piece by piece is not looked at first: it is made durable."""
-    if shown.data is None:  # it is there already
-        return
-    row = Derivative(order.name, shown.key, shown.content_type, shown.size_bytes, shown.sha256)
+def _keep(made: Sequence[tuple[_Work, Shown]]) -> None:
+    """Store them. Where that fails they are made again another time; so is a small one that a
+    failure of the machine's power has damaged, which is seen when it is read. One that is sent from
+    the disk piece by piece is not looked at first: it is made durable."""
+    new = [(work, shown) for work, shown in made if shown.data is not None]  # else it is there
+    for services, of_one in groupby(new, key=lambda each: each[0].services):
+        # In one order everywhere, so that no two processes wait for each other's rows.
+        batch = sorted(of_one, key=lambda each: each[0].name)
+        try:
+            with services.database.write() as tx:
+                noted = [each for each in batch if _noted(tx, *each)]
+        except (ServiceError, OSError) as error:
+            keys = [shown.key for _, shown in batch]
+            log.warning("cannot keep pictures", keys=keys, error=str(error))
+            continue
+        for _, shown in noted:
+            _store(services.storage, shown)
+
+
+def _noted(tx: Tx, work: _Work, shown: Shown) -> bool:
+    """False: one of its assets was deleted meanwhile."""
+    row = Derivative(work.name, shown.key, shown.content_type, shown.size_bytes, shown.sha256)
+    return rows.note(tx, row, work.order.uses)
+
+
+def _store(storage: Storage, shown: Shown) -> None:
+    assert shown.data is not None
     try:
-        with services.database.write() as tx:
-            if not rows.note(tx, row, order.uses):
-                return  # one of its assets was deleted meanwhile
-        durable = shown.size_bytes > SMALL_BYTES
-        services.storage.put_bytes(shown.key, shown.data, durable=durable)
+        storage.put_bytes(shown.key, shown.data, durable=shown.size_bytes > SMALL_BYTES)
     except AlreadyThere:
         return  # another process was as quick
     except (ServiceError, OSError) as error:
