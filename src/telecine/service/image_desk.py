@@ -21,7 +21,7 @@ from telecine.service.domain import Rate, TooMany
 log = logs.get_logger("images")
 
 _BUSY_RETRY_S = 1
-_GATHER_S = 0.05  # so long what was made waits for more to be stored with it
+_GATHER_S = 0.1  # so long what was made waits for more to be stored with it
 _MOST_TOGETHER = 16
 _MOST_UNSTORED = 64  # that are held in memory where the disk does not keep up
 _REMEMBERED = 1000  # names of pictures that were stored last
@@ -159,7 +159,8 @@ class ImageDesk:
         self._unstored = 0
         self._made: list[tuple[Work, Shown]] = []  # that nobody stores yet
         self._storing = False
-        self._closing = threading.Event()
+        self._hurry = threading.Event()  # enough to be stored together, or no time to wait for more
+        self._closing = False
         self._threads = ThreadPoolExecutor(at_once, "image-desk")
         self._keeper = ThreadPoolExecutor(1, "image-keeper")
 
@@ -192,7 +193,9 @@ class ImageDesk:
     def close(self) -> None:
         """Wait for what is in work, and store it; what waits is given up. May be called again."""
         self._threads.shutdown(cancel_futures=True)
-        self._closing.set()
+        with self._lock:
+            self._closing = True
+            self._hurry.set()
         self._keeper.shutdown()
 
     def _work(self, work: Work, made: Future[Shown], perhaps_there: bool) -> None:
@@ -208,17 +211,21 @@ class ImageDesk:
             self._unstored += 1
             self._made.append((work, shown))
             wake, self._storing = not self._storing, True
+            if len(self._made) >= _MOST_TOGETHER:
+                self._hurry.set()
         if wake:
             self._keeper.submit(self._keep)
 
     def _keep(self) -> None:
         """Store what there is, until there is no more."""
         while True:
-            self._closing.wait(_GATHER_S)
+            self._hurry.wait(_GATHER_S)
             with self._lock:
                 batch = self._made[:_MOST_TOGETHER]
                 del self._made[:_MOST_TOGETHER]
                 self._storing = bool(batch)
+                if len(self._made) < _MOST_TOGETHER and not self._closing:
+                    self._hurry.clear()
             if not batch:
                 return
             try:
