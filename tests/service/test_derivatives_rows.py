@@ -10,7 +10,7 @@ from tests.service.databases import StoppedClock
 
 from telecine.service.db import accounts, attempts, derivatives, image_keys
 from telecine.service.db.connection import Database
-from telecine.service.db.derivatives import Derivative, Looked
+from telecine.service.db.derivatives import Derivative, Looked, Picture
 from telecine.service.db.tables import assets, derivative_uses, users
 from telecine.service.domain import new_id
 
@@ -80,16 +80,22 @@ def test_one_look_finds_what_a_key_reaches(clocked: Database, user_id: str, key_
     assert note(clocked, made("b"), theirs)
     found = look(clocked, key_id, mine, one.digest)
     assert found is not None
-    assert (found.user_id, found.asset_id, found.derivative, found.stale) == (
-        user_id, mine, one, False,
-    )  # fmt: skip
+    assert (found.user_id, found.derivative, found.stale) == (user_id, one, False)
+    assert found.source == Picture(
+        id=mine,
+        kind="image",
+        content_type="image/png",
+        source_key=f"sources/{mine}",
+        sha256="5" * 64,
+        image=None,
+    )
     other = look(clocked, key_id, mine, "b" * 64)
     assert other is not None
-    assert (other.asset_id, other.derivative) == (mine, None)
+    assert (other.source, other.derivative) == (found.source, None)
     for asset_id in (theirs, "unknown"):
         beyond = look(clocked, key_id, asset_id, "b" * 64)
         assert beyond is not None
-        assert (beyond.asset_id, beyond.derivative) == (None, None)
+        assert (beyond.source, beyond.derivative) == (None, None)
     assert look(clocked, new_id(), mine, one.digest) is None
     with clocked.write() as tx:
         tx.connection.execute(sa.update(users).values(disabled=True))

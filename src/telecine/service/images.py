@@ -98,7 +98,7 @@ def _look(tx: Tx, url: ImageUrl, request: str) -> Looked:
         raise wrong_signature()
     if url.expires_at is not None and looked.now_s >= url.expires_at:
         raise expired()
-    if looked.asset_id is None:
+    if looked.source is None:
         raise _unknown()
     return looked
 
@@ -149,10 +149,13 @@ def _order(
 ) -> Order:
     operations = read_operations(url.ops)
     names = {op.image for op in operations if isinstance(op, Watermark) and op.image is not None}
-    found = rows.pictures_of(tx, looked.user_id, {url.asset_id, *names})
-    if len(found) < len({url.asset_id, *names}):
+    source = looked.source
+    assert source is not None  # see `_look`
+    found = {source.id: source}
+    if names:
+        found |= rows.pictures_of(tx, looked.user_id, names)
+    if len(found) < len({source.id, *names}):
         raise _unknown()
-    source = found[url.asset_id]
     keys = {asset_id: _source_key(picture) for asset_id, picture in found.items()}
     format = _format(url.extension, accept, source, operations)
     if url.extension == AUTO:

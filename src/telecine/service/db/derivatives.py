@@ -36,18 +36,6 @@ class Derivative:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What stands behind a signed URL. `asset_id` is null where the key's user has no such asset;
-    `stale`: that the derivative is used has to be noted again."""
-
-    now_s: float
-    user_id: str
-    asset_id: str | None
-    derivative: Derivative | None
-    stale: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """An asset as the source of a derivative. `image` is the engine's ImageInfo as plain JSON."""
 
@@ -57,6 +45,18 @@ class Picture:
     source_key: str | None
     sha256: str | None
     image: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What stands behind a signed URL. `source` is null where the key's user has no such asset;
+    `stale`: that the derivative is used has to be noted again."""
+
+    now_s: float
+    user_id: str
+    source: Picture | None
+    derivative: Derivative | None
+    stale: bool
 
 
 _COLUMNS = (
@@ -69,14 +69,15 @@ _COLUMNS = (
 _NAMES = tuple(column.name for column in _COLUMNS)
 # These are asked for nearly every picture, and are made once: to make one takes as long as to ask.
 _FIND = sa.select(*_COLUMNS).where(derivatives.c.digest == sa.bindparam("digest"))
-_PICTURES = sa.select(
+_SOURCE = (
     assets.c.id,
     assets.c.kind,
     assets.c.content_type,
     assets.c.source_key,
     assets.c.source_sha256,
     assets.c.image,
-).where(
+)
+_PICTURES = sa.select(*_SOURCE).where(
     assets.c.id.in_(sa.bindparam("assets", expanding=True)),
     assets.c.user_id == sa.bindparam("user"),
 )
@@ -88,7 +89,7 @@ _STAY = (  # until this is committed
 # One statement, its rows by three primary keys and a unique pair. A key that is revoked, or whose
 # user is disabled, finds nothing.
 _LOOK = (
-    sa.select(image_keys.c.user_id, assets.c.id, derivatives.c.used_at, *_COLUMNS)
+    sa.select(image_keys.c.user_id, derivatives.c.used_at, *_SOURCE, *_COLUMNS)
     .select_from(
         image_keys.join(users, users.c.id == image_keys.c.user_id)
         .outerjoin(
@@ -140,10 +141,12 @@ def look(tx: Tx, key_id: str, asset_id: str, request: str) -> Looked | None:
     ).one_or_none()
     if row is None:
         return None
-    user_id, found_id, used_at, *columns, now_s = row
-    found = None if used_at is None else Derivative(*columns)
+    user_id, used_at, *columns, now_s = row
+    of_source = columns[: len(_SOURCE)]
+    source = None if of_source[0] is None else Picture(*of_source)
+    found = None if used_at is None else Derivative(*columns[len(_SOURCE) :])
     stale = used_at is not None and now_s - used_at >= TOUCH_S
-    return Looked(float(now_s), user_id, found_id, found, stale)
+    return Looked(float(now_s), user_id, source, found, stale)
 
 
 def pictures_of(tx: Tx, user_id: str, asset_ids: Iterable[str]) -> dict[str, Picture]:
