@@ -23,6 +23,7 @@ from tests.service.conftest import sign_up
 from tests.unit.sources import COMPLIANT, lasting
 from tests.unit.test_cmaf import FFMPEG_INIT, FFMPEG_SOUND_INIT
 
+from telecine.engine import manifests
 from telecine.engine.package import Publisher
 from telecine.engine.plan import Plan, encoded_instead, make_plan
 from telecine.engine.segments import Segment, segment_name
@@ -519,8 +520,8 @@ def test_the_growing_master_lists_the_head_and_then_all(client: TestClient, grow
     assert listed() == [f"video/{n}p/growing.m3u8" for n in (720, 480, 360, 240)]
 
 
-def test_a_copied_film_opens_with_three_segments_and_ends_with_its_last(
-    client: TestClient, services: Services, user_id: str
+def test_a_copied_film_opens_with_three_segments_and_ends_after_its_last(
+    client: TestClient, services: Services, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(services, user_id)
     whole = stage.plan.timeline.segments
@@ -540,6 +541,10 @@ def test_a_copied_film_opens_with_three_segments_and_ends_with_its_last(
     stage.grow(_1080p=whole, aac=whole - 1)
     assert ended() == (False, False)
     stage.end_step("audio")  # so there is no further sound
+    # Who had the picture's playlist before, and asks for the sound's now, must not hear that it
+    # has ended: Shaka Player ends where the other one did.
+    assert ended() == (False, False)
+    monkeypatch.setattr(manifests, "ENDS_AFTER_S", 0.0)
     assert ended() == (True, True)
     # The encoded rungs are not shown before the end, however far they are.
     stage.grow(_480p=3)

@@ -62,3 +62,36 @@ def test_a_film_that_is_all_there_is_published_without_growing(
         left.append(files_of(folder))
     assert left[0] == left[1]
     assert left[0]["master.m3u8"].startswith(b"#EXTM3U")
+
+
+def test_a_growing_playlist_stands_complete_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A player that fetched the picture's list before its last segments, and then hears that the
+    sound has ended, ends with what it knows of the picture (seen in Shaka Player)."""
+    monkeypatch.setattr(package, "read_init", lambda _: SimpleNamespace(codec="avc1.64001f"))
+    plan = make_plan(lasting(60), make_profile())
+    publisher = Publisher(plan, tmp_path, lambda: None)
+
+    def lists() -> set[tuple[int, bool]]:
+        """(segments, whether it has ended) of every growing playlist."""
+        texts = [path.read_text() for path in tmp_path.rglob("growing.m3u8")]
+        return {(text.count("#EXTINF"), "#EXT-X-ENDLIST" in text) for text in texts}
+
+    whole = plan.timeline.segments
+    for name in finished_names(plan):
+        home = tmp_path / plan.folder_of(name)
+        home.mkdir(parents=True)
+        (home / INIT_NAME).write_bytes(b"init")
+        for segment in segments_of(plan, name):
+            publisher.add(name, segment)
+        publisher.complete(name)
+    assert lists() == {(whole, False)}
+    again = finished_names(plan)[0]
+    publisher.complete(again)
+    assert lists() == {(whole, False)}, "three seconds have not passed"
+    monkeypatch.setattr(package, "ENDS_AFTER_S", 0.0)
+    publisher.complete(again)
+    assert lists() == {(whole, True)}
+    publisher.finish()
+    assert lists() == {(whole, True)}

@@ -29,6 +29,10 @@ OPENING_SEGMENTS = 3  # of a copied film or sound alone; `started` says why
 # longer than any film means its beginning (RFC 8216, 4.3.5.2). A plain 0 is "nothing said" to Shaka
 # Player, and a hair above it costs hls.js a seek, half a second before the first picture.
 GROWING_START_S = Fraction(-1_000_000)
+# How long growing playlists stand complete before they end. A player fetches them one after another
+# and ends where the one that still grew ends, once another has ended (Shaka Player): between the
+# two answers of such a round lies less than this, whatever the player's network.
+ENDS_AFTER_S = 3.0
 MIN_BUFFER_S = Fraction(2)
 
 # A capped-CRF segment holds at most maxrate for its length plus the VBV's two seconds.

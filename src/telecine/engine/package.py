@@ -18,6 +18,7 @@ from telecine.engine.cmaf import read_init
 from telecine.engine.disk import read_small, write_whole
 from telecine.engine.errors import MediaError
 from telecine.engine.manifests import (
+    ENDS_AFTER_S,
     FINISHED,
     GROWING,
     IFRAMES,
@@ -52,6 +53,7 @@ class Publisher:
         self._ended = {name for name, p in before.items() if p is not None and p.ended}
         self._written = dict.fromkeys(names, 0.0)  # when each growing playlist was, monotonic
         self._complete: set[str] = set()
+        self._stands_since: float | None = None  # monotonic: when the last one became complete
         self._master: tuple[str, ...] | None = None  # the pictures that it lists; none for sound
         self._listed_before = self._folders_before()
 
@@ -70,13 +72,12 @@ class Publisher:
 
     def complete(self, rendition: str) -> None:
         """No further segment of this rendition will come. When that holds for all that are shown
-        while they grow, their growing playlists end."""
+        while they grow, their growing playlists end: `ENDS_AFTER_S` later, with the next segment of
+        any rendition, or when all is finished."""
         with self._lock:
             if rendition in self._segments:
                 self._complete.add(rendition)
                 self._grow()
-                if self._complete.issuperset(manifests.growing_names(self._plan)):
-                    self._end_growing()
 
     def finish(self) -> tuple[Measured, ...]:
         """Everything is there: final playlists, the MPD, `master.m3u8` last."""
@@ -84,6 +85,7 @@ class Publisher:
             plan, names = self._plan, list(self._segments)
             self._complete.update(names)
             made = {name: self._ordered(name) for name in names}
+            self._complete_growing()
             for name in names:
                 write_whole(
                     self._home(name) / FINISHED, manifests.finished_media(plan, name, made[name])
@@ -122,6 +124,11 @@ class Publisher:
                 write_whole(self._folder / MASTER, playlist.write_multivariant(master))
             if first:
                 self._on_playable()
+        if self._stands_since is not None:
+            if now - self._stands_since >= ENDS_AFTER_S:
+                self._end_growing()
+        elif self._complete.issuperset(manifests.growing_names(self._plan)):
+            self._stands_since = now
 
     def _run(self, name: str) -> int:
         """How many segments, from the first, stand without a hole."""
@@ -130,14 +137,18 @@ class Publisher:
             self._whole[name] += 1
         return self._whole[name]
 
+    def _complete_growing(self) -> None:
+        """Every segment of all renditions, before any of them ends."""
+        for name in manifests.growing_names(self._plan):
+            if self._run(name) > self._published[name]:
+                self._write_growing(name, ended=False)
+
     def _end_growing(self) -> None:
-        """Every segment of all renditions first, then all ends: a player that sees sound end while
-        the picture grows ends there (Shaka Player)."""
-        growing = [name for name in manifests.growing_names(self._plan) if name not in self._ended]
-        for ended in (False, True):
-            for name in growing:
-                self._write_growing(name, ended=ended)
-        self._ended.update(growing)
+        """Once, of what is complete on disk."""
+        for name in manifests.growing_names(self._plan):
+            if name not in self._ended:
+                self._write_growing(name, ended=True)
+                self._ended.add(name)
 
     def _growing_before(self, name: str) -> playlist.MediaPlaylist | None:
         """What an interrupted run published: a growing playlist never gets shorter. Its segments

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -389,6 +390,7 @@ class Grown:
     _codecs: dict[str, str] = field(default_factory=dict)
     _texts: dict[str, tuple[tuple[object, ...], bytes]] = field(default_factory=dict)
     _sound_done: bool = False
+    _stands_since: float | None = None  # monotonic: when all that grows was first seen complete
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -424,10 +426,8 @@ class Grown:
             segments = self._segments[name]
             if not segments:
                 return None
-            # All end together: a player that sees sound end while the picture grows ends there.
             # Where the job failed nothing more comes: who watches has what there is.
-            complete = self._complete(tx, job)
-            ended = job.state == "failed" or complete.issuperset(manifests.growing_names(plan))
+            ended = job.state == "failed" or self._stands(self._complete(tx, job))
             return self._text(
                 name,
                 (len(segments), ended),
@@ -442,6 +442,14 @@ class Grown:
                 # Keys are for I-frame playlists, which a growing film has none of: half the time
                 # and most of the memory of a long one.
                 known.append(Segment(**{**row.facts, "keys": ()}))
+
+    def _stands(self, complete: set[str]) -> bool:
+        """Whether everybody may know by now that all is complete: see `ENDS_AFTER_S`."""
+        if not complete.issuperset(manifests.growing_names(self.plan)):
+            return False
+        if self._stands_since is None:
+            self._stands_since = time.monotonic()
+        return time.monotonic() - self._stands_since >= manifests.ENDS_AFTER_S
 
     def _complete(self, tx: Tx, job: PlayedJob) -> set[str]:
         """The renditions of which nothing further will come."""
