@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from telecine.service.domain import TooMany
-from telecine.service.image_desk import ImageDesk, Shown
+from telecine.service.image_desk import ImageDesk, Memory, Remembered, Shown
 
 
 @dataclass
@@ -123,3 +124,20 @@ def test_what_was_made_is_stored_before_the_desk_closes(disk: Disk) -> None:
     desk.close()
     desk.close()
     assert len(list(chain(*disk.batches))) == 40
+
+
+def test_many_urls_of_one_tiny_picture_do_not_fill_the_memory() -> None:
+    """What is measured is what Python allots for them, not what the memory says of itself."""
+    memory = Memory(most_bytes=2_000_000)
+    tracemalloc.start()
+    try:
+        for n in range(4000):
+            tiny = bytes(70)
+            kept = Remembered(Shown(f"images/{n}", "image/png", 70, f"{n:064}", tiny), 0.0, 0.0)
+            memory.put(f"kid.{n}.{'s' * 43}/{'ü' * 500}/asset.png", kept)
+        allotted, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 500_000 < allotted < 2_000_000
+    assert memory.get(f"kid.3999.{'s' * 43}/{'ü' * 500}/asset.png") is not None
+    assert memory.get(f"kid.0.{'s' * 43}/{'ü' * 500}/asset.png") is None
