@@ -58,11 +58,13 @@ PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
 
 .PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
+.PHONY: test-service-rest test-service-images
 test: setup ## every test that needs no browser, then: did the promised tests run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-media test-service || failed=1; \
+	$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
+	  test-media test-service-rest test-service-images || failed=1; \
 	exit $$failed
-	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/service.xml
+	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/service-*.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
@@ -89,9 +91,15 @@ test-media: setup ## the ones that run the real FFmpeg
 tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.json tests/service/tus/package-lock.json
 	@! command -v npm >/dev/null || { cd tests/service/tus && npm ci --no-audit --no-fund --ignore-scripts && touch ../../../$@; }
 
-test-service: setup tests/service/tus/node_modules/.package-lock.json ## the ones of the service: real servers, workers, databases
-	@mkdir -p $(JUNIT); rm -f $(JUNIT)/service.xml
-	$(PYTEST) tests/service -o cache_dir=.pytest_cache/service --junitxml=$(JUNIT)/service.xml
+test-service: setup ## the ones of the service: real servers, workers, databases
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-service-rest test-service-images
+
+# Apart, because each of them mostly waits for its servers.
+test-service-rest: TESTS = tests/service --ignore=tests/service/images
+test-service-images: TESTS = tests/service/images
+test-service-rest test-service-images: setup tests/service/tus/node_modules/.package-lock.json
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/$(@:test-%=%).xml
+	$(PYTEST) $(TESTS) -o cache_dir=.pytest_cache/$(@:test-%=%) --junitxml=$(JUNIT)/$(@:test-%=%).xml
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml

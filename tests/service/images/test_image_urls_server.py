@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
+from tests.service.images.signed_pictures import Key, key_of, upload
 from tests.service.owners import owner_of
 from tests.service.pictures import encoded, opened, quarters
 from tests.service.running import Running
-from tests.service.signed_pictures import Key, key_of, upload
 
 from telecine.service.db.connection import Database
 from telecine.service.db.tables import derivatives

@@ -10,16 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 import pytest
+from tests.conftest import ROOT
 from tests.service.pictures import encoded, opened, quarters
 from tests.service.running import Running
 
 from telecine.client import ApiError, Client, ImageUrls
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "image-urls.md"
+PAGE = ROOT / "docs" / "howto" / "image-urls.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 LANGUAGES = {

@@ -22,9 +22,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.service.conftest import PASSWORD, Clock, filling
 from tests.service.films import Film, add_film
+from tests.service.images.signed_pictures import Key, key_of, upload
 from tests.service.owners import Owner, owner_of
 from tests.service.pictures import BLUE, GREEN, RED, WHITE, animation, encoded, opened, quarters
-from tests.service.signed_pictures import Key, key_of, upload
 
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.wire import Answer, Request
