@@ -58,13 +58,13 @@ PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
 
 .PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
-.PHONY: test-service-rest test-service-images
+.PHONY: test-images test-service-rest test-service-images
 test: setup ## every test that needs no browser, then: did the promised tests run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
 	$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
-	  test-media test-service-rest test-service-images || failed=1; \
+	  test-service-rest test-media test-images test-service-images || failed=1; \
 	exit $$failed
-	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/service-*.xml
+	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/images.xml $(JUNIT)/service-*.xml
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
@@ -85,7 +85,12 @@ unit-properties unit-programs: setup
 
 test-media: setup ## the ones that run the real FFmpeg
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml
-	$(PYTEST) tests/media tests/corpus --junitxml=$(JUNIT)/media.xml
+	$(PYTEST) tests/media tests/corpus --ignore=tests/media/images --junitxml=$(JUNIT)/media.xml
+
+# Apart: a child's memory counts from the size of the process that starts it, and these hold pictures.
+test-images: setup ## the ones that run the real libvips
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/images.xml
+	$(PYTEST) tests/media/images -o cache_dir=.pytest_cache/images --junitxml=$(JUNIT)/images.xml
 
 # Without npm the tests of tus-js-client say that node is missing.
 tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.json tests/service/tus/package-lock.json
