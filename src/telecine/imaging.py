@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telecine.engine.disk import temporary_beside
+from telecine.engine.disk import write_whole
 from telecine.engine.errors import Interrupted, MediaError, UsageError
 from telecine.engine.images import formats, grammar
 from telecine.engine.images.operations import Operation
@@ -332,7 +332,7 @@ def _make(asked: Asked, workers: ImageWorkers, source: Path, place: Path, format
         sys.stdout.buffer.write(made.data)
         sys.stdout.flush()
     else:
-        _write_whole(place, made.data)
+        write_whole(place, made.data, durable=True)
     _warn(made.warnings, source, asked)
     if asked.json:
         _print_json({"source": str(source), "file": str(place), **_plain(made)})
@@ -351,20 +351,6 @@ def _plain(made: Made) -> dict[str, Any]:
         "warnings": list(made.warnings),
         "report": to_plain(dict(made.report)),
     }
-
-
-def _write_whole(place: Path, data: bytes) -> None:
-    """Put `data` at `place` in one step, and on the disk before it stands there."""
-    temporary = temporary_beside(place)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _inform(asked: Asked, workers: ImageWorkers, source: Path) -> None:

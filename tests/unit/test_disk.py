@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(
         write_whole(target, "new")
     assert target.read_text() == "old"
     assert names(tmp_path) == ["master.m3u8"]
+
+
+def test_what_is_durable_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, synced = tmp_path / "small.webp", []
+
+    def sync(fd: int) -> None:
+        synced.append((os.fstat(fd).st_size, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(target, b"picture", durable=True)
+    assert synced == [(7, False)]
+    assert target.read_bytes() == b"picture"
+    write_whole(target, b"other")
+    assert len(synced) == 1
 
 
 def test_temporary_names_differ_and_stay_in_the_folder(tmp_path: Path) -> None:

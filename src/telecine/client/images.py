@@ -35,7 +35,7 @@ class ImageUrls:
     ) -> str:
         """The URL of a picture of this asset. `ops` in their canonical form, as in
         `resize:w=800,h=600;rotate:angle=90` (the service says it, where they are not); `format` is
-        `jpg`, `png`, `webp`, `avif`, `gif`, `tif`, or `auto`: what the browser accepts.
+        `jpg`, `png`, `webp`, `avif`, `gif`, `tiff`, or `auto`: what the browser accepts.
         `expires_at` in seconds since 1970; None: never."""
         link = f"{self._key_id}.{'' if expires_at is None else expires_at}"
         path = f"{ops or NO_OPS}/{asset_id}.{format}"

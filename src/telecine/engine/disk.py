@@ -28,13 +28,18 @@ def disk_failure(error: OSError) -> StepFailed:
     )
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: bytes | str, *, durable: bool = False) -> None:
     """Put `data` at `path` in one step, making its folder. Leaves no temporary file on an error
-    that Python sees; after a `kill -9` one `*.tmp` may lie beside it (`sweep` removes it)."""
+    that Python sees; after a `kill -9` one `*.tmp` may lie beside it (`sweep` removes it).
+    `durable`: on the disk before it stands there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

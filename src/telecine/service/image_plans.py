@@ -15,7 +15,7 @@ from typing import Any, Literal
 from telecine.engine.errors import UsageError
 from telecine.engine.images import formats, geometry, grammar
 from telecine.engine.images.geometry import Size
-from telecine.engine.images.operations import Operation, Watermark
+from telecine.engine.images.operations import Operation
 from telecine.engine.images.values import ImageInfo, ImageLimits
 from telecine.engine.serial import from_plain, to_plain
 from telecine.service.domain import Invalid
@@ -181,7 +181,7 @@ def _invalid(number: int, text: str, code: str) -> Invalid:
 
 def watermarks(wishes: Sequence[ImageWish]) -> frozenset[str]:
     """The ids of the assets that are laid over others."""
-    return frozenset(ref for wish in wishes for ref in refs_of(wish.operations))
+    return frozenset(ref for wish in wishes for ref in grammar.refs(wish.operations))
 
 
 def check_watermarks(wishes: Sequence[ImageWish], there: Collection[str]) -> None:
@@ -193,15 +193,6 @@ def check_watermarks(wishes: Sequence[ImageWish], there: Collection[str]) -> Non
             f"no picture of yours has the id {missing[0]}, which is to be the watermark",
             code="watermark_missing",
         )
-
-
-def refs_of(operations: Sequence[Operation]) -> frozenset[str]:
-    """The names of other pictures in these operations."""
-    return frozenset(
-        operation.image
-        for operation in operations
-        if isinstance(operation, Watermark) and operation.image is not None
-    )
 
 
 # --- plans ----------------------------------------------------------------------------------------
@@ -262,17 +253,18 @@ def _planned(info: ImageInfo, wish: ImageWish, number: int, limits: ImageLimits)
 
 def choose_format(info: ImageInfo, wish: ImageWish) -> tuple[str, str]:
     """The format of a result, and why: the one that was asked for; the source's own where we write
-    it; else one that loses nothing which the source has."""
+    it and it can hold the result's transparency; else one that loses nothing."""
     if wish.format is not None:
         return wish.format, "asked for"
     moving = is_animated(info) and not takes_first(wish.operations)
     own = formats.FORMATS[info.format]
-    if own.written and (own.animated or not moving):
+    transparent = grammar.transparent_after(info.alpha, wish.operations)
+    if own.written and (own.animated or not moving) and (own.alpha or not transparent):
         return info.format, "the source's own"
     if moving:
         return "webp", f"{info.format} is not written with several frames"
-    if info.alpha:
-        return "png", f"{info.format} is not written, and the source is transparent"
+    if transparent:
+        return "png", f"the result is transparent, and {info.format} is not, or is not written"
     return "jpeg", f"{info.format} is not written"
 
 

@@ -20,21 +20,12 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 
-from telecine.engine.images.formats import negotiate
-from telecine.engine.images.operations import Background, Operation, Resize, Rotate, Round
+from telecine.engine.images import formats
 
 PIPELINE = 1  # +1 whenever the same operations give other bytes than before
 NO_OPS = "-"  # in a URL: a path has no empty part
 AUTO = "auto"
-FORMATS = {
-    "jpg": "jpeg",
-    "png": "png",
-    "webp": "webp",
-    "avif": "avif",
-    "gif": "gif",
-    "tif": "tiff",
-}
-EXTENSIONS = {name: extension for extension, name in FORMATS.items()}
+FORMATS = {formats.FORMATS[name].extensions[0]: name for name in formats.WRITTEN}
 
 _LINK = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\.([0-9]{0,12})\.([A-Za-z0-9_-]{43})")
 
@@ -84,7 +75,7 @@ def choices(accept: str) -> str:
     """What an `Accept` header makes of `auto`, for a still or animated picture with or without
     transparency: headers that are answered alike give the same text."""
     return ".".join(
-        negotiate(accept, animated=animated, alpha=alpha)
+        formats.negotiate(accept, animated=animated, alpha=alpha)
         for animated, alpha in product((False, True), repeat=2)
     )
 
@@ -115,7 +106,7 @@ def content_name(
 
 
 def storage_key(name: str, format: str) -> str:
-    return f"images/{name[:2]}/{name}.{EXTENSIONS[format]}"
+    return f"images/{name[:2]}/{name}.{formats.FORMATS[format].extensions[0]}"
 
 
 @lru_cache(maxsize=1)
@@ -130,22 +121,3 @@ def _engine() -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def transparent_after(alpha: bool, operations: Iterable[Operation]) -> bool:
-    """Whether the result may have transparency, where the source has (`alpha`) or has not."""
-    for operation in operations:
-        match operation:
-            case Background(color=color):
-                alpha = alpha and not _opaque(color)
-            case Round():
-                alpha = True
-            case Resize(fit="pad", background=color):
-                alpha = alpha or not _opaque(color)
-            case Rotate(angle=angle, background=color):
-                alpha = alpha or (angle % 90 != 0 and not _opaque(color))
-    return alpha
-
-
-def _opaque(color: str) -> bool:
-    return len(color) == 6 or color[6:] == "ff"

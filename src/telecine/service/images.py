@@ -1,15 +1,14 @@
 """Pictures by signed URLs: found where they were made before, else made, and kept.
 
 A URL names what it wants; what is made of it is named by what it is made of (`content_name`), and
-stored once for all assets with the same bytes. The row is written before the object and stays, so
-that there is no object without a row; what has a row and no object is in the making, or lost, and
-made anew.
+stored once for all assets of its owner with the same bytes. The row is written before the object
+and stays, so that there is no object without a row; what has a row and no object is in the making,
+or lost, and made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -21,7 +20,7 @@ from pathlib import Path
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.images import grammar
 from telecine.engine.images.formats import written
-from telecine.engine.images.operations import Convert, Operation, Watermark
+from telecine.engine.images.operations import Convert, Operation
 from telecine.engine.images.transform import transform
 from telecine.engine.images.values import Wanted
 from telecine.service import image_urls, logs
@@ -33,7 +32,7 @@ from telecine.service.image_desk import SMALL_BYTES, Remembered, Shown
 from telecine.service.image_keys import wrong_signature
 from telecine.service.image_urls import AUTO, NO_OPS, ImageUrl
 from telecine.service.services import Services
-from telecine.service.storage.store import AlreadyThere, Missing, Storage
+from telecine.service.storage.store import AlreadyThere, Missing, Storage, as_file
 
 log = logs.get_logger("images")
 
@@ -99,7 +98,7 @@ def _look(tx: Tx, url: ImageUrl, request: str) -> Looked:
     if url.expires_at is not None and looked.now_s >= url.expires_at:
         raise expired()
     if looked.source is None:
-        raise _unknown()
+        raise unknown()
     return looked
 
 
@@ -107,7 +106,7 @@ def expired() -> Forbidden:
     return Forbidden("this link has expired: ask for a new one", code="link_expired")
 
 
-def _unknown() -> NotFound:
+def unknown() -> NotFound:
     return NotFound("there is no such picture", code="asset_unknown")
 
 
@@ -148,14 +147,14 @@ def _order(
     tx: Tx, url: ImageUrl, accept: str, request: str, looked: Looked, looked_s: float
 ) -> Order:
     operations = read_operations(url.ops)
-    names = {op.image for op in operations if isinstance(op, Watermark) and op.image is not None}
+    names = set(grammar.refs(operations))
     source = looked.source
     assert source is not None  # see `_look`
     found = {source.id: source}
     if names:
         found |= rows.pictures_of(tx, looked.user_id, names)
     if len(found) < len({source.id, *names}):
-        raise _unknown()
+        raise unknown()
     keys = {asset_id: _source_key(picture) for asset_id, picture in found.items()}
     format = _format(url.extension, accept, source, operations)
     if url.extension == AUTO:
@@ -193,7 +192,7 @@ def read_operations(ops: str) -> tuple[Operation, ...]:
 
 def _source_key(picture: Picture) -> str:
     if picture.source_key is None:  # deleted when its job was done
-        raise _unknown()
+        raise unknown()
     if picture.kind != "image":
         raise InputRefused(f"asset {picture.id} is no picture", code="not_an_image")
     return picture.source_key
@@ -216,7 +215,7 @@ def _format(extension: str, accept: str, source: Picture, operations: tuple[Oper
     return image_urls.choose(
         image_urls.choices(accept),
         animated=info.get("frames", 1) > 1 and not still,
-        alpha=image_urls.transparent_after(bool(info.get("alpha")), operations),
+        alpha=grammar.transparent_after(bool(info.get("alpha")), operations),
     )
 
 
@@ -272,28 +271,19 @@ def _stored(services: Services, order: Order) -> Shown | None:
 
 def _make(services: Services, order: Order) -> Shown:
     with ExitStack() as files:
-        folder = None
 
         def local(key: str) -> Path:
-            nonlocal folder
-            path = services.storage.local_path(key)
-            if path is None:
-                if folder is None:
-                    temporary = tempfile.TemporaryDirectory(prefix="telecine-")
-                    folder = Path(files.enter_context(temporary))
-                path = folder / hashlib.sha256(key.encode()).hexdigest()
-                services.storage.fetch(key, path)
-            return path
+            return files.enter_context(as_file(services.storage, key))
 
         try:
             source = local(order.source_key)
             refs = {name: local(key) for name, key in order.laid_over.items()}
             made = transform(services.images, source, order.wanted, refs=refs)
         except Missing:
-            raise _unknown() from None
+            raise unknown() from None
         except InputRefused as error:
             if error.code == "source_missing":  # deleted while this waited
-                raise _unknown() from None
+                raise unknown() from None
             raise
     digest = hashlib.sha256(made.data).hexdigest()
     return Shown(order.key, made.content_type, len(made.data), digest, made.data)

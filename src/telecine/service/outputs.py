@@ -117,11 +117,11 @@ def measure_image(image: PlannedImage, made: Made) -> NewOutput:
     )
 
 
-def write_image_report(
+def report_images(
     plan: ImagePlan, outputs: Sequence[NewOutput], warnings: Sequence[str]
-) -> tuple[bytes, NewOutput]:
-    """What happened to a picture: the report as a file, and its row."""
-    report = {
+) -> dict[str, Any]:
+    """What happened to a picture."""
+    return {
         "state": "succeeded",
         "version": version("telecine"),
         "source": list(plan.source.summary),
@@ -137,6 +137,10 @@ def write_image_report(
         ],
         "warnings": list(warnings),
     }
+
+
+def write_image_report(report: Mapping[str, Any]) -> tuple[bytes, NewOutput]:
+    """The report as a file, and its row."""
     data = (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
     row = NewOutput(
         kind="report",

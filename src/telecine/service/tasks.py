@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import queue as queues
 import threading
 import time
@@ -55,11 +54,15 @@ from telecine.service.image_plans import (
     ImagePlan,
     image_plan_from_json,
     is_image_plan,
-    refs_of,
 )
 from telecine.service.logs import get_logger
 from telecine.service.orders import choose_digest, make_tasks
-from telecine.service.outputs import measure_image, measure_outputs, write_image_report
+from telecine.service.outputs import (
+    measure_image,
+    measure_outputs,
+    report_images,
+    write_image_report,
+)
 from telecine.service.services import Services
 from telecine.service.storage.store import Missing, Storage
 
@@ -230,7 +233,7 @@ def _step(task: Work) -> Done:
     task.scratch.mkdir(parents=True)
     task.shared.mkdir(parents=True, exist_ok=True)
     task.meter.expect(step_span_s(plan, step))
-    source = _local_source(task, _source_key(subject))
+    source = _local(task, _source_key(subject), "source")
     if step.needs:
         gather(task, plan, step.needs, task.scratch)
     with Advancer(task, plan, step) as advancer:
@@ -260,11 +263,12 @@ def _agree(task: Work, subject: work.Subject) -> None:
         raise AnotherFFmpeg(subject.made_with)
 
 
-def _local_source(task: Work, key: str) -> Path:
-    """The source as a file. A store elsewhere is read once an attempt."""
+def _local(task: Work, key: str, name: str) -> Path:
+    """An object as a file, in the scratch folder if need be. A store elsewhere is read once an
+    attempt."""
     found = task.storage.local_path(key)
     if found is None:
-        found = task.scratch / "source"
+        found = task.scratch / name
         task.storage.fetch(key, found)
     return found
 
@@ -378,9 +382,9 @@ def _image(task: Work) -> Done:
     subject = _subject(task.services, task.cancel, task.claim.job_id)
     image = read_image_plan(subject.plan).output(task.claim.step_id)
     task.scratch.mkdir(parents=True)
-    source = _local_source(task, _source_key(subject))
+    source = _local(task, _source_key(subject), "source")
     operations = grammar.parse_text(image.operations)
-    refs = _watermarks(task, refs_of(operations))
+    refs = _watermarks(task, grammar.refs(operations))
     task.go_on()
     wanted = Wanted(operations, image.format)
     made = transform(task.services.images, source, wanted, refs=refs, cancel=task.cancel)
@@ -391,7 +395,7 @@ def _image(task: Work) -> Done:
     return Done({"output": to_plain(output), "warnings": list(warnings)}, warnings=warnings)
 
 
-def _watermarks(task: Work, asset_ids: frozenset[str]) -> dict[str, Path]:
+def _watermarks(task: Work, asset_ids: Sequence[str]) -> dict[str, Path]:
     """The pictures that are laid over others, as files. Raises `UsageError` (`watermark_missing`)
     where one was deleted since it was asked for."""
     user_id = task.claim.user_id
@@ -401,20 +405,12 @@ def _watermarks(task: Work, asset_ids: frozenset[str]) -> dict[str, Path]:
     found = {}
     for asset_id in sorted(asset_ids):
         try:
-            found[asset_id] = _local_watermark(task, asset_id, keys[asset_id])
+            found[asset_id] = _local(task, keys[asset_id], f"watermark-{asset_id}")
         except (KeyError, Missing):
             raise UsageError(
                 f"the watermark {asset_id} was deleted", code="watermark_missing"
             ) from None
     return found
-
-
-def _local_watermark(task: Work, asset_id: str, key: str) -> Path:
-    path = task.storage.local_path(key)
-    if path is None:
-        path = task.scratch / f"watermark-{asset_id}"
-        task.storage.fetch(key, path)
-    return path
 
 
 def _finish_images(task: Work, plan: ImagePlan) -> Done:
@@ -428,14 +424,15 @@ def _finish_images(task: Work, plan: ImagePlan) -> Done:
     outputs = [NewOutput(**row.result["output"]) for row in rows]
     warnings = list(plan.source.warnings)
     warnings += [warning for row in rows for warning in row.result["warnings"]]
-    report, written = write_image_report(plan, outputs, warnings)
-    task.storage.put_bytes(f"{prefix}/{written.path}", report)
+    report = report_images(plan, outputs, warnings)
+    data, written = write_image_report(report)
+    task.storage.put_bytes(f"{prefix}/{written.path}", data)
     return Done(
         result={},
         outputs=(*outputs, written),
         job_prefix=prefix,
         asset={} if plan.poster is None else {"poster_key": f"{prefix}/{plan.poster}"},
-        job={"report": json.loads(report), "warnings": warnings},
+        job={"report": report, "warnings": warnings},
     )
 
 

@@ -172,7 +172,7 @@ FORMATS = {
     "webp": ("WEBP", "image/webp"),
     "avif": ("AVIF", "image/avif"),
     "gif": ("GIF", "image/gif"),
-    "tif": ("TIFF", "image/tiff"),
+    "tiff": ("TIFF", "image/tiff"),
 }
 
 

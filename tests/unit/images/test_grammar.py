@@ -21,8 +21,10 @@ from telecine.engine.images.grammar import (
     json_schema,
     parse_json,
     parse_text,
+    refs,
     to_json,
     to_text,
+    transparent_after,
 )
 
 # Written by hand: a text as somebody may write it, its JSON, its canonical form, the value.
@@ -380,3 +382,29 @@ def test_any_value_gives_operations_or_a_refusal(plain: Any) -> None:
 def test_operations_that_mean_the_same_have_one_text() -> None:
     """Such as are made by hand from the defaults of the classes."""
     assert to_text([replace(ops.Resize(w=3), dpr=1)]) == "resize:w=3"
+
+
+@pytest.mark.parametrize(
+    ("alpha", "text", "after"),
+    [
+        (False, "", False),
+        (True, "", True),
+        (False, "round:radius=5", True),
+        (True, "background:color=fff", False),
+        (True, "background:color=ffffff80", True),
+        (False, "resize:w=9,h=9,fit=pad", True),
+        (False, "resize:w=9,h=9,fit=pad,background=000", False),
+        (False, "resize:w=9,h=9", False),
+        (False, "rotate:angle=90", False),
+        (False, "rotate:angle=30", True),
+        (False, "rotate:angle=30,background=000000ff", False),
+        (False, "round:radius=5;background", False),
+    ],
+)
+def test_whether_a_result_can_be_transparent(alpha: bool, text: str, after: bool) -> None:
+    assert transparent_after(alpha, parse_text(text)) is after
+
+
+def test_the_pictures_that_operations_name() -> None:
+    text = "watermark:image=b;blur:sigma=1;watermark:image=a;watermark:image=b;watermark:text=c"
+    assert refs(parse_text(text)) == ("b", "a")

@@ -23,6 +23,7 @@ from telecine.engine.images import formats
 from telecine.engine.images.operations import (
     MAX_OPERATIONS,
     OPERATIONS,
+    Background,
     Choice,
     Color,
     Convert,
@@ -35,6 +36,8 @@ from telecine.engine.images.operations import (
     QualityOf,
     Ref,
     Resize,
+    Rotate,
+    Round,
     Text,
     Thumbnail,
     Watermark,
@@ -416,6 +419,31 @@ _RULES: dict[type[Operation], tuple[_Rule, ...]] = {
 def conversion(operations: Iterable[Operation]) -> Convert:
     """How the result is to be written: the `convert` at the end, or what it is without one."""
     return next((op for op in operations if isinstance(op, Convert)), Convert())
+
+
+def refs(operations: Iterable[Operation]) -> tuple[str, ...]:
+    """The names of the other pictures in these operations, each once, in their order."""
+    named = (each.image for each in operations if isinstance(each, Watermark))
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def transparent_after(alpha: bool, operations: Iterable[Operation]) -> bool:
+    """Whether the result may have transparency, where the source has (`alpha`) or has not."""
+    for operation in operations:
+        match operation:
+            case Background(color=color):
+                alpha = alpha and not _opaque(color)
+            case Round():
+                alpha = True
+            case Resize(fit="pad", background=color):
+                alpha = alpha or not _opaque(color)
+            case Rotate(angle=angle, background=color):
+                alpha = alpha or (angle % 90 != 0 and not _opaque(color))
+    return alpha
+
+
+def _opaque(color: str) -> bool:
+    return len(color) == 6 or color[6:] == "ff"
 
 
 def check_format(operations: Iterable[Operation], format: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
-MAX_SIDE = 16_384  # of anything that is made: the most that a WebP may have is 16,383, AVIF 65,536
+MAX_SIDE = 16_384  # of what is made larger; what each format can hold `formats` says
 MAX_OPERATIONS = 32
 
 Fit = Literal["inside", "cover", "fill", "pad"]

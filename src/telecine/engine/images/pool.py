@@ -146,10 +146,8 @@ class ImageWorkers:
         if error is not None:
             try:
                 raise error
-            finally:
-                del (
-                    error
-                )  # else this frame, its error and the picture's bytes would hold each other
+            finally:  # else this frame, its error and the picture's bytes would hold each other
+                del error
         assert job.answer is not None
         return job.answer
 
@@ -324,9 +322,8 @@ class _Owner(threading.Thread):
         except (InputRefused, UsageError):
             self._crashes = 0
             raise
-        except (
-            BaseException
-        ):  # in the midst of an answer; or short of memory, and who knows of what
+        except BaseException:
+            # In the midst of an answer; or short of memory, and who knows of what.
             self._dismiss()
             raise
         self._crashes += 1

@@ -18,7 +18,7 @@ from telecine.engine.images import geometry, grammar
 from telecine.engine.images.decoding import decode
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.images.geometry import Size
-from telecine.engine.images.operations import Operation, Watermark
+from telecine.engine.images.operations import Operation
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.sniff import HEAD_BYTES, sniff
 from telecine.engine.images.values import ImageInfo, ImageLimits, Made, Wanted
@@ -135,7 +135,7 @@ def _bytes(source: Path, limits: ImageLimits) -> bytes:
 
 
 def _marks(operations: Sequence[Operation], refs: Mapping[str, Path]) -> dict[str, Path]:
-    names = [each.image for each in operations if isinstance(each, Watermark) and each.image]
+    names = grammar.refs(operations)
     missing = [name for name in names if name not in refs]
     if missing:
         raise UsageError(

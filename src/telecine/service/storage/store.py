@@ -11,8 +11,9 @@ both.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -147,3 +148,17 @@ class Storage(Protocol):
 
     def check(self) -> None:
         """Raises `Unavailable` (`storage_unavailable`) unless a byte can be written and read."""
+
+
+@contextmanager
+def as_file(storage: Storage, key: str) -> Iterator[Path]:
+    """The object as a file of this machine, while the block runs; of one that lies elsewhere a
+    copy. Raises `Missing`."""
+    path = storage.local_path(key)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="telecine-") as folder:
+        path = Path(folder) / "object"
+        storage.fetch(key, path)
+        yield path

@@ -7,9 +7,6 @@ else probed. An animation is both: a picture of several frames, and a film.
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +36,7 @@ from telecine.service.domain import (
 )
 from telecine.service.image_plans import check_watermarks, describe_image, is_animated, watermarks
 from telecine.service.services import Services
-from telecine.service.storage.store import Busy, Missing, Storage
+from telecine.service.storage.store import Busy, Missing, as_file
 from telecine.service.uploads.sessions import (
     MOST_PARTS,
     find,
@@ -181,7 +178,7 @@ class _Found:
 def _look_into(services: Services, upload: UploadRow) -> _Found:
     """Look and plan; and make the SHA-256 of a picture, and where the client said one and no job
     waits to play. With a job of a film the digest is a task of it, which fails when it is wrong."""
-    with _as_file(services.storage, upload.storage_key) as path:
+    with as_file(services.storage, upload.storage_key) as path:
         source = _identify(services, path)
         sha256 = None if source.image is None else _digest(path, upload)
         job, error = _plan_job(services, upload, source, sha256)
@@ -226,18 +223,6 @@ def _moving(services: Services, path: Path) -> MediaInfo | None:
         if not _for_good(refused):
             raise
         return None
-
-
-@contextmanager
-def _as_file(storage: Storage, key: str) -> Iterator[Path]:
-    path = storage.local_path(key)
-    if path is not None:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="telecine-") as folder:
-        path = Path(folder) / "source"
-        storage.fetch(key, path)
-        yield path
 
 
 def _add_asset_and_job(

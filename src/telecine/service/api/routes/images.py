@@ -18,7 +18,6 @@ from starlette.responses import Response
 from telecine.service import image_keys, image_urls, images
 from telecine.service.api.errors import responses
 from telecine.service.api.objects import FILE_ANSWERS, send_bytes, send_object
-from telecine.service.domain import NotFound
 from telecine.service.image_desk import Remembered
 from telecine.service.image_urls import AUTO, ImageUrl
 from telecine.service.images import Order
@@ -82,7 +81,7 @@ async def get_image(
         str, Path(description="Operations in their canonical form, or `-`: resize:w=800,h=600")
     ],
     asset_id: Annotated[str, Path(description="An asset of the key's user.")],
-    ext: Annotated[str, Path(description="jpg, png, webp, avif, gif, tif; or auto, by `Accept`.")],
+    ext: Annotated[str, Path(description="jpg, png, webp, avif, gif, tiff; or auto, by `Accept`.")],
 ) -> Response:
     """It is made when it is first asked for, and kept. No log-in: the signature is the permission.
     The first look is at the signature; nothing else is done for a URL without a good one."""
@@ -104,7 +103,7 @@ async def get_image(
             return await _send(request, services, url, found)
         except Missing:
             continue
-    raise NotFound("there is no such picture", code="asset_unknown")
+    raise images.unknown()
 
 
 async def _find(
