@@ -56,13 +56,15 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 
 PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
+# Apart, because each of them mostly waits for its servers.
+SERVICE_LANES := test-service-rest test-service-work test-service-images
 
 .PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
-.PHONY: test-images test-service-rest test-service-images
+.PHONY: test-images $(SERVICE_LANES)
 test: setup ## every test that needs no browser, then: did the promised tests run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
 	$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
-	  test-service-rest test-media test-images test-service-images || failed=1; \
+	  test-media $(SERVICE_LANES) test-images || failed=1; \
 	exit $$failed
 	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/images.xml $(JUNIT)/service-*.xml
 
@@ -97,12 +99,12 @@ tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.jso
 	@! command -v npm >/dev/null || { cd tests/service/tus && npm ci --no-audit --no-fund --ignore-scripts && touch ../../../$@; }
 
 test-service: setup ## the ones of the service: real servers, workers, databases
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-service-rest test-service-images
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going $(SERVICE_LANES)
 
-# Apart, because each of them mostly waits for its servers.
-test-service-rest: TESTS = tests/service --ignore=tests/service/images
+test-service-rest: TESTS = tests/service --ignore=tests/service/work --ignore=tests/service/images
+test-service-work: TESTS = tests/service/work
 test-service-images: TESTS = tests/service/images
-test-service-rest test-service-images: setup tests/service/tus/node_modules/.package-lock.json
+$(SERVICE_LANES): setup tests/service/tus/node_modules/.package-lock.json
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/$(@:test-%=%).xml
 	$(PYTEST) $(TESTS) -o cache_dir=.pytest_cache/$(@:test-%=%) --junitxml=$(JUNIT)/$(@:test-%=%).xml
 
