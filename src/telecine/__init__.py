@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from telecine.engine.images.values import Wanted as WantedImage
     from telecine.engine.media import MediaInfo
     from telecine.engine.plan import Plan
-    from telecine.engine.plan import make_plan as plan
+    from telecine.engine.planning import make_plan as plan
     from telecine.engine.probe import probe
     from telecine.engine.process import Cancel
     from telecine.engine.profile import Output, Profile, make_profile, parse_output

@@ -361,7 +361,7 @@ def _probe(asked: Asked, cancel: Cancel) -> int:
 
 def _plan(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.commands import commands
-    from telecine.engine.plan import make_plan
+    from telecine.engine.planning import make_plan
     from telecine.engine.probe import probe
     from telecine.engine.serial import to_plain
 

@@ -24,7 +24,7 @@ from tests.media.running import TELECINE, Done, telecine, tree
 from telecine.cli import main
 from telecine.engine import encode
 from telecine.engine.events import EventName
-from telecine.engine.plan import make_plan
+from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Finished, Sandbox, run
 from telecine.engine.profile import make_profile, parse_output

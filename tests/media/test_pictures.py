@@ -17,7 +17,7 @@ from tests.media.running import telecine
 
 from telecine import find_tools, make_profile, probe
 from telecine.engine import filters
-from telecine.engine.plan import make_plan
+from telecine.engine.planning import make_plan
 
 Grey = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import pytest
 from telecine.engine.argv import poster
 from telecine.engine.commands import commands
 from telecine.engine.errors import UsageError
-from telecine.engine.plan import make_plan
+from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.tools import Tools, find_tools

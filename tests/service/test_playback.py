@@ -25,7 +25,8 @@ from tests.unit.test_cmaf import FFMPEG_INIT, FFMPEG_SOUND_INIT
 
 from telecine.engine import manifests
 from telecine.engine.package import Publisher
-from telecine.engine.plan import Plan, encoded_instead, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import encoded_instead, make_plan
 from telecine.engine.segments import Segment, segment_name
 from telecine.engine.serial import to_plain
 from telecine.service import playback

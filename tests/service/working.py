@@ -17,7 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.serial import to_plain
 from telecine.service.db import queue

@@ -25,7 +25,8 @@ from tests.unit.sources import (
 
 from telecine.engine import argv
 from telecine.engine.media import MediaInfo
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
 

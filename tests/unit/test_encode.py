@@ -16,7 +16,8 @@ from telecine.engine import encode
 from telecine.engine.encode import _Work, _working_copy, made_good, missing_pictures
 from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.media import MediaInfo
-from telecine.engine.plan import Span, make_plan
+from telecine.engine.plan import Span
+from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel, Sandbox
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.segments import Made, Segment

@@ -27,7 +27,8 @@ from tests.unit.sources import (
 from telecine.engine import filters
 from telecine.engine.ladder import Size
 from telecine.engine.media import Color, VideoStream
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 
 ENCODED = make_profile(top="encode")

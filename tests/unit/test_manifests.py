@@ -13,7 +13,8 @@ from tests.unit.goldens import CASES
 from tests.unit.sources import COMPLIANT, FILM, SILENT, SONG, lasting
 
 from telecine.engine import manifests, mpd, playlist
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 from telecine.engine.segments import Segment
 

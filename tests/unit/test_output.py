@@ -11,7 +11,8 @@ from tests.unit.sources import COMPLIANT, SONG
 
 from telecine.engine.errors import UsageError
 from telecine.engine.output import LOCK, PLAN, claimed, tidy
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 
 OURS = make_plan(COMPLIANT, make_profile())

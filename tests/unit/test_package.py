@@ -12,7 +12,8 @@ from tests.unit.sources import lasting
 from telecine.engine import package
 from telecine.engine.manifests import finished_names
 from telecine.engine.package import Publisher
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 from telecine.engine.segments import INIT_NAME, Segment
 

@@ -41,16 +41,8 @@ from tests.unit.sources import (
 from telecine.engine.copying import audio_copy_refusals
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.media import AudioStream, Color, FrameIndex, Keyframe, MediaInfo, VideoStream
-from telecine.engine.plan import (
-    Plan,
-    Span,
-    Step,
-    copied_load,
-    display_of,
-    encoded_instead,
-    make_plan,
-    plan_from_json,
-)
+from telecine.engine.plan import Plan, Span, Step, copied_load, display_of, plan_from_json
+from telecine.engine.planning import encoded_instead, make_plan
 from telecine.engine.profile import Output, Profile, make_profile, parse_output
 
 DEFAULT = make_profile()

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
 
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.progress import Progress, pace
 

@@ -41,7 +41,7 @@ def test_each_name_is_there_and_says_what_it_is(name: str) -> None:
 
 
 def test_functions_are_the_engines() -> None:
-    from telecine.engine.plan import make_plan
+    from telecine.engine.planning import make_plan
     from telecine.engine.transcode import transcode
 
     assert telecine.plan is make_plan

@@ -28,7 +28,7 @@ from tests.unit.sources import (
 from telecine.engine.encode import MadeFile, StepResult
 from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, Color, MediaInfo, OtherStream, VideoStream
-from telecine.engine.plan import make_plan
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report
 from telecine.engine.serial import from_plain, to_plain

@@ -14,7 +14,8 @@ from telecine.engine import transcode as module
 from telecine.engine.encode import StepResult
 from telecine.engine.errors import StepFailed, VerifyFailed
 from telecine.engine.events import Event
-from telecine.engine.plan import Plan, Step, make_plan
+from telecine.engine.plan import Plan, Step
+from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel, Sandbox
 from telecine.engine.profile import Output, Profile
 from telecine.engine.tools import Tools

@@ -16,19 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from telecine.engine.disk import disk_failure, read_small, remove, write_whole
-from telecine.engine.encode import (
-    StepResult,
-    finished_step,
-    left_whole,
-    result_path,
-    run_step,
-)
+from telecine.engine.encode import StepResult, finished_step, left_whole, result_path, run_step
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
 from telecine.engine.manifests import MASTER, Measured
 from telecine.engine.output import PLAN, REPORT, STEPS, claimed, earlier_plan, start_over, tidy
 from telecine.engine.package import Publisher
-from telecine.engine.plan import Plan, Step, encoded_instead, make_plan
+from telecine.engine.plan import Plan, Step
+from telecine.engine.planning import encoded_instead, make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
 from telecine.engine.media import MediaInfo
-from telecine.engine.plan import Plan, Step, make_plan
+from telecine.engine.plan import Plan, Step
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import (
     AUDIO_KINDS,
     Output,

@@ -24,7 +24,8 @@ from telecine.engine import manifests
 from telecine.engine.cmaf import read_init
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
-from telecine.engine.plan import Plan, encoded_instead, plan_from_json
+from telecine.engine.plan import Plan, plan_from_json
+from telecine.engine.planning import encoded_instead
 from telecine.engine.playlist import write_multivariant
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.service.db import playback as rows

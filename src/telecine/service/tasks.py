@@ -32,13 +32,8 @@ from telecine.engine.images import grammar
 from telecine.engine.images.transform import transform
 from telecine.engine.images.values import Wanted
 from telecine.engine.manifests import MASTER, OPENING_SEGMENTS, listed_now, started
-from telecine.engine.plan import (
-    WORK,
-    Plan,
-    Step,
-    encoded_instead,
-    plan_from_json,
-)
+from telecine.engine.plan import WORK, Plan, Step, plan_from_json
+from telecine.engine.planning import encoded_instead
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
@@ -50,11 +45,7 @@ from telecine.service.db.connection import Tx
 from telecine.service.db.queue import Claim, NewOutput, NewSegment, NewTask
 from telecine.service.dispatch.bell import EVENTS
 from telecine.service.domain import Unavailable
-from telecine.service.image_plans import (
-    ImagePlan,
-    image_plan_from_json,
-    is_image_plan,
-)
+from telecine.service.image_plans import ImagePlan, image_plan_from_json, is_image_plan
 from telecine.service.logs import get_logger
 from telecine.service.orders import choose_digest, make_tasks
 from telecine.service.outputs import (

@@ -14,7 +14,8 @@ from tests.service.pictures import ANIMATION, PHOTO, encoded
 from tests.unit.sources import COMPLIANT
 
 from telecine.engine.images.values import ImageInfo, ImageLimits
-from telecine.engine.plan import Plan, make_plan
+from telecine.engine.plan import Plan
+from telecine.engine.planning import make_plan
 from telecine.service.domain import Invalid
 from telecine.service.estimates import estimate
 from telecine.service.image_plans import (

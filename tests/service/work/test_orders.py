@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.unit.sources import BROADCAST, COMPLIANT, SONG, lasting
 
-from telecine.engine.plan import make_plan, plan_from_json
+from telecine.engine.plan import plan_from_json
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import Output, Profile
 from telecine.service.domain import Invalid
 from telecine.service.estimates import estimate

@@ -48,7 +48,7 @@ from tests.unit.sources import COMPLIANT, lasting
 from telecine.client import Client, JobEvent
 from telecine.engine import argv
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed, VerifyFailed
-from telecine.engine.plan import make_plan
+from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.segments import Segment, segment_name

@@ -1,0 +1,185 @@
+"""START HERE: (MediaInfo, Profile) → Plan, joined from what the neighbours decide."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from telecine.engine.copying import audio_copy_refusals, copy_refusals, source_timeline
+from telecine.engine.encoders import AAC_FRAME_SAMPLES
+from telecine.engine.errors import InputRefused, UsageError
+from telecine.engine.ladder import output_rate, source_size
+from telecine.engine.media import AudioStream, MediaInfo, VideoStream
+from telecine.engine.plan import MAX_DURATION_S, PLAN_VERSION, Plan, display_of, untimed
+from telecine.engine.planning.files import make_files
+from telecine.engine.planning.pictures import (
+    head_segments,
+    keyframes_s,
+    ladder_for,
+    long_chunk_warnings,
+    make_renditions,
+)
+from telecine.engine.planning.sounds import audio_files, audio_rendition
+from telecine.engine.planning.steps import with_steps
+from telecine.engine.planning.streams import choose_audio, choose_video, film_span
+from telecine.engine.profile import DEFAULT_OUTPUTS, Profile
+from telecine.engine.timeline import SEGMENT_S, Timeline, constant_timeline, make_chunks
+
+
+def make_plan(source: MediaInfo, profile: Profile, *, damaged: bool = False) -> Plan:
+    """Decide everything about one source and one profile. What is known to be `damaged` is decoded
+    and encoded throughout, since a copy would hand the damage on.
+
+    Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`) and
+    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it).
+    """
+    warnings = list(source.warnings)
+    video = choose_video(source, profile, warnings)
+    audio = choose_audio(source, profile, warnings)
+    if source.duration_s > MAX_DURATION_S:
+        raise InputRefused(
+            f"too long: {float(source.duration_s) / 3600:.1f} h, at most "
+            f"{MAX_DURATION_S // 3600} h in one job",
+            code="too_long",
+        )
+    if video is None:
+        return _plan_audio_only(source, profile, audio, warnings)
+    return _plan_video(source, profile, video, audio, warnings, damaged=damaged)
+
+
+def encoded_instead(plan: Plan) -> Plan | None:
+    """The plan to go over to when the source turns out too damaged for a copied top rung, which no
+    index tells; None where nothing is copied, or where the user insists on it."""
+    if plan.copied is None or plan.profile.top != "auto":
+        return None
+    return make_plan(plan.source, plan.profile, damaged=True)
+
+
+def _plan_audio_only(
+    source: MediaInfo, profile: Profile, audio: AudioStream | None, warnings: list[str]
+) -> Plan:
+    if audio is None:
+        raise InputRefused("no video or audio stream that can be decoded", code="no_streams")
+    origin_s = max(audio.start_s or Fraction(0), Fraction(0))
+    end_s = audio.end_s if audio.end_s is not None else origin_s + source.duration_s
+    duration_s = end_s - origin_s
+    if duration_s <= 0:
+        raise InputRefused("the audio stream is empty", code="no_streams")
+    copy_reasons = audio_copy_refusals(audio, origin_s, None)
+    rate = 48_000 if copy_reasons else audio.sample_rate
+    count = max(1, math.ceil(duration_s / SEGMENT_S))
+    boundaries = [int(n * SEGMENT_S * rate) for n in range(count)]
+    timeline = Timeline(
+        origin_s=origin_s,
+        rate=Fraction(rate, AAC_FRAME_SAMPLES),
+        constant=True,
+        timescale=rate,
+        frame_ticks=AAC_FRAME_SAMPLES,
+        boundaries=(*boundaries, max(boundaries[-1] + 1, round(duration_s * rate))),
+        frames=(0,) * count,
+        gop_frames=None,
+        target_duration_s=int(SEGMENT_S),
+    )
+    rendition = audio_rendition(audio, copy_reasons, listed=profile.has("hls"))
+    if profile.has("poster") and profile.outputs != DEFAULT_OUTPUTS:  # else nobody asked for it
+        warnings.append("no video: no poster")
+    return with_steps(
+        Plan(
+            version=PLAN_VERSION,
+            source=source,
+            profile=profile,
+            video=None,
+            audio=audio,
+            deinterlace=False,
+            tone_map=False,
+            working_copy=False,
+            timeline=timeline,
+            chunks=(),
+            head_segments=0,
+            renditions=(),
+            audio_rendition=rendition if profile.has("hls") else None,
+            files=audio_files(profile, audio),
+            steps=(),
+            dropped=(),
+            copy_refusals=(),
+            warnings=tuple(warnings),
+        )
+    )
+
+
+def _plan_video(
+    source: MediaInfo,
+    profile: Profile,
+    video: VideoStream,
+    audio: AudioStream | None,
+    warnings: list[str],
+    *,
+    damaged: bool,
+) -> Plan:
+    distrust = ("the source is damaged",) if damaged else ()
+    if damaged:
+        warnings.append("the source is too damaged to be copied: it is encoded instead")
+    display = display_of(video)
+    own = source_size(display)
+    if own.width < 2 or own.height < 2:
+        raise InputRefused(
+            f"too small: {float(display[0]):g}×{float(display[1]):g} pixels, "
+            "H.264 4:2:0 needs at least 2×2",
+            code="too_small",
+        )
+    interlaced = video.field_order in ("tff", "bff")
+    mean = video.rate or video.nominal_rate or Fraction(25)
+    table = video.index_table
+    rate = output_rate(
+        mean,
+        variable=video.variable_rate,
+        exact=table is None or table.usual_gap_ticks.denominator == 1,
+        field_rate=interlaced,
+    )
+    ladder = ladder_for(profile, display, rate)
+    warnings.extend(ladder.warnings)
+
+    origin_s, end_s = film_span(source, video, audio)
+    refusals = distrust + copy_refusals(source, video, audio, ladder, own, origin_s)
+    if profile.top == "copy" and refusals:
+        raise UsageError(
+            "the top rung cannot be copied: " + "; ".join(refusals), code="top_not_copyable"
+        )
+    copied = not refusals and profile.top != "encode"
+    if copied:
+        assert video.index_table is not None
+        timeline = source_timeline(video, video.index_table, rate, origin_s, end_s)
+        if audio is not None and audio.end_s is not None:
+            end_s = origin_s + timeline.duration_s
+    else:
+        timeline = constant_timeline(rate, origin_s, end_s)
+    renditions = make_renditions(ladder, profile, video, timeline, copied=copied)
+    chunks = make_chunks(timeline, keyframes_s(video, origin_s))
+    if any(rendition.mode == "encode" for rendition in renditions):
+        warnings.extend(long_chunk_warnings(timeline, chunks))
+    rendition = None
+    if audio is not None and (profile.has("hls") or profile.has("mp4")):
+        reasons = distrust + audio_copy_refusals(audio, origin_s, end_s)
+        rendition = audio_rendition(audio, reasons, listed=profile.has("hls"))
+    return with_steps(
+        Plan(
+            version=PLAN_VERSION,
+            source=source,
+            profile=profile,
+            video=video,
+            audio=audio,
+            deinterlace=interlaced,
+            tone_map=video.color.hdr,
+            working_copy=not source.seekable and (len(chunks) > 1 or untimed(source)),
+            timeline=timeline,
+            chunks=chunks,
+            head_segments=head_segments(renditions, chunks),
+            renditions=renditions,
+            audio_rendition=rendition,
+            files=make_files(profile, audio, ladder, display, rate, damaged=damaged),
+            steps=(),
+            dropped=ladder.dropped,
+            copy_refusals=refusals,
+            warnings=tuple(warnings),
+        )
+    )

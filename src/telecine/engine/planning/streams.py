@@ -1,0 +1,66 @@
+"""Pure: which streams of the source are taken, and from when to when."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from telecine.engine.copying import SOUND_OVERHANG_S
+from telecine.engine.errors import InputRefused
+from telecine.engine.media import AudioStream, MediaInfo, VideoStream
+from telecine.engine.profile import AUDIO_KINDS, Profile
+
+
+def _wants_video(profile: Profile) -> bool:
+    return any(output.kind not in AUDIO_KINDS for output in profile.outputs)
+
+
+def choose_video(source: MediaInfo, profile: Profile, warnings: list[str]) -> VideoStream | None:
+    if not _wants_video(profile):
+        return None
+    if not source.video:
+        if profile.has("mp4"):
+            raise InputRefused("no video stream, and mp4 was asked", code="no_video")
+        return None
+    chosen = max(source.video, key=lambda v: (v.default, v.width * v.height, -v.index))
+    if len(source.video) > 1:
+        why = "the default" if chosen.default else "the largest"
+        warnings.append(
+            f"{len(source.video)} video streams: stream {chosen.index} "
+            f"({chosen.width}×{chosen.height}) taken as {why}"
+        )
+    return chosen
+
+
+def choose_audio(source: MediaInfo, profile: Profile, warnings: list[str]) -> AudioStream | None:
+    if not source.audio:
+        if any(output.kind in AUDIO_KINDS for output in profile.outputs):
+            raise InputRefused("no audio stream, and audio was asked", code="no_audio")
+        return None
+    chosen = max(source.audio, key=lambda a: (a.default, -a.index))
+    if len(source.audio) > 1:
+        why = "the default" if chosen.default else "the first"
+        warnings.append(
+            f"{len(source.audio)} audio streams: stream {chosen.index} "
+            f"({chosen.language or chosen.codec}) taken as {why}"
+        )
+    return chosen
+
+
+def film_span(
+    source: MediaInfo, video: VideoStream, audio: AudioStream | None
+) -> tuple[Fraction, Fraction]:
+    """Presentation 0 and the end, on the source's clock.
+
+    The picture rules; sound that starts or ends well outside it is kept, and the first or last
+    picture is held for it.
+    """
+    start_s = video.start_s if video.start_s is not None else source.start_s
+    end_s = video.end_s if video.end_s is not None else source.start_s + source.duration_s
+    if audio is not None and audio.start_s is not None and audio.end_s is not None:
+        # What lies before 0 is an encoder's priming, which no player plays.
+        first_s = max(audio.start_s, min(Fraction(0), start_s))
+        if audio.end_s > first_s and start_s - first_s > SOUND_OVERHANG_S:
+            start_s = first_s
+        if audio.end_s - end_s > SOUND_OVERHANG_S:
+            end_s = audio.end_s
+    return start_s, max(end_s, start_s)
