@@ -113,7 +113,7 @@ _HOMES = {
     "make_profile": "profile",
     "parse_operations": "images.grammar:parse_text",
     "parse_output": "profile",
-    "plan": "plan:make_plan",
+    "plan": "planning:make_plan",
     "probe": "probe",
     "transcode": "transcode",
     "transform_image": "images.transform:transform",
