@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Request
-from telecine.engine.encoders import X264, VideoSettings
+from telecine.engine.encoders import FALLBACK, VideoSettings
 from telecine.engine.plan import Plan, VideoRendition
 
 RUNGS = (1080, 720, 480, 360)
@@ -85,7 +85,7 @@ def _x264(rung: VideoRendition) -> list[str]:
         b_frames=rung.b_frames,
         threads=0,
     )
-    flags = X264.flags(settings)
+    flags = FALLBACK.flags(settings)
     at = flags.index("-threads")
     return ["-c:v", "libx264", *flags[:at], *flags[at + 2 :]]
 

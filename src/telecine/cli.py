@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from telecine import hosting, image_command, remote
+from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
-from telecine.engine.profile import Profile, TopPolicy, make_profile, parse_output, parse_rung
+from telecine.engine.profile import (
+    HDR_WORDS,
+    Profile,
+    TopPolicy,
+    make_profile,
+    parse_codecs,
+    parse_output,
+    parse_rung,
+)
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -185,6 +194,20 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "allows it (auto, the default)",
     )
     sub.add_argument(
+        "--codec",
+        default=FALLBACK.name,
+        metavar="CODEC",
+        help=f"codecs of HLS and DASH, joined by commas: {', '.join(VIDEO_ENCODERS)} "
+        f"(default: {FALLBACK.name})",
+    )
+    sub.add_argument(
+        "--hdr",
+        choices=HDR_WORDS,
+        default=HDR_WORDS[0],
+        help="what becomes of HDR: tone-mapped to SDR (the default), or kept in ten bits in the "
+        "codecs that hold them, beside a ladder in SDR",
+    )
+    sub.add_argument(
         "--jobs",
         type=_jobs,
         default=default_jobs(len(os.sched_getaffinity(0))),
@@ -235,7 +258,13 @@ def parse(words: Sequence[str]) -> Asked:
         command=found.command,
         path=found.path,
         folder=getattr(found, "folder", None),
-        profile=make_profile(outputs, rungs, getattr(found, "top", "auto")),
+        profile=make_profile(
+            outputs,
+            rungs,
+            getattr(found, "top", "auto"),
+            codecs=parse_codecs(getattr(found, "codec", FALLBACK.name)),
+            hdr=getattr(found, "hdr", HDR_WORDS[0]) == "keep",
+        ),
         jobs=getattr(found, "jobs", 1),
         force=getattr(found, "force", False),
         decode=getattr(found, "decode", False),
@@ -403,7 +432,9 @@ def _plan_lines(plan: Plan) -> list[str]:
     for rendition in plan.renditions:
         ceiling = f" ≤ {rendition.ceiling_bps // 1000} kb/s" if rendition.mode == "encode" else ""
         lines += [
-            f"  {rendition.name:<6} {rendition.size} {rendition.mode}{ceiling}: {rendition.reason}"
+            f"  {rendition.name:<6} {rendition.size} {rendition.mode}{ceiling}"
+            f"{'' if rendition.video_range == 'SDR' else f', {rendition.video_range}'}"
+            f": {rendition.reason}"
         ]
     if plan.audio_rendition is not None:
         sound = plan.audio_rendition

@@ -50,6 +50,10 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "early-sound": (sources.EARLY_SOUND, DEFAULT),
     "no-index": (sources.NO_INDEX, DEFAULT),
     "silent": (sources.SILENT, DEFAULT),
+    "codecs-under-a-copy": (sources.COMPLIANT, make_profile(codecs=("h264", "av1"))),
+    "codecs-all": (sources.FILM, make_profile(codecs=("h264", "av1", "hevc"))),
+    "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),
+    "hdr10-kept": (sources.HDR10, make_profile(codecs=("h264", "av1", "hevc"), hdr=True)),
 }
 
 

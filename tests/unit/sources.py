@@ -12,6 +12,7 @@ from telecine.engine.media import (
     Fingerprint,
     FrameIndex,
     Keyframe,
+    Light,
     MediaInfo,
     OtherStream,
     VideoStream,
@@ -165,6 +166,25 @@ PHONE = media(
     replace(SOUND, sample_rate=44_100, end_s=Fraction(25, 2)),
     duration_s=Fraction(25, 2),
     other=(OtherStream(2, "data", "bin_data"),),
+)
+
+# A disc's film: HEVC 10 bits, PQ, mastered on a P3 display of 1000 cd/m².
+HDR10 = media(
+    replace(
+        PICTURE,
+        codec="hevc",
+        codec_profile="Main 10",
+        width=3840,
+        height=2160,
+        pix_fmt="yuv420p10le",
+        bit_depth=10,
+        color=Color("tv", "bt2020", "smpte2084", "bt2020nc"),
+        light=Light(
+            (13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50), (1000, 400)
+        ),
+        index_table=None,
+        parameter_sets=0,
+    )
 )
 
 # European HD television: 25 frames of two fields, top first; the clock starts at 1.4 s.

@@ -665,20 +665,19 @@ def test_a_damaged_stream_is_read_or_refused_in_words(draw: st.DataObject) -> No
         reader.finish()
 
 
-# -- NAL units -------------------------------------------------------------------------------
+# -- where players may start -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_nal_types(size: int) -> None:
-    def unit(body: bytes) -> bytes:
-        return len(body).to_bytes(size, "big") + body
+def test_a_picture_is_a_start_by_what_is_in_it_and_by_its_flag() -> None:
+    track = replace(VIDEO, nal_length_size=4)
+    idr, other = words(3) + b"\x65\x88\x84", words(3) + b"\x41\x9a\x00"
+    found = [
+        cmaf.starts_gop(Sample(0, 1, data, sync), track)
+        for data, sync in ((idr, True), (idr, False), (other, True), (other, False))
+    ]
+    assert found == [True, False, False, False]
 
-    sample = unit(b"\x09\xf0") + unit(b"\x67\x64") + unit(b"\x65\x88\x84")
-    assert cmaf.nal_types(sample, size) == (9, 7, 5)
-    assert cmaf.nal_types(memoryview(unit(b"\x41")), size) == (1,)
 
-
-@pytest.mark.parametrize("sample", [b"\0\0\0\5abcd", b"\0\0\0\0", b"\0\0"])
-def test_nal_units_that_do_not_fit(sample: bytes) -> None:
-    with pytest.raises(StepFailed, match="NAL unit"):
-        cmaf.nal_types(sample, 4)
+def test_every_frame_of_sound_is_a_start() -> None:
+    track = Track(track_id=1, handler="soun", timescale=48000, codec="mp4a.40.2", language="und")
+    assert cmaf.starts_gop(Sample(0, 1024, b"\x21", True), track)

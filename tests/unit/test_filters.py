@@ -47,7 +47,8 @@ def graph(plan: Plan, chunk: int, *sizes: Size) -> list[str]:
 
 def parts(plan: Plan, rungs: Sequence[tuple[Size, int]], end: int) -> list[str]:
     """Sizes, each with its first segment, to segment `end`."""
-    return filters.chunk_graph(plan, rungs, end, origin_ticks=7, stream_index=3).split(";")
+    wanted = [filters.Wanted(size, first) for size, first in rungs]
+    return filters.chunk_graph(plan, wanted, end, origin_ticks=7, stream_index=3).split(";")
 
 
 def test_frames_of_a_chunk_are_cut_on_the_global_grid() -> None:

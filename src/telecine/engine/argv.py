@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from telecine.engine import filters
-from telecine.engine.encoders import AUDIO_ENCODERS, X264, VideoSettings
+from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.media import AudioStream, VideoStream
 from telecine.engine.plan import FileOutput, Plan, Span, Step, display_of
@@ -102,9 +102,12 @@ def encode_chunk(
     before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
     if start_s > PREROLL_S:
         before += _seek(origin_s + start_s - PREROLL_S)
-    rungs = [(plan.rendition(span.rendition).size, span.first) for span in step.spans]
     graph = filters.chunk_graph(
-        plan, rungs, step.end, origin_ticks=origin, stream_index=stream_index
+        plan,
+        [_wanted(plan, span) for span in step.spans],
+        step.end,
+        origin_ticks=origin,
+        stream_index=stream_index,
     )
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS]
     # copyts: times stay the source's, so that every chunk counts on the same clock.
@@ -115,6 +118,11 @@ def encode_chunk(
         argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
         argv.append(f"pipe:{FIRST_OUTPUT_FD + n}")
     return argv
+
+
+def _wanted(plan: Plan, span: Span) -> filters.Wanted:
+    rendition = plan.rendition(span.rendition)
+    return filters.Wanted(rendition.size, span.first, rendition.video_range)
 
 
 def _decoder(plan: Plan) -> list[str]:
@@ -138,8 +146,11 @@ def _video_output(plan: Plan, span: Span) -> list[str]:
         gop_frames=rendition.gop_frames,
         b_frames=rendition.b_frames,
         threads=rendition.threads,
+        bit_depth=rendition.bit_depth,
+        light=plan.light_of(rendition),
     )
-    flags = ["-c:v", X264.ffmpeg_name, *X264.flags(settings)]
+    encoder = VIDEO_ENCODERS[rendition.codec]
+    flags = ["-c:v", encoder.ffmpeg_name, *encoder.flags(settings)]
     if rendition.gop_frames is None:
         # Under a copied rung: IDRs on its segment borders and about every 2 s between.
         flags += ["-force_key_frames", ",".join(_forced_times(plan, span))]

@@ -26,7 +26,6 @@ from itertools import accumulate
 from telecine.engine.bmff import (
     Box,
     SampleEntry,
-    avc_config,
     box,
     boxes,
     full_box,
@@ -34,7 +33,10 @@ from telecine.engine.bmff import (
     malformed,
     sample_entry,
 )
+from telecine.engine.coding import Parameters, nclx
+from telecine.engine.encoders import CODINGS
 from telecine.engine.errors import StepFailed
+from telecine.engine.media import Light
 
 # A GOP of ten seconds at 200 Mb/s: more than any rung or copied source has.
 MAX_BOX_BYTES = 256 << 20
@@ -77,6 +79,7 @@ class Track:
     width: int = 0  # coded pixels
     height: int = 0
     sar: Fraction = Fraction(1)
+    transfer: int | None = None  # as ISO/IEC 23091-2 counts, where the sample entry says it
     channels: int = 0
     sample_rate: int = 0  # Hz
     config: bytes = b""  # the body of avcC, hvcC, av1C or esds
@@ -127,34 +130,7 @@ class Fragment:
 
 # -- codec strings ---------------------------------------------------------------------------
 
-
-def _avc_codec(kind: str, config: Box) -> str:
-    avc = avc_config(config)
-    return f"{kind}.{avc.profile:02x}{avc.compatibility:02x}{avc.level:02x}"
-
-
-def _hevc_codec(kind: str, config: Box) -> str:
-    """14496-15 annex E: profile space and number, reversed compatibility flags, tier and level,
-    then the constraint bytes without the zeros at their end."""
-    _, profile, compatibility = config.numbers("BBI")
-    constraints = config.numbers("6B", 6)
-    (level,) = config.numbers("B", 12)
-    space = ("", "A", "B", "C")[profile >> 6]
-    tier = "H" if profile & 0x20 else "L"
-    flags = int(f"{compatibility:032b}"[::-1], 2)
-    parts = [kind, f"{space}{profile & 0x1F}", f"{flags:X}", f"{tier}{level}"]
-    kept = len(bytes(constraints).rstrip(b"\0"))
-    return ".".join([*parts, *(f"{byte:X}" for byte in constraints[:kept])])
-
-
-def _av1_codec(kind: str, config: Box) -> str:
-    """AV1 in ISOBMFF, section 5, in its short form: profile, level and tier, bit depth."""
-    _, first, second = config.numbers("3B")
-    profile, level = first >> 5, first & 0x1F
-    tier = "H" if second & 0x80 else "M"
-    high, twelve = second & 0x40, second & 0x20
-    depth = 12 if profile == 2 and high and twelve else 10 if high else 8
-    return f"{kind}.{profile}.{level:02d}{tier}.{depth:02d}"
+_SOUND_ENTRY, _SOUND_CONFIG = "mp4a", "esds"
 
 
 def _descriptor(data: memoryview) -> tuple[int, memoryview, memoryview]:
@@ -189,26 +165,18 @@ def _mp4a_codec(kind: str, config: Box) -> str:
     return f"{kind}.40.{audio}"
 
 
-# Sample entry → the box that configures its decoder, and how the codec string is read from it.
-_CODECS = {
-    "avc1": ("avcC", _avc_codec),
-    "avc3": ("avcC", _avc_codec),
-    "hvc1": ("hvcC", _hevc_codec),
-    "hev1": ("hvcC", _hevc_codec),
-    "av01": ("av1C", _av1_codec),
-    "mp4a": ("esds", _mp4a_codec),
-}
-
-
-def _codec(entry: SampleEntry) -> tuple[str, Box]:
-    """The RFC 6381 codec string of a sample entry and its configuration box."""
-    if entry.kind not in _CODECS:
+def _codec(entry: SampleEntry) -> tuple[str, Box, Parameters]:
+    """The RFC 6381 codec string of a sample entry, its configuration box, and what that holds."""
+    coding = CODINGS.get(entry.kind)
+    if coding is None and entry.kind != _SOUND_ENTRY:
         raise malformed(f"sample entry {entry.kind!r} has no CMAF codec string here")
-    name, read = _CODECS[entry.kind]
+    name = _SOUND_CONFIG if coding is None else coding.config
     config = entry.find(name)
     if config is None:
         raise malformed(f"sample entry {entry.kind!r} has no {name!r}")
-    return read(entry.kind, config), config
+    if coding is None:
+        return _mp4a_codec(entry.kind, config), config, Parameters()
+    return coding.codec(entry, config), config, coding.parameters(config)
 
 
 # -- init segments ---------------------------------------------------------------------------
@@ -276,14 +244,7 @@ def _parts(data: bytes | memoryview) -> _Parts:
     if count != 1 or len(entries) != 1:
         raise malformed(f"{count} sample entries; a CMAF track has one")
     entry = sample_entry(entries[0], handler)
-    codec, config = _codec(entry)
-    length_size = 0
-    sets: tuple[bytes, ...] = ()
-    if config.kind == "avcC":
-        avc = avc_config(config)
-        length_size, sets = avc.length_size, avc.sps + avc.pps
-    elif config.kind == "hvcC":
-        length_size = (config.numbers("B", 21)[0] & 3) + 1
+    codec, config, parameters = _codec(entry)
     trex = moov.child("mvex").child("trex")
     of_track, _, duration, size, flags = trex.numbers("5I", 4)
     if of_track != track_id:
@@ -298,11 +259,12 @@ def _parts(data: bytes | memoryview) -> _Parts:
         width=entry.width,
         height=entry.height,
         sar=entry.sar,
+        transfer=color[1] if (color := nclx(entry)) is not None else None,
         channels=entry.channels,
         sample_rate=entry.sample_rate,
         config=bytes(config.body),
-        nal_length_size=length_size,
-        parameter_sets=sets,
+        nal_length_size=parameters.length_size,
+        parameter_sets=parameters.sets,
         default_duration=duration,
         default_size=size,
         default_flags=flags,
@@ -326,10 +288,26 @@ def read_init(data: bytes | memoryview) -> Track:
     return _parts(data).track
 
 
-def _sample_entry_bytes(entry: SampleEntry) -> bytes:
-    # btrt repeats the encoder's bitrates and so differs from chunk to chunk; every other box is
-    # the coded format itself. The compressor's name is left empty: it names the muxer's version.
-    inner = [box(item.kind, item.body) for item in entry.boxes if item.kind != "btrt"]
+# Boxes of a sample entry that are not copied: btrt repeats the encoder's bitrates and so differs
+# from chunk to chunk; light is the plan's to say, as a chunk may begin where the source is silent.
+_NOT_COPIED = ("btrt", "mdcv", "clli")
+
+
+def _light_boxes(light: Light | None) -> list[bytes]:
+    """mdcv and clli (14496-12, 12.1.6 and 12.1.7, in the units of `Light`)."""
+    found = []
+    if light is not None and light.mastering:
+        found.append(box("mdcv", struct.pack(">8H2I", *light.mastering)))
+    if light is not None and light.content:
+        found.append(box("clli", struct.pack(">2H", *light.content)))
+    return found
+
+
+def _sample_entry_bytes(entry: SampleEntry, light: Light | None) -> bytes:
+    # Every box but those is the coded format itself. The compressor's name is left empty: it names
+    # the muxer's version.
+    inner = [box(item.kind, item.body) for item in entry.boxes if item.kind not in _NOT_COPIED]
+    inner += _light_boxes(light)
     reference = struct.pack(">6xH", 1)
     if entry.width:
         size = struct.pack(">16xHHIIIH", entry.width, entry.height, 0x480000, 0x480000, 0, 1)
@@ -338,8 +316,9 @@ def _sample_entry_bytes(entry: SampleEntry) -> bytes:
     return box(entry.kind, reference, sound, *inner)
 
 
-def write_init(init: bytes, *, edit_offset_ticks: int) -> bytes:
-    """The canonical init segment for the track of an init segment that a muxer wrote.
+def write_init(init: bytes, *, edit_offset_ticks: int, light: Light | None = None) -> bytes:
+    """The canonical init segment for the track of an init segment that a muxer wrote, with the
+    `light` of an HDR picture.
 
     One byte string for one coded format and offset: no times, no bitrates, no names of tools.
 
@@ -364,7 +343,7 @@ def write_init(init: bytes, *, edit_offset_ticks: int) -> bytes:
     media_header = full_box("vmhd", 0, 1, bytes(8)) if video else full_box("smhd", 0, 0, bytes(4))
     data_here = full_box("dref", 0, 0, struct.pack(">I", 1), full_box("url ", 0, 1))
     tables = [
-        full_box("stsd", 0, 0, struct.pack(">I", 1), _sample_entry_bytes(parts.entry)),
+        full_box("stsd", 0, 0, struct.pack(">I", 1), _sample_entry_bytes(parts.entry, light)),
         full_box("stts", 0, 0, bytes(4)),
         full_box("stsc", 0, 0, bytes(4)),
         full_box("stsz", 0, 0, bytes(8)),
@@ -676,19 +655,14 @@ def write_fragment(
     return moof(len(moof(0)) + 8) + box("mdat", *(sample.data for sample in samples))
 
 
-def nal_types(data: bytes | memoryview, length_size: int) -> tuple[int, ...]:
-    """nal_unit_type of each H.264 NAL unit of a sample: 5 is an IDR slice, 1 another (with a
-    recovery point in a sample that is called sync), 7 and 8 are parameter sets.
+def starts_gop(sample: Sample, track: Track) -> bool:
+    """Whether a player may start with this picture: nothing after it refers to before it. It has to
+    say so itself, by what is in it, and by the flag that players read.
 
     Raises:
-        StepFailed: a unit reaches beyond the sample or is empty.
+        StepFailed: what is in the sample does not fill it.
     """
-    types = []
-    at = 0
-    while at < len(data):
-        start = at + length_size
-        at = start + int.from_bytes(data[at:start], "big")
-        if at > len(data) or at <= start:
-            raise malformed("a NAL unit does not fit its sample")
-        types.append(data[start] & 0x1F)
-    return tuple(types)
+    coding = CODINGS.get(track.codec[:4])
+    if coding is None:
+        return sample.sync
+    return coding.key(sample.data, track.nal_length_size) and sample.sync

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
-from telecine.engine.encoders import AAC_FRAME_SAMPLES
+from telecine.engine.encoders import AAC_FRAME_SAMPLES, FALLBACK, VideoEncoder
 from telecine.engine.ladder import Ladder, Size
 from telecine.engine.media import AudioStream, FrameIndex, MediaInfo, VideoStream
 from telecine.engine.timeline import SEGMENT_S, Timeline, target_duration_s
@@ -58,19 +59,26 @@ def copy_refusals(
     ladder: Ladder,
     own: Size,
     origin_s: Fraction,
+    *,
+    codecs: Sequence[VideoEncoder] = (FALLBACK,),
 ) -> tuple[str, ...]:
-    """Every rule of DESIGN section 5 that forbids copying the picture; empty where none does."""
+    """Every rule of DESIGN section 5 that forbids copying the picture into a ladder of `codecs`;
+    empty where none does."""
     if not ladder.rungs:
         return ("no video output",)
     reasons = []
+    if FALLBACK not in codecs:
+        reasons.append(f"no ladder of {FALLBACK.title} is made")
     if ladder.rungs[0].size != own:
         reasons.append(f"the top rung is {ladder.rungs[0].size}, the source {own}")
     if (own.width, own.height) != (video.width, video.height):
         reasons.append("the picture needs cropping, rotating or even sizes")
-    if video.codec != "h264":
-        reasons.append(f"{video.codec} is not H.264")
-    elif video.codec_profile not in ("Constrained Baseline", "Baseline", "Main", "High"):
-        reasons.append(f"H.264 profile {video.codec_profile} is not Baseline, Main or High")
+    if video.codec != FALLBACK.name:
+        reasons.append(f"{video.codec} is not {FALLBACK.title}")
+    elif video.codec_profile not in FALLBACK.copied_profiles:
+        reasons.append(
+            f"{FALLBACK.title} profile {video.codec_profile} is not Baseline, Main or High"
+        )
     if video.pix_fmt not in ("yuv420p", "yuvj420p"):
         reasons.append(f"pixels are {video.pix_fmt}, not 8-bit 4:2:0")
     if video.field_order != "progressive":
@@ -83,7 +91,7 @@ def copy_refusals(
         reasons.append("HDR must be tone-mapped")
     if video.open_edits:
         reasons.append("an edit list starts inside a GOP or has several edits")
-    if video.codec == "h264" and (video.parameter_sets != 2 or video.in_band_parameter_sets):
+    if video.codec == FALLBACK.name and (video.parameter_sets != 2 or video.in_band_parameter_sets):
         reasons.append("not exactly one SPS and one PPS")
     if video.rate is not None and video.rate > Fraction(6006, 100):
         reasons.append(f"{float(video.rate):.2f} frames a second, more than 60")

@@ -335,7 +335,7 @@ class _ProgressReader:
 
 
 def _writers(work: _Work, on_segment: OnSegment) -> list[VideoSegments]:
-    """A writer for each span of the step, highest rendition first, as `argv` maps them."""
+    """A writer for each span of the step, in their order, as `argv` maps them."""
     plan = work.plan
     renditions = [(plan.rendition(span.rendition), span) for span in work.step.spans]
     return [
@@ -349,6 +349,7 @@ def _writers(work: _Work, on_segment: OnSegment) -> list[VideoSegments]:
             # Under a copied rung the source's own frames count, and a damaged one may be lost.
             frames=plan.timeline.frames if plan.timeline.constant else None,
             on_segment=on_segment,
+            light=plan.light_of(rendition),
         )
         for rendition, span in renditions
     ]

@@ -8,27 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+
+from telecine.engine.coding import AV1, AVC, HEVC, Coding
+from telecine.engine.media import Light
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSettings:
     """What one rung asks of a video encoder. `gop_frames` is None under a copied top rung, whose
-    own keyframes are forced instead."""
+    own keyframes are forced instead; `light` is what an HDR rung says of its mastering."""
 
     ceiling_bps: int
     crf: int
     gop_frames: int | None
     b_frames: int
     threads: int
+    bit_depth: int = 8
+    light: Light | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VideoEncoder:
-    name: str  # as `plan` and `report` call it
+    name: str  # as users, `plan` and `report` call it
+    title: str  # as sentences call it
     ffmpeg_name: str
+    coding: Coding
+    prefix: str  # of the names of its rungs and their folders
     crf: int  # the fixed-quality level that stands for "good" with this encoder
     reorder_frames: int  # how many frames a picture may be sent ahead of being shown
     b_frames: int
+    threads: int  # fixed, since bytes depend on it: resume must reach the same on any machine
+    smallest_side: int  # pixels; below it the encoder, or a player's decoder, refuses
+    ceiling_share: Fraction  # of H.264's ceiling for as good a picture
+    cost: float  # CPU time of a pixel beside x264 veryfast's
+    bit_depths: tuple[int, ...]
+    # Profiles, in FFmpeg's words, with which a source of this codec may be copied as the top rung.
+    copied_profiles: tuple[str, ...]
     flags: Callable[[VideoSettings], list[str]]
 
 
@@ -67,11 +83,154 @@ def _x264(settings: VideoSettings) -> list[str]:
     ]
 
 
-X264 = VideoEncoder("h264", "libx264", crf=23, reorder_frames=1, b_frames=3, flags=_x264)
+def _svt_av1(settings: VideoSettings) -> list[str]:
+    own = [
+        "scd=0",  # no keyframe of its own at a cut: same grid on every rung
+        "irefresh-type=2",  # keyframes close their GOP; 1 would let pictures reach across
+        f"lp={settings.threads}",
+    ]
+    if settings.light is not None:
+        own += _svt_light(settings.light)
+    return [
+        # 10: as good as x264 veryfast for less CPU and a third fewer bytes (DESIGN section 6).
+        *("-preset", "10"),
+        *("-crf", str(settings.crf)),
+        # The ceiling of capped CRF (`mbr`), with a buffer of two seconds.
+        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+        *("-g", str(settings.gop_frames or _ONLY_FORCED)),
+        *("-svtav1-params", ":".join(own)),
+    ]
+
+
+def _svt_light(light: Light) -> list[str]:
+    found = []
+    if light.mastering:
+        x = [f"({a / 50_000:.5f},{b / 50_000:.5f})" for a, b in _pairs(light.mastering[:8])]
+        most, least = light.mastering[8:]
+        found.append(
+            f"mastering-display=G{x[0]}B{x[1]}R{x[2]}WP{x[3]}"
+            f"L({most / 10_000:.4f},{least / 10_000:.4f})"
+        )
+    if light.content:
+        found.append(f"content-light={light.content[0]},{light.content[1]}")
+    return found
+
+
+def _x265(settings: VideoSettings) -> list[str]:
+    gop = settings.gop_frames or _ONLY_FORCED
+    own = [
+        # Closed GOPs of a whole number of frames, and no other IDR: same grid on every rung.
+        *("open-gop=0", "scenecut=0", f"keyint={gop}", f"min-keyint={settings.gop_frames or 1}"),
+        # No B-frame refers to another: as for x264.
+        *(f"bframes={settings.b_frames}", "b-pyramid=0"),
+        # Its bytes depend on threads, by the row-level VBV: one, rungs and chunks fill the rest.
+        *("pools=none", "frame-threads=1", "wpp=0"),
+        "info=0",  # no name of the encoder and its options in the init segment
+        "log-level=warning",
+    ]
+    if settings.light is not None:
+        own += _x265_light(settings.light)
+    return [
+        *("-preset", "superfast"),
+        *("-crf", str(settings.crf)),
+        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+        *("-profile:v", "main10" if settings.bit_depth > 8 else "main"),
+        *("-forced-idr", "1"),
+        # Parameter sets in the init segment alone, which Apple's players ask (1.10).
+        *("-tag:v", "hvc1"),
+        *("-x265-params", ":".join(own)),
+    ]
+
+
+def _x265_light(light: Light) -> list[str]:
+    found = []
+    if light.mastering:
+        x = [f"({a},{b})" for a, b in _pairs(light.mastering[:8])]
+        most, least = light.mastering[8:]
+        found.append(f"master-display=G{x[0]}B{x[1]}R{x[2]}WP{x[3]}L({most},{least})")
+    if light.content:
+        found.append(f"max-cll={light.content[0]},{light.content[1]}")
+    return found
+
+
+def _pairs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+# In the order in which playlists list them: what plays everywhere comes first.
+VIDEO_ENCODERS: dict[str, VideoEncoder] = {
+    encoder.name: encoder
+    for encoder in (
+        VideoEncoder(
+            name="h264",
+            title="H.264",
+            ffmpeg_name="libx264",
+            coding=AVC,
+            prefix="",
+            crf=23,
+            reorder_frames=1,
+            b_frames=3,
+            # x264's row-level VBV reads the sizes of frames still in flight: with frame threads
+            # eight runs gave eight outputs, with one thread one. Rungs and chunks fill the
+            # processors instead.
+            threads=1,
+            smallest_side=2,
+            ceiling_share=Fraction(1),
+            cost=1.0,
+            bit_depths=(8,),
+            copied_profiles=("Constrained Baseline", "Baseline", "Main", "High"),
+            flags=_x264,
+        ),
+        VideoEncoder(
+            name="av1",
+            title="AV1",
+            ffmpeg_name="libsvtav1",
+            coding=AV1,
+            prefix="av1-",
+            crf=35,
+            reorder_frames=0,  # a temporal unit shows one picture, and they come as they are shown
+            b_frames=0,
+            threads=1,
+            smallest_side=64,
+            ceiling_share=Fraction(13, 20),
+            cost=0.8,
+            bit_depths=(8, 10),
+            copied_profiles=(),
+            flags=_svt_av1,
+        ),
+        VideoEncoder(
+            name="hevc",
+            title="HEVC",
+            ffmpeg_name="libx265",
+            coding=HEVC,
+            prefix="hevc-",
+            crf=26,
+            reorder_frames=1,
+            b_frames=3,
+            threads=1,
+            smallest_side=32,
+            ceiling_share=Fraction(7, 10),
+            cost=2.0,
+            bit_depths=(8, 10),
+            copied_profiles=(),
+            flags=_x265,
+        ),
+    )
+}
+
+# What plays everywhere: what is made where nothing else was asked, and of files of their own.
+FALLBACK = VIDEO_ENCODERS["h264"]
+
+# Sample entry → its coding, also of those that only a stranger writes.
+CODINGS: dict[str, Coding] = {
+    entry: encoder.coding for encoder in VIDEO_ENCODERS.values() for entry in encoder.coding.entries
+}
 
 # Priming is cut by the segment writer; 1024 samples is AAC-LC's frame and FFmpeg's encoder delay.
 AAC_FRAME_SAMPLES = 1024
 AAC_BITRATE_BPS = 128_000
+# 64 kb/s a channel, as in stereo; the LFE takes next to none.
+AAC_SURROUND_BITRATE_BPS = 320_000
 
 AUDIO_ENCODERS: dict[str, AudioEncoder] = {
     "aac": AudioEncoder("aac", "aac", ()),

@@ -7,31 +7,36 @@ file that the process may read (DESIGN section 9).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 
 from telecine.engine.ladder import Size, source_size
 from telecine.engine.media import Color
-from telecine.engine.plan import Plan, display_of
+from telecine.engine.plan import Plan, VideoRange, display_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Pictures that one encoder takes: in this size and range, from segment `first` on."""
+
+    size: Size
+    first: int
+    video_range: VideoRange = "SDR"
 
 
 def chunk_graph(
-    plan: Plan,
-    rungs: Sequence[tuple[Size, int]],
-    end: int,
-    *,
-    origin_ticks: int,
-    stream_index: int,
+    plan: Plan, wanted: Sequence[Wanted], end: int, *, origin_ticks: int, stream_index: int
 ) -> str:
-    """Decode → frames of this chunk → every rung.
+    """Decode → frames of this chunk → every rung of every codec, up to segment `end`.
 
-    `rungs` are the sizes, highest first, each with its first segment; all go on to segment `end`.
-    Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … in that order. `origin_ticks` is presentation
-    0 in the input stream's own time base.
+    Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … in the order of `wanted`. `origin_ticks` is
+    presentation 0 in the input stream's own time base. A size is scaled once for each range,
+    however many encoders take it.
     """
     boundaries = plan.timeline.boundaries
-    first = min(start for _, start in rungs)
-    sizes = [size for size, _ in rungs]
-    skips = [0] * len(rungs)
+    first = min(each.first for each in wanted)
+    skips = [0] * len(wanted)
     head = [f"setpts=PTS-{origin_ticks}"]
     if plan.timeline.constant:
         if plan.deinterlace:
@@ -39,12 +44,16 @@ def chunk_graph(
         head.extend(_constant_rate(plan, boundaries[first], boundaries[end]))
         # A rung whose first segments another step makes leaves out their frames.
         frame_ticks = plan.timeline.frame_ticks
-        skips = [(boundaries[start] - boundaries[first]) // frame_ticks for _, start in rungs]
+        skips = [(boundaries[w.first] - boundaries[first]) // frame_ticks for w in wanted]
     else:
         # The source's own frame times are kept: ticks are the same, only the span is cut out.
         head.append(f"trim=start_pts={boundaries[first]}:end_pts={boundaries[end]}")
         head.append(f"setpts=PTS-{boundaries[first]}")
-    return f"[0:{stream_index}]" + ",".join(head) + "," + _rungs(plan, sizes, skips)
+    outs = [
+        _Out(n, each.size, skip, each.video_range)
+        for n, (each, skip) in enumerate(zip(wanted, skips, strict=True))
+    ]
+    return f"[0:{stream_index}]" + ",".join(head) + "," + _by_range(plan, outs)
 
 
 def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
@@ -97,9 +106,16 @@ def turning(plan: Plan) -> list[str]:
     return [*turn, "sidedata=mode=delete:type=DISPLAYMATRIX"] if turn else []
 
 
-def picture(plan: Plan, size: Size) -> list[str]:
-    """Square pixels of `size`, 8-bit 4:2:0, SDR, video range."""
+def picture(plan: Plan, size: Size, video_range: VideoRange = "SDR") -> list[str]:
+    """Square pixels of `size`, 4:2:0 in video range: 8 bits of SDR, or 10 of the source's HDR."""
     assert plan.video is not None
+    if video_range != "SDR":
+        return [
+            *_stated_hdr(plan.video.color),
+            f"scale={size.width}:{size.height}:flags=bicubic:out_range=tv",
+            "setsar=1",
+            "format=yuv420p10le",
+        ]
     chain = [
         *_stated_color(plan),
         _scale(size, plan.video.color, plan.video.pix_fmt),
@@ -165,10 +181,7 @@ def tone_map(color: Color) -> list[str]:
 
     Input properties are stated, since zscale refuses to guess and streams often omit them.
     """
-    # Known words only: what a file says of itself is no text for a graph.
-    transfer = color.transfer if color.transfer in _HDR_TRANSFERS else "smpte2084"
-    primaries = color.primaries if color.primaries in _PRIMARIES else "bt2020"
-    matrix = color.matrix if color.matrix in _MATRICES else "bt2020nc"
+    transfer, primaries, matrix = _hdr_words(color)
     source_range = "full" if color.range == "pc" else "limited"
     return [
         f"zscale=tin={transfer}:pin={primaries}:min={matrix}:rin={source_range}:t=linear:npl=100",
@@ -179,55 +192,116 @@ def tone_map(color: Color) -> list[str]:
     ]
 
 
+def _hdr_words(color: Color) -> tuple[str, str, str]:
+    """Transfer, primaries and matrix of an HDR source, what it leaves out taken for BT.2020's.
+
+    Known words only: what a file says of itself is no text for a graph.
+    """
+    transfer = color.transfer if color.transfer in _HDR_TRANSFERS else "smpte2084"
+    primaries = color.primaries if color.primaries in _PRIMARIES else "bt2020"
+    matrix = color.matrix if color.matrix in _MATRICES else "bt2020nc"
+    return transfer, primaries, matrix
+
+
+def _stated_hdr(color: Color) -> list[str]:
+    """HDR that is kept says all of its colours, which encoders write down; its light is the plan's
+    to say, since a chunk may begin where the source does not repeat it."""
+    transfer, primaries, matrix = _hdr_words(color)
+    return [
+        f"setparams=colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}",
+        "sidedata=mode=delete",
+    ]
+
+
 # A picture that is scaled twice comes out softer than one scaled once; a B-spline constant a touch
 # above bicubic's 0.60 gives that back (0.62: VMAF within 0.15 of scaling from the source at equal
 # bytes on film and camera; a third step in a row would lose 1.1–1.5).
 _SECOND_STEP = "flags=bicubic:param0=0:param1=0.62"
 
 
-def _rungs(plan: Plan, sizes: Sequence[Size], skips: Sequence[int]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Output `[v{number}]` of a graph: the pictures of this size, without the first `skip`."""
+
+    number: int
+    size: Size
+    skip: int
+    video_range: VideoRange
+
+
+def _by_range(plan: Plan, outs: Sequence[_Out]) -> str:
+    """SDR and HDR part before anything is scaled: what both could share is the source itself."""
+    ranges = list(dict.fromkeys(out.video_range for out in outs))
+    families = [[out for out in outs if out.video_range == each] for each in ranges]
+    if len(families) == 1:
+        return _rungs(plan, families[0], "")
+    labels = [f"[r{n}]" for n in range(len(families))]
+    marks = ["" if each == "SDR" else "h" for each in ranges]
+    parts = [
+        label + _rungs(plan, family, mark)
+        for label, family, mark in zip(labels, families, marks, strict=True)
+    ]
+    return ";".join([f"split={len(families)}{''.join(labels)}", *parts])
+
+
+def _rungs(plan: Plan, outs: Sequence[_Out], mark: str) -> str:
     """Every rung from one picture, none scaled more than twice: the lower ones come from the first
     rung that is scaled, which saves most of the work of scaling each from the source (DESIGN
-    section 6). Two rungs alone are each scaled from the source. A rung leaves out the first `skips`
-    frames."""
-    native = _own_size(plan) == sizes[0]
-    if len(sizes) == 1:
-        return ",".join(picture(plan, sizes[0])) + "[v0]"
-    if len(sizes) == 2 and not native:
+    section 6). Two sizes alone are each scaled from the source. Labels begin with `mark`."""
+    ordered = sorted(outs, key=lambda out: out.size.pixels, reverse=True)
+    nodes = [list(found) for _, found in groupby(ordered, key=lambda out: out.size)]
+    native = _own_size(plan) == nodes[0][0].size
+    if len(nodes) == 1:
+        return _deliver(nodes[0], _picture(plan, nodes[0]), mark)
+    if len(nodes) == 2 and not native:
         both = [
-            f"[s{n}]{','.join([*_skip(skip), *picture(plan, size)])}[v{n}]"
-            for n, (size, skip) in enumerate(zip(sizes, skips, strict=True))
+            f"[{mark}s{n}]" + _deliver(node, _picture(plan, node), mark)
+            for n, node in enumerate(nodes)
         ]
-        return ";".join(["split=2[s0][s1]", *both])
-    top = ",".join(picture(plan, sizes[0]))
+        return ";".join([f"split=2[{mark}s0][{mark}s1]", *both])
+    top = _picture(plan, nodes[0])
     if not native:
-        return top + "," + _from_base(sizes, skips, base=0)
-    label, late = _output(0, skips[0])
-    scaled = _step(sizes[1], "flags=bicubic")
-    if len(sizes) == 2:
-        below = ",".join([*_skip(skips[1]), scaled]) + "[v1]"
+        return _from_base(nodes, top, mark)
+    scaled = _step(nodes[1][0].size, "flags=bicubic")
+    if len(nodes) == 2:
+        below = _deliver(nodes[1], [scaled], mark)
     else:
-        below = f"{scaled}," + _from_base(sizes, skips, base=1)
-    return ";".join([f"{top},split=2[{label}][c]", *late, f"[c]{below}"])
+        below = _from_base(nodes[1:], [scaled], mark)
+    return _shared(nodes[0], top, [f"[{mark}c]"], mark) + f";[{mark}c]{below}"
 
 
-def _from_base(sizes: Sequence[Size], skips: Sequence[int], *, base: int) -> str:
-    """The base rung itself, and each lower one from it."""
-    label, late = _output(base, skips[base])
-    numbers = range(base + 1, len(sizes))
-    labels = "".join(f"[b{n}]" for n in numbers)
+def _picture(plan: Plan, node: Sequence[_Out]) -> list[str]:
+    return picture(plan, node[0].size, node[0].video_range)
+
+
+def _from_base(nodes: Sequence[Sequence[_Out]], chain: Sequence[str], mark: str) -> str:
+    """The base rung itself, made by `chain`, and each lower one from it."""
+    labels = [f"[{mark}b{node[0].number}]" for node in nodes[1:]]
     lower = [
-        f"[b{n}]{','.join([*_skip(skips[n]), _step(sizes[n], _SECOND_STEP)])}[v{n}]"
-        for n in numbers
+        label + _deliver(node, [_step(node[0].size, _SECOND_STEP)], mark)
+        for label, node in zip(labels, nodes[1:], strict=True)
     ]
-    return ";".join([f"split={len(numbers) + 1}[{label}]{labels}", *late, *lower])
+    return ";".join([_shared(nodes[0], chain, labels, mark), *lower])
 
 
-def _output(number: int, skip: int) -> tuple[str, list[str]]:
-    """The label for output `number` of a split, and the chain from it to `v{number}` if any."""
-    if not skip:
-        return f"v{number}", []
-    return f"k{number}", [f"[k{number}]{','.join(_skip(skip))}[v{number}]"]
+def _deliver(node: Sequence[_Out], chain: Sequence[str], mark: str) -> str:
+    """Pictures through `chain` to the outputs of one size; what none of them wants is left out
+    before it is worked on."""
+    unwanted = min(out.skip for out in node)
+    work = [*_skip(unwanted), *chain]
+    if len(node) == 1:
+        return ",".join(work) + f"[v{node[0].number}]"
+    rest = [_Out(out.number, out.size, out.skip - unwanted, out.video_range) for out in node]
+    return _shared(rest, work, [], mark)
+
+
+def _shared(node: Sequence[_Out], chain: Sequence[str], others: Sequence[str], mark: str) -> str:
+    """Pictures through `chain`, then to the outputs of one size and to the labels `others`."""
+    late = [out for out in node if out.skip]
+    own = [f"[{mark}k{out.number}]" if out.skip else f"[v{out.number}]" for out in node]
+    split = f"split={len(own) + len(others)}{''.join(own)}{''.join(others)}"
+    chains = [f"[{mark}k{o.number}]{','.join(_skip(o.skip))}[v{o.number}]" for o in late]
+    return ";".join([",".join([*chain, split]), *chains])
 
 
 def _skip(frames: int) -> list[str]:

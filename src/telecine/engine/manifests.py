@@ -261,6 +261,7 @@ def _variant(
         codecs=codecs,
         resolution=(rendition.size.width, rendition.size.height),
         frame_rate=plan.timeline.rate,
+        video_range=rendition.video_range,
         audio=None if plan.sound is None else AUDIO_GROUP,
     )
 
@@ -281,6 +282,7 @@ def _iframe_stream(
         average_bandwidth_bps=playlist.average_bandwidth_bps(keys),
         codecs=(codec,),
         resolution=(rendition.size.width, rendition.size.height),
+        video_range=rendition.video_range,
     )
 
 
@@ -316,12 +318,7 @@ def _sound_only(
 
 def mpd(plan: Plan, made: Mapping[str, Sequence[Segment]], codecs: Mapping[str, str]) -> MPD:
     """`manifest.mpd` of the finished film."""
-    sets = []
-    if plan.listed:
-        pictures = tuple(
-            _representation(plan, r.name, made[r.name], codecs[r.name]) for r in plan.listed
-        )
-        sets.append(AdaptationSet("video", "video/mp4", pictures))
+    sets = _picture_sets(plan, made, codecs)
     if plan.sound is not None:
         name = plan.sound.name
         voices = (_representation(plan, name, made[name], codecs[name]),)
@@ -331,6 +328,22 @@ def mpd(plan: Plan, made: Mapping[str, Sequence[Segment]], codecs: Mapping[str, 
         for name, segments in made.items()
     ]
     return MPD(duration_s=max(ends_s), min_buffer_s=MIN_BUFFER_S, adaptation_sets=tuple(sets))
+
+
+def _picture_sets(
+    plan: Plan, made: Mapping[str, Sequence[Segment]], codecs: Mapping[str, str]
+) -> list[AdaptationSet]:
+    """A set for each codec and range: players switch within one, and choose which they can show."""
+    sets: dict[tuple[str, playlist.VideoRange], list[Representation]] = {}
+    for r in plan.listed:
+        item = _representation(plan, r.name, made[r.name], codecs[r.name])
+        sets.setdefault((r.codec, r.video_range), []).append(item)
+    return [
+        AdaptationSet(
+            "video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range)
+        )
+        for (_, video_range), items in sets.items()
+    ]
 
 
 def _representation(

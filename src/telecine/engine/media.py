@@ -30,6 +30,19 @@ class Color:
 
 
 @dataclass(frozen=True, slots=True)
+class Light:
+    """What an HDR picture says of the display that it was mastered on, and how bright it gets.
+
+    `mastering` is empty or ten numbers as SMPTE ST 2086 counts them: x and y of green, blue, red
+    and white in 1/50000, then the most and the least luminance in 1/10000 cd/m². `content` is empty
+    or MaxCLL and MaxFALL in cd/m² (CTA-861.3).
+    """
+
+    mastering: tuple[int, ...] = ()
+    content: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Keyframe:
     """One sync sample. `ticks` is its presentation time, `frame` the number of frames shown before
     it, `size_bytes` what it and the frames up to the next keyframe weigh."""
@@ -80,6 +93,7 @@ class VideoStream:
     end_s: Fraction | None
     bitrate_bps: int | None
     color: Color = field(default_factory=Color)
+    light: Light | None = None
     has_alpha: bool = False
     default: bool = False
     language: str | None = None

@@ -25,6 +25,7 @@ ContentType = Literal["video", "audio", "text"]
 _MPD_NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 # Numbered segments with a timeline are the "live" profile, also where nothing is live.
 _PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_TRANSFER_SCHEME = "urn:mpeg:mpegB:cicp:TransferCharacteristics"
 _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 # ISO/IEC 23003-3 channel configurations by the number of channels, where that decides them.
 _CHANNEL_CONFIGURATIONS = {1: "1", 2: "2", 3: "3", 4: "4", 5: "5", 6: "6", 7: "11", 8: "12"}
@@ -86,6 +87,7 @@ class AdaptationSet:
     representations: tuple[Representation, ...]
     lang: str | None = None
     role: str = "main"
+    transfer: int | None = None  # of HDR pictures, as ISO/IEC 23091-2 counts: 16 is PQ, 18 HLG
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,10 @@ def _write_adaptation_set(
     )
     role = _texts(schemeIdUri="urn:mpeg:dash:role:2011", value=adaptation.role)
     ElementTree.SubElement(element, "Role", role)
+    if adaptation.transfer is not None:
+        # Essential: a player that cannot show it must not choose it (DASH-IF IOP 5, 4.2.5).
+        transfer = _texts(schemeIdUri=_TRANSFER_SCHEME, value=adaptation.transfer)
+        ElementTree.SubElement(element, "EssentialProperty", transfer)
     for representation in adaptation.representations:
         _write_representation(element, representation)
 
@@ -359,7 +365,7 @@ def parse_mpd(text: str) -> MPD:
 
 
 def _parse_adaptation_set(element: _Element) -> AdaptationSet:
-    element.only("Role", "Representation")
+    element.only("Role", "EssentialProperty", "Representation")
     content_type = element.text("contentType")
     if content_type not in ("video", "audio", "text"):
         raise element.wrong(f"has contentType={content_type!r}")
@@ -368,8 +374,17 @@ def _parse_adaptation_set(element: _Element) -> AdaptationSet:
         mime_type=element.text("mimeType"),
         lang=element.attributes.get("lang"),
         role=element.one("Role").text("value"),
+        transfer=_parse_transfer(element),
         representations=tuple(_parse_representation(r) for r in element.all("Representation")),
     )
+
+
+def _parse_transfer(element: _Element) -> int | None:
+    found = element.all("EssentialProperty")
+    for item in found:
+        if item.text("schemeIdUri") != _TRANSFER_SCHEME:
+            raise item.wrong("is none that is known")
+    return element.one("EssentialProperty").integer("value") if found else None
 
 
 def _parse_representation(element: _Element) -> Representation:

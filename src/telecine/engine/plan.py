@@ -20,7 +20,7 @@ from typing import Literal
 from telecine.engine.copying import segment_loads
 from telecine.engine.errors import UsageError
 from telecine.engine.ladder import DroppedRung, Size
-from telecine.engine.media import AudioStream, MediaInfo, VideoStream
+from telecine.engine.media import AudioStream, Light, MediaInfo, VideoStream
 from telecine.engine.profile import OutputKind, Profile
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import Chunk, Timeline
@@ -32,18 +32,21 @@ MAX_DURATION_S = Fraction(48 * 3600)
 WORK = ".telecine"  # inside DIR: the plan, the results of steps, working files
 
 RenditionMode = Literal["copy", "encode"]
+VideoRange = Literal["SDR", "PQ", "HLG"]  # as HLS calls them (VIDEO-RANGE)
 StepKind = Literal["video-copy", "encode", "audio", "poster", "mp4"]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRendition:
     name: str
+    codec: str  # names a record of `encoders`
     size: Size
     mode: RenditionMode
     folder: str  # relative to DIR
     listed: bool  # in the playlists; False: made only for a progressive file
     head: bool  # published first, while the others wait
-    encoder: str
+    bit_depth: int
+    video_range: VideoRange
     crf: int
     ceiling_bps: int
     gop_frames: int | None
@@ -93,7 +96,7 @@ class Step:
 
     id: str
     kind: StepKind
-    spans: tuple[Span, ...] = ()  # highest rendition first
+    spans: tuple[Span, ...] = ()  # in the order of the plan's renditions
     output: str | None = None
     needs: tuple[str, ...] = ()
 
@@ -124,7 +127,7 @@ class Plan:
     timeline: Timeline
     chunks: tuple[Chunk, ...]
     head_segments: int  # how many the head rungs get before the others start; 0: none have to wait
-    renditions: tuple[VideoRendition, ...]  # highest first
+    renditions: tuple[VideoRendition, ...]  # by codec, of each the highest first
     audio_rendition: AudioRendition | None
     files: tuple[FileOutput, ...]
     steps: tuple[Step, ...]  # in the order in which they are best started
@@ -154,7 +157,7 @@ class Plan:
 
     @property
     def listed(self) -> tuple[VideoRendition, ...]:
-        """The video renditions in the playlists, highest first."""
+        """The video renditions in the playlists: by codec, of each the highest first."""
         return tuple(r for r in self.renditions if r.listed)
 
     @property
@@ -176,6 +179,12 @@ class Plan:
         the source itself, so that the first picture does not wait for a copy of everything; unless
         the source has decode times only, whose guessed times would not join those of the copy."""
         return self.working_copy and (step.first > 0 or untimed(self.source))
+
+    def light_of(self, rendition: VideoRendition) -> Light | None:
+        """What an HDR rendition says of its mastering: the source's own words."""
+        if self.video is None or rendition.video_range == "SDR":
+            return None
+        return self.video.light
 
     def rendition(self, name: str) -> VideoRendition:
         found = next((r for r in self.renditions if r.name == name), None)

@@ -22,6 +22,8 @@ from telecine.engine.errors import StepFailed
 
 PlaylistType = Literal["EVENT", "VOD"]
 VideoRange = Literal["SDR", "HLG", "PQ"]
+# The ranges that are not SDR, by their transfer as ISO/IEC 23091-2 counts.
+HDR_TRANSFERS: dict[VideoRange, int] = {"PQ": 16, "HLG": 18}
 MediaType = Literal["AUDIO", "SUBTITLES"]
 
 # EXTINF and durations have microseconds: what is lost there cannot add up, see `_segment_lines`.

@@ -1,4 +1,4 @@
-"""What is wanted: outputs, ladder and whether a compliant top rung may be copied.
+"""What is wanted: outputs, ladder, codecs and whether a compliant top rung may be copied.
 
 A `Profile` says nothing about a source; `plan` joins the two. Parsing of the command line's and the
 service's words (`mp4:720p`, `mp3@192k`) lives here, so that both accept exactly the same.
@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 
 OutputKind = Literal["hls", "mp4", "mp3", "aac", "opus", "flac", "poster"]
@@ -43,6 +44,8 @@ class Output:
         return self.kind
 
 
+HDR_WORDS = ("tone-map", "keep")  # what may become of HDR
+
 DEFAULT_OUTPUTS = (Output("hls"), Output("poster"))
 
 
@@ -50,12 +53,15 @@ DEFAULT_OUTPUTS = (Output("hls"), Output("poster"))
 class Profile:
     """Everything a user can ask of one run.
 
-    `rungs` are short sides in pixels, highest first; empty means the default ladder.
+    `rungs` are short sides in pixels, highest first; empty means the default ladder. `codecs` are
+    names of encoders in the order of their table. `hdr` keeps what is HDR so beside an SDR ladder.
     """
 
     outputs: tuple[Output, ...] = DEFAULT_OUTPUTS
     rungs: tuple[int, ...] = ()
     top: TopPolicy = "auto"
+    codecs: tuple[str, ...] = (FALLBACK.name,)
+    hdr: bool = False
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -114,19 +120,53 @@ def parse_rung(text: str) -> int:
     return int(match[1])
 
 
+def parse_codecs(text: str) -> tuple[str, ...]:
+    """`av1,h264` → the codecs of a ladder, each once, in the order in which playlists list them.
+
+    Raises `UsageError` (`codec_unknown`) with the words that are accepted.
+    """
+    asked = text.split(",")
+    unknown = [name for name in asked if name not in VIDEO_ENCODERS]
+    if unknown:
+        known = ", ".join(VIDEO_ENCODERS)
+        raise UsageError(
+            f"unknown codec {unknown[0][:40]!r}: one or several of {known}, joined by commas",
+            code="codec_unknown",
+        )
+    return tuple(name for name in VIDEO_ENCODERS if name in asked)
+
+
 def make_profile(
-    outputs: tuple[Output, ...] = (), rungs: tuple[int, ...] = (), top: TopPolicy = "auto"
+    outputs: tuple[Output, ...] = (),
+    rungs: tuple[int, ...] = (),
+    top: TopPolicy = "auto",
+    *,
+    codecs: tuple[str, ...] = (FALLBACK.name,),
+    hdr: bool = False,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
-    Raises `UsageError` (`output_twice`) where two outputs would write the same file.
+    Raises `UsageError`: `output_twice` where two outputs would write the same file,
+    `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec.
     """
     wanted = tuple(dict.fromkeys(outputs)) or DEFAULT_OUTPUTS
     files = [file_name(output) for output in wanted if output.kind in (*AUDIO_KINDS, "mp4")]
     doubled = sorted({name for name in files if files.count(name) > 1})
     if doubled:
         raise UsageError(f"two outputs would both write {doubled[0]}", code="output_twice")
-    return Profile(wanted, tuple(sorted(set(rungs), reverse=True)), top)
+    if hdr and not (_deep(codecs) and FALLBACK.name in codecs):
+        deep = " or ".join(_deep(tuple(VIDEO_ENCODERS)))
+        raise UsageError(
+            f"HDR is kept in {deep} beside an SDR ladder in {FALLBACK.name}: "
+            f"ask for both, such as --codec {FALLBACK.name},{_deep(tuple(VIDEO_ENCODERS))[0]}",
+            code="hdr_needs_ladders",
+        )
+    return Profile(wanted, tuple(sorted(set(rungs), reverse=True)), top, codecs=codecs, hdr=hdr)
+
+
+def _deep(codecs: tuple[str, ...]) -> list[str]:
+    """Those of them that hold more than eight bits."""
+    return [name for name in codecs if max(VIDEO_ENCODERS[name].bit_depths) > 8]
 
 
 def file_name(output: Output) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from telecine.engine.plan import Plan, Step
+from telecine.engine.encoders import VIDEO_ENCODERS
+from telecine.engine.plan import Plan, Span, Step
 
 # Work of a second of these, in megapixels encoded a second: measured on Big Buck Bunny, 2 cores.
 _DECODE_SHARE = 0.3
@@ -66,14 +67,18 @@ def _weight(plan: Plan, step: Step) -> float:
     if step.kind != "encode":
         return _LIGHT * (0.1 if step.kind in ("poster", "mp4") else 1.0)
     rate = float(plan.timeline.rate)
-    encoded = sum(
-        plan.rendition(span.rendition).size.pixels * _between_s(plan, span.first, span.end)
-        for span in step.spans
-    ) / step_span_s(plan, step)
+    encoded = sum(_span_work(plan, span) for span in step.spans) / step_span_s(plan, step)
     decoded = 0.0
     if plan.video is not None:
         decoded = plan.video.width * plan.video.height * _DECODE_SHARE
     return (encoded + decoded) * rate / 1e6
+
+
+def _span_work(plan: Plan, span: Span) -> float:
+    """Pixels to encode times seconds, as dear as the codec makes them."""
+    rendition = plan.rendition(span.rendition)
+    cost = VIDEO_ENCODERS[rendition.codec].cost
+    return rendition.size.pixels * cost * _between_s(plan, span.first, span.end)
 
 
 def _between_s(plan: Plan, first: int, end: int) -> float:

@@ -27,6 +27,8 @@ class RungReport:
     size_bytes: int
     peak_bps: int
     average_bps: int
+    codec: str | None = None  # of pictures, as the plan names it
+    video_range: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ def changes(plan: Plan) -> tuple[str, ...]:
         if plan.deinterlace:
             said.append(f"deinterlaced to {float(plan.timeline.rate):.3f} frames/s")
         if plan.tone_map:
-            said.append("HDR to SDR")
+            kept = any(r.video_range != "SDR" for r in plan.renditions)
+            said.append("HDR kept, and beside it made SDR" if kept else "HDR to SDR")
         if video.variable_rate and plan.timeline.constant:
             said.append(f"variable frame rate made constant {float(plan.timeline.rate):.3f}")
         if video.has_alpha:
@@ -242,6 +245,8 @@ def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]
                 one.size_bytes,
                 one.peak_bps,
                 one.average_bps,
+                rendition.codec,
+                rendition.video_range,
             )
         )
     if plan.audio_rendition is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from telecine.engine import cmaf
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import StepFailed
+from telecine.engine.media import Light
 
 INIT_NAME = "init.mp4"
 _SEQUENCES = 10_000  # fragment numbers of a segment; more runs than frames of 10.5 s at 60 fps
@@ -56,16 +57,19 @@ OnSegment = Callable[[str, Segment], None]
 class _Store:
     """The files of one rendition in its folder."""
 
-    def __init__(self, name: str, folder: Path, on_segment: OnSegment) -> None:
+    def __init__(
+        self, name: str, folder: Path, on_segment: OnSegment, light: Light | None = None
+    ) -> None:
         self.name = name
         self.folder = folder
+        self.light = light
         self.init_sha256 = ""
         self.segments: list[Segment] = []
         self._on_segment = on_segment
 
     def init(self, data: bytes, edit_offset_ticks: int) -> None:
         """Write the canonical init segment, or see that it is the one that is there already."""
-        canonical = cmaf.write_init(data, edit_offset_ticks=edit_offset_ticks)
+        canonical = cmaf.write_init(data, edit_offset_ticks=edit_offset_ticks, light=self.light)
         self.init_sha256 = hashlib.sha256(canonical).hexdigest()
         path = self.folder / INIT_NAME
         if path.is_file() and path.read_bytes() != canonical:
@@ -110,7 +114,8 @@ class VideoSegments:
     """Takes one rendition's stream for segments [first, end) and writes them.
 
     `boundaries` are the timeline's, in ticks; `frames` the pictures expected in each segment, or
-    None where a damaged source may lack some. Raises `StepFailed` (`grid_mismatch`,
+    None where a damaged source may lack some; `light` is what an HDR rendition says of its own.
+    Raises `StepFailed` (`grid_mismatch`,
     `frame_count`, `fragment_timing`, `init_mismatch`); finished segments stay on disk.
     """
 
@@ -125,8 +130,9 @@ class VideoSegments:
         edit_offset_ticks: int,
         frames: Sequence[int] | None,
         on_segment: OnSegment,
+        light: Light | None = None,
     ) -> None:
-        self._store = _Store(name, folder, on_segment)
+        self._store = _Store(name, folder, on_segment, light)
         self._reader = cmaf.FragmentReader()
         self._boundaries = boundaries
         self._next = first  # the segment that is being filled
@@ -161,7 +167,8 @@ class VideoSegments:
 
     def _take(self, fragment: cmaf.Fragment) -> None:
         samples = fragment.samples
-        if self._run and not self._starts_run(samples[0]):
+        assert self._track is not None
+        if self._run and not cmaf.starts_gop(samples[0], self._track):
             self._run.extend(self._shifted(samples))
             return
         if self._shift is None:
@@ -174,15 +181,6 @@ class VideoSegments:
             if start >= self._boundaries[self._next + 1]:
                 self._close_segment(start)
         self._run = shifted
-
-    def _starts_run(self, sample: cmaf.Sample) -> bool:
-        """An IDR picture, not another sync sample: nothing after it refers to before it."""
-        assert self._track is not None
-        if not sample.sync:
-            return False
-        if not self._track.codec.startswith("avc1"):
-            return True
-        return 5 in cmaf.nal_types(sample.data, self._track.nal_length_size)
 
     def _shifted(self, samples: Sequence[cmaf.Sample]) -> list[cmaf.Sample]:
         shift = self._shift or 0

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from telecine.engine.encoders import AUDIO_ENCODERS, X264
+from telecine.engine.encoders import AUDIO_ENCODERS, FALLBACK
 from telecine.engine.errors import ToolMissing
 from telecine.engine.process import Access, Limits, Sandbox, run
 
 OLDEST_MAJOR = 7  # -enc_time_base filter and bwdif's and tpad's behaviour as the joins need them
 
-NEEDED_ENCODERS = (X264.ffmpeg_name, *(e.ffmpeg_name for e in AUDIO_ENCODERS.values()), "mjpeg")
+NEEDED_ENCODERS = (FALLBACK.ffmpeg_name, *(e.ffmpeg_name for e in AUDIO_ENCODERS.values()), "mjpeg")
 NEEDED_FILTERS = ("fps", "tpad", "bwdif", "scale", "zscale", "tonemap", "thumbnail", "aresample")
 
 

@@ -464,8 +464,8 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Ru
     first, *others = fragment.samples
     later_keys = 0
     if track.handler == "vide":
-        idr = _is_idr(first, track)
-        later_keys = sum(_is_idr(sample, track) for sample in others)
+        idr = cmaf.starts_gop(first, track)
+        later_keys = sum(cmaf.starts_gop(sample, track) for sample in others)
     else:
         idr = first.sync
     return Run(
@@ -485,13 +485,6 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Ru
         key_end=fragment.first_sample_end,
         end=fragment.offset + fragment.size_bytes,
     )
-
-
-def _is_idr(sample: cmaf.Sample, track: cmaf.Track) -> bool:
-    """By the NAL units, which must fill the sample, and by the flag that players read."""
-    if not track.codec.startswith("avc"):
-        return sample.sync
-    return 5 in cmaf.nal_types(sample.data, track.nal_length_size) and sample.sync
 
 
 def _mp4_track(table: mp4index.TrackTable) -> Mp4Track:

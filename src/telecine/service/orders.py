@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
 from telecine.engine.media import MediaInfo
@@ -19,11 +20,13 @@ from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import (
     AUDIO_KINDS,
+    HDR_WORDS,
     Output,
     OutputKind,
     Profile,
     TopPolicy,
     make_profile,
+    parse_codecs,
     parse_output,
     parse_rung,
 )
@@ -180,8 +183,8 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
     if len(streams) > 1:
         raise Invalid("two outputs would both write master.m3u8", code="output_twice")
     try:
-        rungs, top = _ladder_of(streams[0]) if streams else ((), "auto")
-        return make_profile(tuple(_output(plain) for plain in wanted), rungs, top)
+        outputs = tuple(_output(plain) for plain in wanted)
+        return _streaming(outputs, streams[0]) if streams else make_profile(outputs)
     except UsageError as error:
         raise Invalid(error.message, code=error.code) from error
 
@@ -207,13 +210,14 @@ def _output(plain: Mapping[str, Any]) -> Output:
 
 
 _FIELDS: dict[str, frozenset[str]] = {
-    "hls": frozenset({"rungs", "top"}),
+    "hls": frozenset({"rungs", "top", "codecs", "hdr"}),
     "mp4": frozenset({"size"}),
     **{kind: frozenset({"bitrate_bps"}) for kind in AUDIO_KINDS if kind != "flac"},
 }
 
 
-def _ladder_of(plain: Mapping[str, Any]) -> tuple[tuple[int, ...], TopPolicy]:
+def _streaming(outputs: tuple[Output, ...], plain: Mapping[str, Any]) -> Profile:
+    """The profile of a job with this `hls` output among its own."""
     rungs = _field(plain, "rungs", list, [])
     if len(rungs) > MAX_RUNGS or any(type(rung) is not int for rung in rungs):
         raise Invalid(
@@ -225,7 +229,22 @@ def _ladder_of(plain: Mapping[str, Any]) -> tuple[tuple[int, ...], TopPolicy]:
         raise Invalid(
             f"top {top[:40]!r}: one of {', '.join(get_args(TopPolicy))}", code="output_invalid"
         )
-    return tuple(parse_rung(str(rung)) for rung in rungs), top
+    codecs = _field(plain, "codecs", list, [FALLBACK.name])
+    if not codecs or len(codecs) > len(VIDEO_ENCODERS) or any(type(c) is not str for c in codecs):
+        raise Invalid(
+            f'codecs: one or several of {", ".join(VIDEO_ENCODERS)}, such as ["{FALLBACK.name}"]',
+            code="output_invalid",
+        )
+    hdr = _field(plain, "hdr", str, HDR_WORDS[0])
+    if hdr not in HDR_WORDS:
+        raise Invalid(f"hdr {hdr[:40]!r}: one of {', '.join(HDR_WORDS)}", code="output_invalid")
+    return make_profile(
+        outputs,
+        tuple(parse_rung(str(rung)) for rung in rungs),
+        top,
+        codecs=parse_codecs(",".join(codecs)),
+        hdr=hdr == "keep",
+    )
 
 
 def _field(plain: Mapping[str, Any], name: str, kind: type, missing: Any) -> Any:
@@ -388,6 +407,8 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
             {
                 "name": r.name,
                 "kind": "video",
+                "codec": r.codec,
+                "video_range": r.video_range,
                 "width": r.size.width,
                 "height": r.size.height,
                 "mode": r.mode,
@@ -401,6 +422,8 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
             {
                 "name": s.name,
                 "kind": "audio",
+                "codec": None,
+                "video_range": None,
                 "width": None,
                 "height": None,
                 "mode": s.mode,

@@ -7,7 +7,7 @@ from fractions import Fraction
 from telecine.engine.ladder import Ladder
 from telecine.engine.media import AudioStream
 from telecine.engine.plan import FileOutput
-from telecine.engine.planning.pictures import mp4_side, rung_for
+from telecine.engine.planning.pictures import rung_for
 from telecine.engine.planning.sounds import audio_files
 from telecine.engine.profile import Profile, file_name
 
@@ -24,7 +24,7 @@ def make_files(
     files = list(audio_files(profile, audio, damaged=damaged))
     for output in profile.outputs:
         if output.kind == "mp4":
-            rung = rung_for(mp4_side(output, display), ladder, display, rate)
+            rung = rung_for(output, ladder, display, rate)
             files.append(FileOutput("mp4", file_name(output), rung.name))
         elif output.kind == "poster":
             files.append(FileOutput("poster", file_name(output)))

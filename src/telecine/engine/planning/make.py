@@ -16,6 +16,7 @@ from telecine.engine.planning.pictures import (
     head_segments,
     keyframes_s,
     ladder_for,
+    listed_codecs,
     long_chunk_warnings,
     make_renditions,
 )
@@ -121,10 +122,11 @@ def _plan_video(
         warnings.append("the source is too damaged to be copied: it is encoded instead")
     display = display_of(video)
     own = source_size(display)
-    if own.width < 2 or own.height < 2:
+    encoder = min(listed_codecs(profile), key=lambda each: each.smallest_side)
+    if own.short_side < encoder.smallest_side:
         raise InputRefused(
-            f"too small: {float(display[0]):g}×{float(display[1]):g} pixels, "
-            "H.264 4:2:0 needs at least 2×2",
+            f"too small: {float(display[0]):g}×{float(display[1]):g} pixels, {encoder.title} 4:2:0 "
+            f"needs at least {encoder.smallest_side}×{encoder.smallest_side}",
             code="too_small",
         )
     interlaced = video.field_order in ("tff", "bff")
@@ -140,7 +142,9 @@ def _plan_video(
     warnings.extend(ladder.warnings)
 
     origin_s, end_s = film_span(source, video, audio)
-    refusals = distrust + copy_refusals(source, video, audio, ladder, own, origin_s)
+    refusals = distrust + copy_refusals(
+        source, video, audio, ladder, own, origin_s, codecs=listed_codecs(profile)
+    )
     if profile.top == "copy" and refusals:
         raise UsageError(
             "the top rung cannot be copied: " + "; ".join(refusals), code="top_not_copyable"
@@ -153,7 +157,9 @@ def _plan_video(
             end_s = origin_s + timeline.duration_s
     else:
         timeline = constant_timeline(rate, origin_s, end_s)
-    renditions = make_renditions(ladder, profile, video, timeline, copied=copied)
+    renditions, without = make_renditions(ladder, profile, video, timeline, copied=copied)
+    if profile.hdr and not video.color.hdr:
+        warnings.append("HDR was to be kept, and the source has none")
     chunks = make_chunks(timeline, keyframes_s(video, origin_s))
     if any(rendition.mode == "encode" for rendition in renditions):
         warnings.extend(long_chunk_warnings(timeline, chunks))
@@ -178,7 +184,7 @@ def _plan_video(
             audio_rendition=rendition,
             files=make_files(profile, audio, ladder, display, rate, damaged=damaged),
             steps=(),
-            dropped=ladder.dropped,
+            dropped=(*ladder.dropped, *without),
             copy_refusals=refusals,
             warnings=tuple(warnings),
         )

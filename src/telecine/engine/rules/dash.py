@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from telecine.engine.mpd import AdaptationSet, Representation
+from telecine.engine.playlist import HDR_TRANSFERS
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, Stream
 from telecine.engine.rules.measures import peak_of, rate_of
@@ -87,6 +88,8 @@ def _mpd_attributes(found: Found) -> tuple[Problems, str]:
         ]
         if stream.video:
             facts += [("width", item.width, track.width), ("height", item.height, track.height)]
+            hdr = track.transfer if track.transfer in HDR_TRANSFERS.values() else None
+            facts.append(("transfer", adaptation.transfer, hdr))
             if found.constant:
                 facts.append(("frameRate", item.frame_rate, rate_of(found, stream)))
         else:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from telecine.engine.encoders import VIDEO_ENCODERS
+from telecine.engine.plan import VideoRendition
 from telecine.engine.rules.found import Found
 from telecine.engine.rules.table import Problems, always, rule
 
-_TAGS = ("avc1.", "hvc1.", "av01.", "mp4a.")  # parameter sets in the init segment only
+# Parameter sets in the init segment only.
+_TAGS = (*(f"{encoder.coding.entries[0]}." for encoder in VIDEO_ENCODERS.values()), "mp4a.")
 
 
 @rule("plan-readable", "plan", always)
@@ -88,7 +91,8 @@ def _master_lists_everything(found: Found) -> tuple[Problems, str]:
 @rule("init-segment", "CMAF, Apple 1.10")
 def _init_segment(found: Found) -> tuple[Problems, str]:
     """Every init segment is of brand cmfc, has one unencrypted track of the kind it is listed as,
-    with its parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels."""
+    with its parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels; its
+    coding is the planned one."""
     problems = []
     sound_only = found.master is not None and all(
         v.resolution is None for v in found.master.variants
@@ -104,8 +108,15 @@ def _init_segment(found: Found) -> tuple[Problems, str]:
             problems.append(f"{r.home}: a track of kind {track.handler}, listed as {handler}")
         if not track.codec.startswith(_TAGS):
             problems.append(f"{r.home}: sample entry {track.codec[:4]}")
+        planned = found.planned_at(r.home)
+        if planned is not None and not _coded_as(planned, track.codec):
+            problems.append(f"{r.home}: coded as {track.codec[:4]}, planned {planned.codec}")
         if track.sar != 1:
             problems.append(f"{r.home}: pixels of {track.sar}")
         if r.protected:
             problems.append(f"{r.home}: says that it is encrypted")
     return problems, ", ".join(r.track.codec for r in found.renditions if r.track)
+
+
+def _coded_as(planned: VideoRendition, codec: str) -> bool:
+    return codec[:4] in VIDEO_ENCODERS[planned.codec].coding.entries

@@ -223,8 +223,11 @@ class Found:
         return next((stream for stream in self.streams if stream.uri == uri), None)
 
     def planned(self, stream: Stream) -> VideoRendition | None:
+        return self.planned_at(stream.home)
+
+    def planned_at(self, home: str) -> VideoRendition | None:
         renditions = self.plan.renditions if self.plan is not None else ()
-        return next((r for r in renditions if r.folder == stream.home), None)
+        return next((r for r in renditions if r.folder == home), None)
 
     @property
     def constant(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from telecine.engine.copying import SOUND_OVERHANG_S
+from telecine.engine.encoders import FALLBACK
 from telecine.engine.plan import FileOutput
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, Mp4File, Mp4Track
@@ -62,7 +63,7 @@ def _mp4_problems(found: Found, file: Mp4File) -> Iterator[str]:
 def _mp4_picture_problems(
     found: Found, file: Mp4File, track: Mp4Track, end_s: Fraction
 ) -> Iterator[str]:
-    if not track.codec.startswith(("avc1", "hvc1")):
+    if track.codec not in FALLBACK.coding.entries[:1]:
         yield f"sample entry {track.codec}"
     plan = found.plan
     output = _planned_file(found, file.path)

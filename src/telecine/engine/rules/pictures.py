@@ -17,7 +17,8 @@ GOP_S = 2
 
 @rule("idr-at-segment-start", "Apple 7.4", shows)
 def _idr_at_segment_start(found: Found) -> tuple[Problems, str]:
-    """The first picture of every video segment is an IDR, by its NAL units (type 5) and by its
+    """The first picture of every video segment is an IDR, or for AV1 a shown key frame behind a
+    sequence header: by what is in it (NAL unit type 5 of H.264, 19 or 20 of HEVC) and by its
     flag."""
     problems = [
         f"{segment.path} does not start with an IDR picture"

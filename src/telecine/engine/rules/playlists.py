@@ -8,7 +8,7 @@ from math import ceil
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.ladder import Size
-from telecine.engine.playlist import MediaPlaylist, Variant
+from telecine.engine.playlist import HDR_TRANSFERS, MediaPlaylist, Variant, VideoRange
 from telecine.engine.rules.figures import mbps, sec
 from telecine.engine.rules.found import Found, Stream
 from telecine.engine.rules.measures import average_of, peak_bps, peak_of, placed, rate_of
@@ -95,6 +95,36 @@ def _coded_otherwise(stream: Stream, size: Size) -> Iterator[str]:
         return
     if coded != size:
         yield f"the SPS says {coded}, the sample entry {size}"
+
+
+@rule("video-range", "Apple 1.24, 9.16", shows)
+def _video_range(found: Found) -> tuple[Problems, str]:
+    """VIDEO-RANGE is what the transfer in the sample entry says and the planned one, on every
+    variant and I-frame stream; beside HDR there is a variant in SDR."""
+    problems = []
+    ranges = []
+    for variant, stream, _ in _played(found):
+        if not stream.video:
+            continue
+        coded = _range_of(stream)
+        ranges.append(coded)
+        if variant.video_range != coded:
+            problems.append(f"{variant.uri}: VIDEO-RANGE {variant.video_range}, coded {coded}")
+        planned = found.planned(stream)
+        if planned is not None and planned.video_range != coded:
+            problems.append(f"{stream.home}: coded {coded}, planned {planned.video_range}")
+    for item in found.master.iframe_streams if found.master is not None else ():
+        owner = _owner(found, item.uri)
+        if owner is not None and item.video_range != _range_of(owner):
+            problems.append(f"{item.uri}: VIDEO-RANGE {item.video_range}")
+    if ranges and "SDR" not in ranges:
+        problems.append("no variant is in SDR")
+    return problems, ", ".join(dict.fromkeys(ranges))
+
+
+def _range_of(stream: Stream) -> VideoRange:
+    ranges = {transfer: name for name, transfer in HDR_TRANSFERS.items()}
+    return ranges.get(stream.track.transfer or 0, "SDR")
 
 
 @rule("frame-rate", "RFC 8216 4.3.4.2, Apple 9.15", shows)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.images import grammar
 from telecine.engine.images.formats import WRITTEN
 from telecine.engine.profile import AUDIO_RATE_RANGE_BPS, TopPolicy
@@ -31,6 +32,25 @@ class HlsOutput(Asked):
         "auto",
         description="Whether the source's own picture may be the top rung: `auto` copies it where "
         "every rule allows, `copy` refuses the job where one does not, `encode` never copies.",
+    )
+    codecs: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=len(VIDEO_ENCODERS),
+        description="Codecs of the ladder; a player takes the one that it can. Null: H.264, which "
+        "plays everywhere. Beside others H.264 has rungs up to 720p, and a copied top.",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "array", "items": {"enum": list(VIDEO_ENCODERS)}},
+                {"type": "null"},
+            ]
+        },
+        examples=[["h264", "av1"]],
+    )
+    hdr: Literal["tone-map", "keep"] = Field(
+        "tone-map",
+        description="What becomes of an HDR source: SDR, or `keep`: ten bits of HDR10 or HLG in "
+        "AV1 and HEVC, beside an SDR ladder in H.264.",
     )
 
 

@@ -105,6 +105,10 @@ class RungShown(Answer):
 
     name: str = Field(examples=["720p"])
     kind: str = Field(description="`video` or `audio`.", examples=["video"])
+    codec: str | None = Field(description="Of pictures, as an order names it.", examples=["h264"])
+    video_range: str | None = Field(
+        description="Of pictures: `SDR`, `PQ` or `HLG`.", examples=["SDR"]
+    )
     width: int | None = Field(examples=[1280])
     height: int | None = Field(examples=[720])
     mode: str = Field(description="`copy` or `encode`.", examples=["encode"])
