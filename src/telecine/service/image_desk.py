@@ -1,4 +1,4 @@
-"""Pictures in the making: each once at a time, so many at once, so many a minute of one key; and
+"""Pictures in the making: each once at a time, so many at once, so many a minute of one user; and
 the small ones that were asked for last.
 
 In memory: every API process has its own, which forgets when it ends.
@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from telecine.engine.images.waiting import WaitingRoom
 from telecine.service import logs
 from telecine.service.domain import Rate, TooMany
 
@@ -101,7 +102,7 @@ def _cost(name: str, found: Remembered) -> int:
 
 
 class Turns:
-    """At most `most` for each key within any `WINDOW_S`: the times of those that were taken.
+    """At most `most` for each user within any `WINDOW_S`: the times of those that were taken.
 
     Not by the library that limits log-ins: its store in memory starts a thread for nearly every
     turn, which took a twentieth of what a new picture costs this process.
@@ -112,11 +113,11 @@ class Turns:
         self._taken: dict[str, deque[float]] = {}
         self._swept_s = -math.inf
 
-    def take(self, key: str, now_s: float) -> float:
+    def take(self, user_id: str, now_s: float) -> float:
         """0: it is taken; else after how many seconds there will be one. For one thread at once,
         with times that never go back."""
         self._sweep(now_s)
-        taken = self._taken.setdefault(key, deque())
+        taken = self._taken.setdefault(user_id, deque())
         while taken and taken[0] <= now_s - WINDOW_S:
             taken.popleft()
         if len(taken) < self.most:
@@ -125,13 +126,13 @@ class Turns:
         return taken[0] + WINDOW_S - now_s
 
     def _sweep(self, now_s: float) -> None:
-        """Once in a window, forget the keys that rest."""
+        """Once in a window, forget the users who rest."""
         if now_s < self._swept_s + WINDOW_S:
             return
         self._swept_s = now_s
-        resting = [key for key, taken in self._taken.items() if taken[-1] <= now_s - WINDOW_S]
-        for key in resting:
-            del self._taken[key]
+        resting = [user for user, taken in self._taken.items() if taken[-1] <= now_s - WINDOW_S]
+        for user_id in resting:
+            del self._taken[user_id]
 
 
 class Work(Protocol):
@@ -150,15 +151,27 @@ class Work(Protocol):
         """Store these, each with its work, which is of one class; among them is this one."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """Work that waits for a thread. `perhaps_there` as in `Work.make`."""
+
+    work: Work
+    made: Future[Shown]
+    perhaps_there: bool
+
+
 class ImageDesk:
     """Has pictures made by threads of its own, so that a request that waits keeps none of those
-    that answer others. `at_once` are in work, `waiting` more may wait. One more thread stores what
+    that answer others. `at_once` are in work, `waiting` more may wait; users share those places,
+    and take turns (see `WaitingRoom`). One more thread stores what
     was made, after it was answered and several together: a transaction for each costs as much as
     all else of a request."""
 
     def __init__(self, *, at_once: int, waiting: int, per_minute: int) -> None:
         self.memory = Memory()
-        self._most = at_once + waiting
+        self._free = at_once
+        self._places = waiting
+        self._waiting: WaitingRoom[_Asked] = WaitingRoom()
         self._turns = Turns(per_minute)
         self._lock = threading.Lock()
         self._making: dict[str, Future[Shown]] = {}  # until they are stored
@@ -171,30 +184,34 @@ class ImageDesk:
         self._threads = ThreadPoolExecutor(at_once, "image-desk")
         self._keeper = ThreadPoolExecutor(1, "image-keeper")
 
-    def ask(self, work: Work, key_id: str) -> Future[Shown]:
+    def ask(self, work: Work, user_id: str) -> Future[Shown]:
         """The picture, once it is made, unless it is in the making already. Who asked first may go
         away: it is made for all. It is stored when nobody waits for it any more; until then it is
         in the making.
 
-        Raises `TooMany`: `images_busy` where too many wait to be made or stored, `images_limited`
-        where this key had too many made within a minute.
+        Raises `TooMany`: `images_busy` where too many wait to be made or stored (so does the future
+        of what had to give its place to another user's), `images_limited` where this user had too
+        many made within a minute.
         """
         with self._lock:
             found = self._making.get(work.name)
             if found is not None:
                 return found
-            if len(self._making) - self._unstored >= self._most or self._unstored >= _MOST_UNSTORED:
-                raise TooMany(
-                    "too many pictures are waiting to be made: ask again",
-                    code="images_busy",
-                    retry_after_s=_BUSY_RETRY_S,
-                )
-            self._count(key_id)
+            most = self._places + self._free
+            if self._unstored >= _MOST_UNSTORED or not self._waiting.has_room(user_id, most):
+                raise _busy()
+            self._count(user_id)
             perhaps_there = self._kept_s.get(work.name, -math.inf) >= work.looked_s
             made: Future[Shown] = Future()
             made.set_running_or_notify_cancel()  # who gives up cancels it for nobody else
+            gone = self._waiting.put(user_id, _Asked(work, made, perhaps_there), most)
             self._making[work.name] = made
-        self._threads.submit(self._work, work, made, perhaps_there)
+            if gone is not None:
+                del self._making[gone.work.name]
+        if gone is None:
+            self._threads.submit(self._next)
+        else:
+            gone.made.set_exception(_busy())
         return made
 
     def close(self) -> None:
@@ -205,18 +222,24 @@ class ImageDesk:
             self._hurry.set()
         self._keeper.shutdown()
 
-    def _work(self, work: Work, made: Future[Shown], perhaps_there: bool) -> None:
+    def _next(self) -> None:
+        """Make what is next: there is one for each time that this was submitted."""
+        with self._lock:
+            asked = self._waiting.take()
+            self._free -= 1
         try:
-            shown = work.make(perhaps_there)
+            shown = asked.work.make(asked.perhaps_there)
         except BaseException as error:
             with self._lock:
-                del self._making[work.name]
-            made.set_exception(error)  # for everyone who waits
+                self._free += 1
+                del self._making[asked.work.name]
+            asked.made.set_exception(error)  # for everyone who waits
             return
-        made.set_result(shown)
+        asked.made.set_result(shown)
         with self._lock:
+            self._free += 1
             self._unstored += 1
-            self._made.append((work, shown))
+            self._made.append((asked.work, shown))
             wake, self._storing = not self._storing, True
             if len(self._made) >= _MOST_TOGETHER:
                 self._hurry.set()
@@ -252,14 +275,22 @@ class ImageDesk:
             while len(self._kept_s) > _REMEMBERED:
                 self._kept_s.popitem(last=False)
 
-    def _count(self, key_id: str) -> None:
-        wait_s = self._turns.take(key_id, time.monotonic())
+    def _count(self, user_id: str) -> None:
+        wait_s = self._turns.take(user_id, time.monotonic())
         if wait_s == 0:
             return
         whole_s = math.ceil(wait_s)
         raise TooMany(
-            "this key had too many pictures made within a minute: ask again later",
+            "too many pictures of this user were made within a minute: ask again later",
             code="images_limited",
             retry_after_s=whole_s,
             rate=Rate("images", self._turns.most, WINDOW_S, whole_s),
         )
+
+
+def _busy() -> TooMany:
+    return TooMany(
+        "too many pictures are waiting to be made: ask again",
+        code="images_busy",
+        retry_after_s=_BUSY_RETRY_S,
+    )

@@ -43,6 +43,7 @@ class Order:
     `now_s` and `looked_s` as in `Remembered`."""
 
     name: str
+    user_id: str
     key: str
     wanted: Wanted
     source_key: str
@@ -82,10 +83,17 @@ def find(
     return order
 
 
-def make(services: Services, order: Order, key_id: str) -> Future[Shown]:
+def make(services: Services, order: Order) -> Future[Shown]:
     """Have it made, or wait for who has it made already. Raises `TooMany` (`images_busy`,
-    `images_limited`); the future, what `transform` raises."""
-    return services.image_desk.ask(_Work(services, order), key_id)
+    `images_limited`); the future, what `transform` raises, and `TooMany` (`images_busy`)."""
+    return services.image_desk.ask(_Work(services, order), order.user_id)
+
+
+def check(shown: Shown) -> None:
+    """Raises `InputRefused` where what is shown is why there is no picture."""
+    if shown.content_type == image_refusals.CONTENT_TYPE:
+        assert shown.data is not None  # it is small
+        raise image_refusals.read(shown.data)
 
 
 # --- what is there --------------------------------------------------------------------------------
@@ -188,6 +196,7 @@ def read_operations(ops: str) -> tuple[Operation, ...]:
             canonical=canonical,
         )
     return operations
+        user_id=looked.user_id,
 
 
 def _source_key(picture: Picture) -> str:
@@ -278,7 +287,7 @@ def _make(services: Services, order: Order) -> Shown:
         try:
             source = local(order.source_key)
             refs = {name: local(key) for name, key in order.laid_over.items()}
-            made = transform(services.images, source, order.wanted, refs=refs)
+            made = transform(services.images, source, order.wanted, refs=refs, tenant=order.user_id)
         except Missing:
             raise unknown() from None
         except InputRefused as error:

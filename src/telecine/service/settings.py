@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=10_000, description="Pictures that may wait to be made; then 429.")
     ] = 64
     image_rate: Annotated[
-        int, Field(ge=1, description="Pictures that one image key may have made in a minute.")
+        int, Field(ge=1, description="Pictures that one user may have made in a minute.")
     ] = 1200
     image_cache_bytes: Annotated[
         int, Field(ge=0, description="Room for pictures that were made for URLs.")

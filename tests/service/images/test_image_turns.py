@@ -1,4 +1,4 @@
-"""How many pictures a key has made within a minute: decided without a clock or a thread."""
+"""How many pictures a user has made within a minute: decided without a clock or a thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def test_within_any_minute_there_are_so_many() -> None:
     assert turns.take("a", 160.0) == 30
 
 
-def test_each_key_has_its_own_and_none_is_kept_that_rests() -> None:
+def test_each_user_has_their_own_and_none_is_kept_who_rests() -> None:
     turns = Turns(1)
     for n in range(1000):
-        assert turns.take(f"key {n}", 5.0 + n / 1000) == 0
-    assert turns.take("key 7", 6.0) > 0
+        assert turns.take(f"user {n}", 5.0 + n / 1000) == 0
+    assert turns.take("user 7", 6.0) > 0
     assert turns.take("another", 70.0) == 0
     assert len(turns._taken) == 1
 

@@ -651,7 +651,7 @@ def test_who_comes_when_too_many_wait_is_told_to_come_back(
     bounded.close()
 
 
-def test_a_key_has_so_many_made_in_a_minute(
+def test_a_user_has_so_many_made_in_a_minute_whatever_keys_they_have(
     client: TestClient, services: Services, ada: Owner, key: Key, photo: str
 ) -> None:
     bounded = desk(client, services, per_minute=3)
@@ -664,7 +664,10 @@ def test_a_key_has_so_many_made_in_a_minute(
     assert answer.headers["ratelimit-policy"] == '"images";q=3;w=60'
     assert answer.headers["ratelimit"] == f'"images";r=0;t={wait_s}'
     assert client.get(paths[0]).status_code == 200  # what is there costs nothing
-    assert client.get(key_of(ada).path(photo, "resize:w=50")).status_code == 200
+    assert refused(client, key_of(ada).path(photo, "resize:w=50")) == (429, "images_limited")
+    bob = owner_of(client, "bob@example.org")
+    theirs = upload(bob, encoded(quarters(), "PNG"))
+    assert client.get(key_of(bob).path(theirs, "resize:w=50")).status_code == 200
     bounded.close()
 
 

@@ -9,12 +9,10 @@ fault, it is replaced: what leaks in it, or took it over, ends with it.
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from types import TracebackType
 
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed, UsageError
 from telecine.engine.images.values import ImageLimits
+from telecine.engine.images.waiting import WaitingRoom
 from telecine.engine.images.wire import (
     Answer,
     Bytes,
@@ -63,14 +62,12 @@ class _Job:
 
     def wait(self) -> None:
         """Until there is an outcome or a switch is set."""
-        poll = select.poll()
-        for each in (self.over, *self.switches):
-            poll.register(each, select.POLLIN)
-        poll.poll()
+        _wait_for_any(self.over, *self.switches)
 
 
 class ImageWorkers:
-    """`count` workers, started when they are first needed, and a queue of `waiting` requests.
+    """`count` workers, started when they are first needed, and room for `waiting` requests, which
+    their tenants share (see `waiting.WaitingRoom`).
 
     For any number of threads. No signal handler, no global state; the threads are daemons, and with
     them or with this process (also by `kill -9`) the workers end. Close it, or use it in `with`.
@@ -92,7 +89,7 @@ class ImageWorkers:
         self._waiting = waiting
         self._images_each = images_each
         self._argv = argv
-        self._jobs: deque[_Job] = deque()
+        self._jobs: WaitingRoom[_Job] = WaitingRoom()
         self._changed = threading.Condition()
         self._owners: list[_Owner] = []
         self._idle = 0  # owners that wait for a request
@@ -122,25 +119,27 @@ class ImageWorkers:
         *,
         wall_s: float | None = None,
         cancel: Cancel | None = None,
+        tenant: str = "",
     ) -> Answer:
         """A worker's answer; blocks until there is one. `wall_s` (default: the limits') is counted
         from when a worker takes the request, not while it waits in the queue; for both tries.
+        `tenant`: whose request it is.
 
         A worker that dies is replaced, and the request asked once more, unless a limit ended a
         worker that had no other picture before. Raises StepFailed: `images_busy` (retryable) when
-        the queue is full, `image_limit` when time, CPU or memory ran out, `image_worker_died` when
-        a second worker died too; what the child refused (see `wire.CODES`); Interrupted when
-        `cancel` is set or the workers are closed.
+        too many wait, also when it had to give its place to another tenant's, `image_limit` when
+        time, CPU or memory ran out, `image_worker_died` when a second worker died too; what the
+        child refused (see `wire.CODES`); Interrupted when `cancel` is set or the workers are
+        closed.
         """
         wall_s = self.limits.wall_s if wall_s is None else wall_s
         switches = (self._closed,) if cancel is None else (self._closed, cancel)
         job = _Job(request, blobs, wall_s, switches)
-        self._enqueue(job)
+        self._enqueue(job, tenant)
         job.wait()
         if not job.over.is_set():  # its worker, where it has one already, is killed meanwhile
             with self._changed:
-                if job in self._jobs:
-                    self._jobs.remove(job)
+                self._jobs.remove(job)
             raise Interrupted
         error, job.error = job.error, None
         if error is not None:
@@ -152,12 +151,12 @@ class ImageWorkers:
         return job.answer
 
     @contextmanager
-    def place(self, cancel: Cancel | None = None) -> Iterator[None]:
+    def place(self, cancel: Cancel | None = None, tenant: str = "") -> Iterator[None]:
         """One of `count` places for a program that decodes a picture for a worker: as many of them
-        run at once as workers. Waits for one; raises StepFailed (`images_busy`) when `waiting` wait
-        already, Interrupted when `cancel` is set or the workers are closed."""
+        run at once as workers. Waits for one; raises StepFailed (`images_busy`) when too many wait,
+        Interrupted when `cancel` is set or the workers are closed."""
         switches = (self._closed,) if cancel is None else (self._closed, cancel)
-        with self._places.take(switches, self._waiting):
+        with self._places.take(tenant, switches, self._waiting):
             yield
 
     def close(self) -> None:
@@ -169,19 +168,21 @@ class ImageWorkers:
         for owner in self._owners:
             owner.join()
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: _Job, tenant: str) -> None:
         with self._changed:
             if self._closed.is_set():
                 raise Interrupted("the image workers are closed")
-            free = self._idle + self._count - len(self._owners)
-            if len(self._jobs) >= free + self._waiting:
+            most = self._idle + self._count - len(self._owners) + self._waiting
+            if not self._jobs.has_room(tenant, most):
                 raise _busy(len(self._jobs))
             if len(self._jobs) >= self._idle and len(self._owners) < self._count:
                 owner = _Owner(self._take, self._start, self.limits, self._images_each)
                 owner.start()  # may fail: then nothing was enqueued
                 self._owners.append(owner)
-            self._jobs.append(job)
+            gone = self._jobs.put(tenant, job, most)
             self._changed.notify()
+        if gone is not None:
+            gone.end(_busy(most))
 
     def _take(self) -> _Job | None:
         """The next request, once there is one; None when it is time to go."""
@@ -190,7 +191,7 @@ class ImageWorkers:
             while not self._jobs and not self._closed.is_set():
                 self._changed.wait()
             self._idle -= 1
-            return None if self._closed.is_set() else self._jobs.popleft()
+            return None if self._closed.is_set() else self._jobs.take()
 
     def _start(self, rest_s: float) -> Conversation:
         """A new worker, after a rest. Raises Interrupted when the workers are closed."""
@@ -209,50 +210,70 @@ class ImageWorkers:
         )
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """Somebody who waits for a place. `over` is set when they have it, or have to go."""
+
+    over: Cancel = field(default_factory=Cancel)
+    lost: bool = False
+
+
 class _Places:
-    """A semaphore that can be waited for together with switches."""
+    """A semaphore that can be waited for together with switches, and whose turns go round."""
 
     def __init__(self, count: int) -> None:
-        self._free = os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
-        self._waiting = 0
+        self._free = count
+        self._turns: WaitingRoom[_Turn] = WaitingRoom()
         self._lock = threading.Lock()
 
-    def __del__(self) -> None:
-        os.close(self._free)
-
     @contextmanager
-    def take(self, switches: Sequence[Cancel], most_waiting: int) -> Iterator[None]:
-        if not self._took():
-            with self._lock:
-                if self._waiting >= most_waiting:
-                    raise _busy(self._waiting)
-                self._waiting += 1
-            try:
-                self._wait(switches)
-            finally:
-                with self._lock:
-                    self._waiting -= 1
+    def take(self, tenant: str, switches: Sequence[Cancel], most_waiting: int) -> Iterator[None]:
+        turn = self._ask(tenant, most_waiting)
+        if turn is not None:
+            self._wait(turn, switches)
         try:
             yield
         finally:
-            os.eventfd_write(self._free, 1)
+            self._pass_on()
 
-    def _wait(self, switches: Sequence[Cancel]) -> None:
-        poll = select.poll()
-        poll.register(self._free, select.POLLIN)
-        for each in switches:
-            poll.register(each, select.POLLIN)
-        while not self._took():
-            poll.poll()
-            if any(each.is_set() for each in switches):
+    def _ask(self, tenant: str, most_waiting: int) -> _Turn | None:
+        """None: there is a free place, which is taken now."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return None
+            if not self._turns.has_room(tenant, most_waiting):
+                raise _busy(len(self._turns))
+            turn = _Turn()
+            gone = self._turns.put(tenant, turn, most_waiting)
+        if gone is not None:
+            gone.lost = True
+            gone.over.set()
+        return turn
+
+    def _wait(self, turn: _Turn, switches: Sequence[Cancel]) -> None:
+        _wait_for_any(turn.over, *switches)
+        with self._lock:
+            if self._turns.remove(turn):
                 raise Interrupted
+        turn.over.wait()  # it is about to be set, if it is not
+        if turn.lost:
+            raise _busy(len(self._turns))
 
-    def _took(self) -> bool:
-        try:
-            os.eventfd_read(self._free)
-        except BlockingIOError:
-            return False
-        return True
+    def _pass_on(self) -> None:
+        with self._lock:
+            if not self._turns:
+                self._free += 1
+                return
+            turn = self._turns.take()
+        turn.over.set()
+
+
+def _wait_for_any(*switches: Cancel) -> None:
+    poll = select.poll()
+    for each in switches:
+        poll.register(each, select.POLLIN)
+    poll.poll()
 
 
 def _busy(waiting: int) -> StepFailed:

@@ -34,9 +34,12 @@ def transform(
     *,
     refs: Mapping[str, Path] | None = None,
     cancel: Cancel | None = None,
+    tenant: str = "",
+    on_move: Callable[[], object] = lambda: None,
 ) -> Made:
     """Make `wanted` of the picture in `source`. `refs`: the files of the pictures that operations
-    name. Nothing is written.
+    name; `tenant`: for whom, see `ImageWorkers`. `on_move` is called after each picture that was
+    read: what lies between two calls, the limits' `wall_s` bounds. Nothing is written.
 
     Raises UsageError for what cannot be asked of this picture, InputRefused for a file that is no
     picture, is damaged beyond showing, or beyond the limits, StepFailed when a worker fails (see
@@ -47,8 +50,14 @@ def transform(
     first_only = grammar.conversion(operations).frames == "first"
     marks = _marks(operations, refs or {})
     still = not FORMATS[wanted.format].animated
-    picture, blobs = read(source, workers, first_only=first_only, still=still, cancel=cancel)
-    laid = [read(path, workers, first_only=True, cancel=cancel) for path in marks.values()]
+    picture, blobs = read(
+        source, workers, first_only=first_only, still=still, cancel=cancel, tenant=tenant
+    )
+    on_move()
+    laid = []
+    for path in marks.values():
+        laid.append(read(path, workers, first_only=True, cancel=cancel, tenant=tenant))
+        on_move()
     request = Request(
         do="transform",
         source=picture,
@@ -60,14 +69,17 @@ def transform(
     )
     for _, more in laid:
         blobs.extend(more)
-    answer = workers.ask(request, blobs, cancel=cancel)
+    answer = workers.ask(request, blobs, cancel=cancel, tenant=tenant)
     return _made(answer, picture, operations, wanted.format, first_only)
 
 
-def inspect(workers: ImageWorkers, source: Path, *, cancel: Cancel | None = None) -> ImageInfo:
+def inspect(
+    workers: ImageWorkers, source: Path, *, cancel: Cancel | None = None, tenant: str = ""
+) -> ImageInfo:
     """What the picture in `source` is. Raises as `transform` does."""
-    picture, blobs = read(source, workers, cancel=cancel)
-    answer = workers.ask(Request("inspect", picture, workers.limits), blobs, cancel=cancel)
+    picture, blobs = read(source, workers, cancel=cancel, tenant=tenant)
+    request = Request("inspect", picture, workers.limits)
+    answer = workers.ask(request, blobs, cancel=cancel, tenant=tenant)
     warnings = [*picture.warnings, *answer.warnings]
     try:
         return from_plain(ImageInfo, {**answer.facts, "warnings": warnings})
@@ -85,6 +97,7 @@ def read(
     first_only: bool = False,
     still: bool = False,
     cancel: Cancel | None = None,
+    tenant: str = "",
 ) -> tuple[Source, list[Bytes]]:
     """The bytes of a picture as a worker takes them, decoded by FFmpeg where libvips cannot.
 
@@ -99,7 +112,7 @@ def read(
         raise InputRefused("drawings (SVG) are not taken here", code="svg_refused")
     if FORMATS[format].reader != "ffmpeg":
         return Source(format), [data]
-    with workers.place(cancel):
+    with workers.place(cancel, tenant):
         picture, frames = decode(
             source,
             format,

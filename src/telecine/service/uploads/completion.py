@@ -179,7 +179,7 @@ def _look_into(services: Services, upload: UploadRow) -> _Found:
     """Look and plan; and make the SHA-256 of a picture, and where the client said one and no job
     waits to play. With a job of a film the digest is a task of it, which fails when it is wrong."""
     with as_file(services.storage, upload.storage_key) as path:
-        source = _identify(services, path)
+        source = _identify(services, path, upload.user_id)
         sha256 = None if source.image is None else _digest(path, upload)
         job, error = _plan_job(services, upload, source, sha256)
         if sha256 is None and upload.sha256 is not None and job is None:
@@ -196,14 +196,14 @@ def _digest(path: Path, upload: UploadRow) -> str:
     return sha256
 
 
-def _identify(services: Services, path: Path) -> orders.Found:
+def _identify(services: Services, path: Path, user_id: str) -> orders.Found:
     """What a file is. Raises `InputRefused`, for a picture that moves what its inspection said."""
     with path.open("rb") as file:
         format = sniff(file.read(HEAD_BYTES))
     if format is None:
         return orders.Found(media=probe(path, services.tools), image=None)
     try:
-        image = inspect(services.images, path)
+        image = inspect(services.images, path, tenant=user_id)
     except MediaError as refused:
         # An animation that is too long for a picture is a film like any other.
         if not FORMATS[format].animated or not _for_good(refused):

@@ -113,7 +113,7 @@ async def _find(
     found = await run_in_threadpool(images.find, services, url, accept, shown)
     if not isinstance(found, Order):
         return found
-    made = images.make(services, found, url.key_id)
+    made = images.make(services, found)
     # Who goes away takes nothing along: others may wait for the same picture.
     shown = await asyncio.shield(asyncio.wrap_future(made))
     return Remembered(shown, found.now_s, found.looked_s)
