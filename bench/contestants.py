@@ -91,8 +91,7 @@ def _x264(rung: VideoRendition) -> list[str]:
 
 
 def _aac(setting: Setting) -> list[str]:
-    audio = setting.plan.audio_rendition
-    assert audio is not None, "the benchmark's clips have sound"
+    audio = setting.plan.sounds[0]  # the benchmark's clips have sound
     return ["-c:a", "aac", "-b:a", str(audio.bitrate_bps), "-ac", "2", "-ar", "48000"]
 
 
@@ -135,8 +134,7 @@ def _split(setting: Setting, folder: Path) -> list[str]:
     encoders: list[str] = []
     for n, rung in enumerate(rungs):
         encoders += ["-map", f"[v{n}]", *_for_stream(_x264(rung), n)]
-    assert plan.audio_rendition is not None
-    sound = ["-c:a", "copy"] if plan.audio_rendition.mode == "copy" else _aac(setting)
+    sound = ["-c:a", "copy"] if plan.sounds[0].mode == "copy" else _aac(setting)
     streams = [f"v:{n},agroup:sound,name:{rung.name}" for n, rung in enumerate(rungs)]
     return [
         *_start(setting),

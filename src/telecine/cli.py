@@ -26,6 +26,7 @@ from telecine.engine.profile import (
     TopPolicy,
     make_profile,
     parse_codecs,
+    parse_loudness,
     parse_output,
     parse_rung,
 )
@@ -175,7 +176,8 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         action="append",
         default=[],
         metavar="OUTPUT",
-        help="hls, mp4:720p, mp4:source, mp3, aac, opus, flac, poster; sound takes a rate: "
+        help="hls, mp4:720p, mp4:source, mp3, aac, opus, flac, poster, storyboard, "
+        "thumbnails:every=10s, preview, waveform, chapters; sound takes a rate: "
         "mp3@192k. Repeat it for more (default: hls and poster)",
     )
     sub.add_argument(
@@ -206,6 +208,12 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         default=HDR_WORDS[0],
         help="what becomes of HDR: tone-mapped to SDR (the default), or kept in ten bits in the "
         "codecs that hold them, beside a ladder in SDR",
+    )
+    sub.add_argument(
+        "--loudness",
+        metavar="LUFS",
+        help="bring all sound to this loudness, such as -16, with true peaks of at most -1 dBTP "
+        "(EBU R 128); it is then encoded, and listened to before (default: as it is)",
     )
     sub.add_argument(
         "--jobs",
@@ -254,6 +262,7 @@ def parse(words: Sequence[str]) -> Asked:
     found = parser().parse_args(spread_rungs(words))
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
+    loudness = getattr(found, "loudness", None)
     return Asked(
         command=found.command,
         path=found.path,
@@ -264,6 +273,7 @@ def parse(words: Sequence[str]) -> Asked:
             getattr(found, "top", "auto"),
             codecs=parse_codecs(getattr(found, "codec", FALLBACK.name)),
             hdr=getattr(found, "hdr", HDR_WORDS[0]) == "keep",
+            loudness_lufs=None if loudness is None else parse_loudness(loudness),
         ),
         jobs=getattr(found, "jobs", 1),
         force=getattr(found, "force", False),
@@ -416,7 +426,7 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     """The plan in plain words, with its reasons."""
-    from telecine.engine.report import changes, describe
+    from telecine.engine.report import beside, changes, describe
 
     timeline = plan.timeline
     lines = ["source"]
@@ -436,12 +446,15 @@ def _plan_lines(plan: Plan) -> list[str]:
             f"{'' if rendition.video_range == 'SDR' else f', {rendition.video_range}'}"
             f": {rendition.reason}"
         ]
-    if plan.audio_rendition is not None:
-        sound = plan.audio_rendition
-        lines += [f"  {sound.name:<6} {sound.bitrate_bps // 1000} kb/s: {sound.reason}"]
+    for sound in plan.sounds:
+        track = f"{sound.title}, {sound.bitrate_bps // 1000} kb/s"
+        lines += [f"  {sound.name:<6} {track}: {sound.reason}"]
     if plan.files:
         lines += ["files"]
         lines += [f"  {file.path}" for file in plan.files]
+    if found := beside(plan):
+        lines += ["beside the film"]
+        lines += [f"  {one.output:<10} {one.reason}" for one in found]
     if plan.dropped:
         lines += ["left out"]
         lines += [f"  {rung.name:<6} {rung.reason}" for rung in plan.dropped]

@@ -26,6 +26,9 @@ EVERYTHING = make_profile(
 )
 FILES = make_profile((parse_output("mp4:480p"), parse_output("aac@96k"), parse_output("flac")))
 DEFAULT = make_profile()
+LOUD = make_profile(
+    tuple(parse_output(word) for word in ("hls", "mp3", "flac")), loudness_lufs=-16.0
+)
 
 CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "compliant": (sources.COMPLIANT, DEFAULT),
@@ -44,6 +47,8 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "surround-only-files": (sources.SURROUND_ONLY, make_profile((parse_output("flac"),))),
     "song-44k": (sources.SONG, DEFAULT),
     "several-streams": (sources.SEVERAL, DEFAULT),
+    "several-sounds": (sources.TRACKS, DEFAULT),
+    "several-sounds-loudness": (sources.TRACKS, LOUD),
     "late-sound": (sources.LATE_SOUND, DEFAULT),
     "long-sound": (sources.LONG_SOUND, DEFAULT),
     "short-sound": (sources.SHORT_SOUND, DEFAULT),

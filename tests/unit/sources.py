@@ -15,6 +15,7 @@ from telecine.engine.media import (
     Light,
     MediaInfo,
     OtherStream,
+    SubtitleStream,
     VideoStream,
 )
 
@@ -112,6 +113,7 @@ def media(
     duration_s: Fraction = Fraction(30),
     start_s: Fraction = Fraction(0),
     other: tuple[OtherStream, ...] = (),
+    subtitles: tuple[SubtitleStream, ...] = (),
 ) -> MediaInfo:
     pictures = (video,) if isinstance(video, VideoStream) else video or ()
     sounds = (audio,) if isinstance(audio, AudioStream) else audio or ()
@@ -125,6 +127,7 @@ def media(
         audio=sounds,
         other=other,
         seekable=seekable,
+        subtitles=subtitles,
     )
 
 
@@ -254,7 +257,8 @@ FILM = media(
     replace(SURROUND, end_s=Fraction(60), language="deu"),
     container=MATROSKA,
     duration_s=Fraction(60),
-    other=(OtherStream(2, "subtitle", "subrip", "deu"), OtherStream(3, "attachment", "ttf")),
+    subtitles=(SubtitleStream(2, "text", "subrip", "deu"),),
+    other=(OtherStream(3, "attachment", "ttf"),),
 )
 
 UHD60 = media(
@@ -306,6 +310,17 @@ SEVERAL = media(
         replace(SOUND, index=1, default=False, language="fra"),
         replace(SOUND, index=3, default=True, language="deu"),
     ),
+)
+
+# A film with its own sound in 5.1, a dubbed one, one with what is shown told, and a commentary that
+# goes on for 6 s after the film.
+TRACKS = media(
+    audio=(
+        replace(SOUND, channels=6, channel_layout="5.1", bitrate_bps=384_000, title="Original"),
+        replace(SURROUND, index=2, default=False, language="deu"),
+        replace(SOUND, index=3, default=False, language="deu", described=True),
+        replace(SOUND, index=4, default=False, commentary=True, end_s=Fraction(36)),
+    )
 )
 
 LATE_SOUND = media(audio=replace(SOUND, start_s=Fraction(2)))

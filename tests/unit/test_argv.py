@@ -24,6 +24,7 @@ from tests.unit.sources import (
 )
 
 from telecine.engine import argv
+from telecine.engine.loudness import Gain
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
@@ -33,6 +34,14 @@ from telecine.engine.sandbox import DEMUXERS
 FFMPEG = Path("/opt/ffmpeg")
 SOURCE = Path("/in/film")
 FOLDER = Path("/out/work")
+
+
+def gains_of(plan: Plan) -> dict[str, Gain]:
+    """As the step `gain` might leave them: one comes near to the bound, the others do not."""
+    if plan.profile.loudness_lufs is None:
+        return {}
+    gains = {tap.name: Gain(-3.5) for tap in argv.signals(plan)}
+    return gains | {plan.sounds[0].name: Gain(6.25, -1.5)}
 
 
 def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
@@ -48,12 +57,23 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
         elif step.kind == "audio":
-            made[step.id] = argv.audio(FFMPEG, plan, source, FOLDER)
+            made[step.id] = argv.audio(FFMPEG, plan, source, FOLDER, gains_of(plan))
+        elif step.kind == "audio-others":
+            made[step.id] = argv.audio_others(FFMPEG, plan, source, gains_of(plan))
+        elif step.kind == "gain":
+            made[step.id] = argv.measure_signals(FFMPEG, plan, source)
+            made["gain, through the encoder"] = argv.measure_encoded(
+                FFMPEG, plan, source, gains_of(plan)
+            )
+        elif step.kind == "loudness":
+            files = [FOLDER / f"{sound.name}.mp4" for sound in plan.sounds]
+            files += [FOLDER / file.path for file in argv.audio_files(plan)]
+            made[step.id] = argv.measure_files(FFMPEG, files)
         elif step.kind == "poster":
             made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s)
         else:
             assert step.output is not None
-            sound = FOLDER / "sound.mp4" if plan.audio_rendition is not None else None
+            sound = FOLDER / "sound.mp4" if plan.sounds else None
             made[step.id] = argv.join_mp4(FFMPEG, FOLDER / "video.mp4", sound, FOLDER / step.output)
     return made
 
@@ -256,7 +276,13 @@ def test_no_text_of_a_file_reaches_a_command(case: str) -> None:
         source,
         warnings=(HOSTILE,),
         audio=tuple(
-            replace(audio, language=HOSTILE, title=HOSTILE, channel_layout=HOSTILE)
+            replace(
+                audio,
+                language=HOSTILE,
+                title=HOSTILE,
+                # By this one it is decided whether sound may be copied.
+                channel_layout="5.1" if audio.channel_layout == "5.1" else HOSTILE,
+            )
             for audio in source.audio
         ),
         video=tuple(replace(video, language=HOSTILE) for video in source.video),

@@ -190,8 +190,7 @@ def test_a_plan_without_a_copy_to_go_over_to() -> None:
     assert instead.copied is None
     assert [r.name for r in instead.renditions] == [r.name for r in copying.renditions]
     assert instead.warnings == ("the source is too damaged to be copied: it is encoded instead",)
-    assert instead.audio_rendition is not None
-    assert instead.audio_rendition.mode == "encode"
+    assert [sound.mode for sound in instead.sounds] == ["encode"]
     assert encoded_instead(instead) is None
     with_files = encoded_instead(make_plan(COMPLIANT, asking("hls", "aac")))
     assert with_files is not None
@@ -667,10 +666,10 @@ def test_the_longest_and_the_smallest_that_are_taken() -> None:
 
 def test_what_makes_it_playable_comes_first() -> None:
     assert step_ids(make_plan(COMPLIANT, DEFAULT)) == [
-        *("video-copy", "encode-0000", "audio", "poster"),
+        *("video-copy", "encode-0000", "audio", "poster", "loudness"),
     ]
     assert step_ids(make_plan(lasting(54), make_profile(top="encode"))) == [
-        *("encode-0000-head", "audio", "poster", "encode-0000", "encode-0001"),
+        *("encode-0000-head", "audio", "poster", "encode-0000", "encode-0001", "loudness"),
     ]
 
 
@@ -697,7 +696,7 @@ def test_the_head_of_other_ladders(rungs: tuple[int, ...], head: list[str]) -> N
 
 def test_a_head_that_is_the_whole_ladder_needs_no_step_of_its_own() -> None:
     plan = make_plan(NO_INDEX, make_profile(rungs=(720, 480)))
-    assert step_ids(plan) == ["encode-0000", "audio", "poster"]
+    assert step_ids(plan) == ["encode-0000", "audio", "poster", "loudness"]
 
 
 def test_a_progressive_file_joins_the_ladders_own_rung() -> None:
@@ -734,8 +733,8 @@ def test_a_copied_source_as_a_file_takes_the_copy() -> None:
     assert [rendition.name for rendition in plan.renditions] == ["1080p"]
     assert plan.listed == ()
     assert plan.sound is None
-    assert plan.audio_rendition is not None
-    assert step_ids(plan) == ["video-copy", "audio", "mp4-source"]
+    assert plan.sounds
+    assert step_ids(plan) == ["video-copy", "audio", "loudness", "mp4-source"]
     assert plan.steps[-1] == Step(
         "mp4-source",
         "mp4",
@@ -750,7 +749,7 @@ def test_a_poster_alone_encodes_nothing() -> None:
     assert step_ids(plan) == ["poster"]
     assert plan.copy_refusals == ("no video output",)
     assert plan.renditions == ()
-    assert plan.audio_rendition is None
+    assert not plan.sounds
     assert not plan.hls
 
 
@@ -762,7 +761,7 @@ def test_the_poster_comes_from_a_tenth_in_and_never_after_a_minute() -> None:
 def test_sound_alone_of_a_film_has_no_picture() -> None:
     plan = make_plan(COMPLIANT, asking("mp3", "aac", "opus@96k", "flac"))
     assert plan.video is None
-    assert step_ids(plan) == ["audio"]
+    assert step_ids(plan) == ["audio", "loudness"]
     assert [(f.path, f.bitrate_bps, f.copy) for f in plan.files] == [
         ("audio.mp3", 192_000, False),
         ("audio.m4a", 160_000, True),  # AAC already, and no rate was asked
@@ -882,7 +881,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> str:
         "7",
         "null",
         "{}",
-        damaged(lambda p: p.update(version=2)),
+        damaged(lambda p: p.update(version=1)),
         damaged(lambda p: p.pop("steps")),
         damaged(lambda p: p.update(more=1)),
         damaged(lambda p: p.update(chunks=None)),

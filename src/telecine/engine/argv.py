@@ -7,17 +7,22 @@ need seeking while they are written, one output inside the step's working folder
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 from telecine.engine import filters
+from telecine.engine.beside import Preview, Stills
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
+from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import AudioStream, VideoStream
-from telecine.engine.plan import FileOutput, Plan, Span, Step, display_of
+from telecine.engine.plan import AudioRendition, FileOutput, Plan, Span, Step, display_of
+from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.sandbox import global_flags, input_flags
-from telecine.engine.timeline import PREROLL_S
+from telecine.engine.timeline import PREROLL_S, gops_in
 
 PROGRESS_FD = 10
 FIRST_OUTPUT_FD = 11
@@ -175,7 +180,7 @@ def _forced_times(plan: Plan, span: Span) -> list[str]:
     for segment in range(span.first, span.end):
         begin_s = plan.timeline.time_s(segment) - start_s
         length_s = plan.timeline.time_s(segment + 1) - plan.timeline.time_s(segment)
-        gops = max(1, round(length_s / 2))
+        gops = gops_in(length_s)
         times.extend(begin_s + length_s * n / gops for n in range(gops))
     return [f"{int(time_s * 1_000_000) / 1_000_000:.6f}" for time_s in times]
 
@@ -195,72 +200,101 @@ def copy_video(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
     ]
 
 
-def audio(ffmpeg: Path, plan: Plan, source: Path, folder: Path) -> list[str]:
-    """All sound in one process from one decode: the stream's AAC to a pipe, files to `folder`."""
-    assert plan.audio is not None
-    stream = plan.audio
-    graph, maps = _audio_graph(plan, stream)
+NO_GAINS: Mapping[str, Gain] = MappingProxyType({})
+
+
+def audio(
+    ffmpeg: Path, plan: Plan, source: Path, folder: Path, gains: Mapping[str, Gain] = NO_GAINS
+) -> list[str]:
+    """The sound that plays by default, in one process from one decode: the stream's AAC to a pipe,
+    files to `folder`. `gains` are by the names of `signals`."""
+    return _sounds(ffmpeg, plan, source, plan.sounds[:1], audio_files(plan), folder, gains)
+
+
+def audio_others(
+    ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain] = NO_GAINS
+) -> list[str]:
+    """Every other rendition of sound in one process, a track decoded once, each to its pipe."""
+    return _sounds(ffmpeg, plan, source, plan.sounds[1:], (), source, gains)
+
+
+def _sounds(
+    ffmpeg: Path,
+    plan: Plan,
+    source: Path,
+    sounds: Sequence[AudioRendition],
+    files: Sequence[FileOutput],
+    folder: Path,
+    gains: Mapping[str, Gain],
+) -> list[str]:
+    taps, maps = [], {}
+    for sound in sounds:
+        maps[sound.name] = f"0:{sound.stream}"
+        if sound.mode == "encode":
+            gain = gains.get(sound.name, AS_IT_IS)
+            taps.append(Tap(sound.name, sound.stream, filters.stream_audio(plan, sound, gain)))
+    for file in files:
+        assert plan.audio is not None
+        maps[file.path] = f"0:{plan.audio.index}"
+        if not file.copy:
+            gain = gains.get(signal_of(plan, file), AS_IT_IS)
+            taps.append(Tap(file.path, plan.audio.index, _file_chain(file, plan.audio, gain)))
+    graph, labels = _tapped(taps)
+    maps |= labels
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *_input(source, before=["-copyts"])]
     if graph:
         argv += ["-filter_complex", graph]
-    if plan.audio_rendition is not None:
-        argv += ["-map", maps[None], *_aac_stream(plan), f"pipe:{FIRST_OUTPUT_FD}"]
-    for file in audio_files(plan):
-        argv += ["-map", maps[file.path], *_audio_file(file, stream), *_NOTHING_ELSE]
+    for n, sound in enumerate(sounds):
+        argv += ["-map", maps[sound.name], *_aac_stream(sound), f"pipe:{FIRST_OUTPUT_FD + n}"]
+    for file in files:
+        assert plan.audio is not None
+        argv += ["-map", maps[file.path], *_audio_file(file, plan.audio), *_NOTHING_ELSE]
         argv.append(f"file:{folder / file.path}")
     return argv
 
 
 def audio_files(plan: Plan) -> tuple[FileOutput, ...]:
-    return tuple(file for file in plan.files if file.kind not in ("mp4", "poster", "hls"))
+    return tuple(file for file in plan.files if file.kind in AUDIO_KINDS)
 
 
-def _audio_graph(plan: Plan, stream: AudioStream) -> tuple[str, dict[str | None, str]]:
-    """The graph for what is encoded, and the `-map` of each output (None: the stream's AAC)."""
-    origin = round(plan.timeline.origin_s * stream.sample_rate)
-    direct = f"0:{stream.index}"
-    maps: dict[str | None, str] = {}
-    encoded: list[tuple[str | None, str]] = []
-    if plan.audio_rendition is not None:
-        if plan.audio_rendition.mode == "copy":
-            maps[None] = direct
-        else:
-            encoded.append((None, filters.stream_audio(plan, origin_samples=origin)))
-    for file in audio_files(plan):
-        if file.copy:
-            maps[file.path] = direct
-        else:
-            encoded.append((file.path, _file_chain(file, stream)))
-    if not encoded:
-        return "", maps
-    labels = "".join(f"[s{n}]" for n in range(len(encoded)))
-    parts = [f"[{direct}]asplit={len(encoded)}{labels}"]
-    for n, (name, chain) in enumerate(encoded):
-        parts.append(f"[s{n}]{chain}[a{n}]")
-        maps[name] = f"[a{n}]"
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A chain of filters on one of the source's streams, and the name of what comes out."""
+
+    name: str
+    stream: int
+    chain: str
+
+
+def _tapped(taps: Sequence[Tap]) -> tuple[str, dict[str, str]]:
+    """The graph in which each stream is decoded once, and the `-map` of each tap."""
+    numbered = list(enumerate(taps))
+    parts, maps = [], {}
+    for stream in dict.fromkeys(tap.stream for tap in taps):
+        own = [(n, tap) for n, tap in numbered if tap.stream == stream]
+        labels = "".join(f"[s{n}]" for n, _ in own)
+        parts.append(f"[0:{stream}]asplit={len(own)}{labels}")
+        for n, tap in own:
+            parts.append(f"[s{n}]{tap.chain}[a{n}]")
+            maps[tap.name] = f"[a{n}]"
     return ";".join(parts), maps
 
 
-def _file_chain(file: FileOutput, stream: AudioStream) -> str:
+def _file_chain(file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) -> str:
     """FLAC keeps rate and channels, being the lossless one; the others take what their format and
     every player know: stereo at 44.1 or 48 kHz."""
     start = f"aresample={filters.FILL_HOLES}"
     if file.kind == "flac":
-        return start
+        return ",".join([start, *filters.raised(gain, stream.sample_rate)])
     keeps = stream.sample_rate == 44_100 and file.kind != "opus"
     rate = 44_100 if keeps else 48_000
-    return f"{start},aresample={rate},aformat=channel_layouts=stereo"
+    stereo = [start, f"aresample={rate}", "aformat=channel_layouts=stereo"]
+    return ",".join([*stereo, *filters.raised(gain, rate)])
 
 
-def _aac_stream(plan: Plan) -> list[str]:
-    rendition = plan.audio_rendition
-    assert rendition is not None
-    if rendition.mode == "copy":
-        codec = ["-c:a", "copy"]
-    else:
-        codec = ["-c:a", AUDIO_ENCODERS["aac"].ffmpeg_name, "-b:a", str(rendition.bitrate_bps)]
+def _aac_stream(rendition: AudioRendition) -> list[str]:
     return [
-        *codec,
+        *_aac(rendition),
         *_NOTHING_ELSE,
         # The same bytes on any machine: the encoder may not choose by its processor.
         *("-flags:a", "+bitexact"),
@@ -268,6 +302,85 @@ def _aac_stream(plan: Plan) -> list[str]:
         *("-frag_duration", "1000000"),  # a second at once: segments are published as they fill
     ]
 
+
+def _aac(rendition: AudioRendition) -> list[str]:
+    if rendition.mode == "copy":
+        return ["-c:a", "copy"]
+    return ["-c:a", AUDIO_ENCODERS["aac"].ffmpeg_name, "-b:a", str(rendition.bitrate_bps)]
+
+
+# --- how loud it is ------------------------------------------------------------------------------
+
+
+def signal_of(plan: Plan, file: FileOutput) -> str:
+    """Which of `signals` a file of sound is made of. Stereo is as loud at any rate."""
+    assert plan.audio is not None
+    if file.kind == "flac" and plan.audio.channels != 2:
+        return "flac"
+    return plan.sounds[0].name if plan.sounds else "stereo"
+
+
+def signals(plan: Plan) -> tuple[Tap, ...]:
+    """What is raised or lowered by a gain of its own, as it is before that: every rendition, and
+    what files of sound have in them that no rendition has."""
+    taps = [Tap(s.name, s.stream, filters.stream_audio(plan, s)) for s in plan.sounds]
+    for file in audio_files(plan):
+        assert plan.audio is not None
+        name = signal_of(plan, file)
+        if name not in [tap.name for tap in taps]:
+            taps.append(Tap(name, plan.audio.index, _file_chain(file, plan.audio)))
+    return tuple(taps)
+
+
+def measure_signals(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
+    """How loud each of `signals` is, in their order."""
+    taps = [
+        replace(tap, chain=f"{tap.chain},{filters.measured(n)}")
+        for n, tap in enumerate(signals(plan))
+    ]
+    graph, maps = _tapped(taps)
+    return [
+        *(str(ffmpeg), *_TALKATIVE, *_PROGRESS),
+        *_input(source, before=["-copyts"]),
+        *("-filter_complex", graph),
+        *_nowhere(maps.values()),
+    ]
+
+
+def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
+    """How loud each of these renditions comes out of its encoder with its gain, in their order:
+    FFmpeg decodes what it encodes, and nothing is written."""
+    sounds = [sound for sound in plan.sounds if sound.name in gains]
+    taps = [Tap(s.name, s.stream, filters.stream_audio(plan, s, gains[s.name])) for s in sounds]
+    graph, maps = _tapped(taps)
+    argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS, *_input(source, before=["-copyts"])]
+    argv += ["-filter_complex", graph]
+    for n, sound in enumerate(sounds):
+        # One output each, so that its encoder's options are its own.
+        argv += ["-map", maps[sound.name], *_aac(sound), "-flags:a", "+bitexact", "-f", "null", "-"]
+        argv += ["-dec", f"{n}:0"]
+    heard = [f"[dec:{n}]{filters.measured(n)}[m{n}]" for n in range(len(sounds))]
+    argv += ["-filter_complex", ";".join(heard)]
+    return [*argv, *_nowhere(f"[m{n}]" for n in range(len(sounds)))]
+
+
+def measure_files(ffmpeg: Path, files: Sequence[Path]) -> list[str]:
+    """How loud the sound of each of these files is, in their order."""
+    argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS]
+    for file in files:
+        argv += [*input_flags(), "-i", f"file:{file}"]
+    heard = [f"[{n}:a]{filters.measured(n)}[m{n}]" for n in range(len(files))]
+    argv += ["-filter_complex", ";".join(heard)]
+    return [*argv, *_nowhere(f"[m{n}]" for n in range(len(files)))]
+
+
+def _nowhere(labels: Iterable[str]) -> list[str]:
+    """To the end of the graph and no further."""
+    maps = [word for label in labels for word in ("-map", label)]
+    return [*maps, "-f", "null", "-"]
+
+
+# --- files of sound ------------------------------------------------------------------------------
 
 _AUDIO_FORMATS = {"mp3": "mp3", "opus": "opus", "flac": "flac", "aac": "ipod"}
 
@@ -326,6 +439,55 @@ def join_mp4(ffmpeg: Path, video: Path, sound: Path | None, output: Path) -> lis
         *_NOTHING_ELSE,
         *("-movflags", "+faststart"),  # the index in front: plays while it downloads
         *("-f", "mp4", f"file:{output}"),
+    ]
+
+
+def stills(ffmpeg: Path, stills: Stills, film: Path) -> list[str]:
+    """JPEGs to a pipe, one behind the other, from a film of key pictures alone."""
+    sheets = stills.per_picture > 1
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_segments_input(film),
+        *("-vf", filters.stills(stills)),
+        *("-fps_mode", "passthrough"),  # as many pictures as there are
+        # A picture on a sheet is small and looked at for a moment: 85 against about 92 of 100.
+        *("-c:v", "mjpeg", "-q:v", "4" if sheets else "3"),
+        *("-strict", "unofficial"),  # mjpeg calls explicit full range unofficial; JFIF asks it
+        *("-f", "image2pipe", f"pipe:{FIRST_OUTPUT_FD}"),
+    ]
+
+
+def preview(ffmpeg: Path, preview: Preview, film: Path) -> list[str]:
+    """An animated WebP to a pipe, from a film of its pieces (`filters.PIECE_S` apart)."""
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_segments_input(film),
+        *("-vf", filters.preview(preview)),
+        *("-fps_mode", "passthrough"),
+        # Small rather than fine: it plays where a poster stood. Level 4 is libwebp's own middle.
+        *("-c:v", "libwebp_anim", "-quality", "50", "-compression_level", "4"),
+        *("-loop", "0"),  # again and again; and any other number is written by going back in a file
+        *_NOTHING_ELSE,
+        *("-f", "webp", f"pipe:{FIRST_OUTPUT_FD}"),
+    ]
+
+
+def _segments_input(film: Path) -> list[str]:
+    """Our own segments, put together: no clock to guess, nothing broken to pass over."""
+    return [*input_flags(), *("-threads", "1"), *("-i", f"file:{film}"), *("-map", "0:v:0")]
+
+
+def waveform(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
+    """The peaks of the sound as lines of text to a pipe (`peaks.PeaksReader`)."""
+    assert plan.audio is not None
+    stream = plan.audio
+    origin = round(plan.timeline.origin_s * stream.sample_rate)
+    chain = filters.waveform(plan, origin_samples=origin, target=f"pipe:{FIRST_OUTPUT_FD}")
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_input(source, before=["-copyts"]),
+        *("-filter_complex", f"[0:{stream.index}]{chain}[a]"),
+        *("-map", "[a]", "-f", "null", "-"),
     ]
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.plan import WORK, Plan
+from telecine.engine.loudness import FIRST_CEILING_DBTP, Gain
+from telecine.engine.plan import WORK, Plan, Step
 from telecine.engine.tools import Tools
 
 SCRATCH = "scratch"  # stands for a step's own working folder, whose real name is drawn by lot
@@ -38,12 +39,41 @@ def _commands(
             yield step.id, argv.encode_chunk(ffmpeg, plan, step, film, working_copy=needs_copy)
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
-        elif step.kind == "audio":
-            yield step.id, argv.audio(ffmpeg, plan, source, scratch)
+        elif step.kind in ("gain", "audio", "audio-others", "loudness"):
+            yield from ((step.id, line) for line in _sound(plan, step, ffmpeg, source, scratch))
         elif step.kind == "poster":
             yield step.id, argv.poster(ffmpeg, plan, source, time_s=plan.poster_time_s)
-        else:
-            sound = scratch / "sound.mp4" if plan.audio_rendition is not None else None
+        elif step.kind == "waveform":
+            yield step.id, argv.waveform(ffmpeg, plan, source)
+        elif step.kind == "preview":
+            assert plan.preview is not None
+            yield step.id, argv.preview(ffmpeg, plan.preview, scratch / "pieces.mp4")
+        elif step.kind == "mp4":
+            sound = scratch / "sound.mp4" if plan.sounds else None
             assert step.output is not None
             video = scratch / "video.mp4"
             yield step.id, argv.join_mp4(ffmpeg, video, sound, scratch / step.output)
+        for stills in plan.stills:
+            if step.kind == stills.kind:
+                yield step.id, argv.stills(ffmpeg, stills, scratch / "keys.mp4")
+
+
+def _sound(
+    plan: Plan, step: Step, ffmpeg: Path, source: Path, scratch: Path
+) -> Iterator[list[str]]:
+    """Where a loudness was asked for, gains that are known only when it runs stand as 0 dB, and
+    with them what is listened to again, as everything is that comes near to the bound."""
+    gains: dict[str, Gain] = {}
+    if plan.profile.loudness_lufs is not None:
+        gains = {tap.name: Gain(0.0, FIRST_CEILING_DBTP) for tap in argv.signals(plan)}
+    if step.kind == "gain":
+        yield argv.measure_signals(ffmpeg, plan, source)
+        yield argv.measure_encoded(ffmpeg, plan, source, gains)
+    elif step.kind == "audio":
+        yield argv.audio(ffmpeg, plan, source, scratch, gains)
+    elif step.kind == "audio-others":
+        yield argv.audio_others(ffmpeg, plan, source, gains)
+    else:
+        tracks = [scratch / f"{sound.name}.mp4" for sound in plan.sounds]
+        files = [scratch.parent.parent / file.path for file in argv.audio_files(plan)]
+        yield argv.measure_files(ffmpeg, [*tracks, *files])

@@ -27,15 +27,20 @@ MAX_B_FRAME_OFFSET_S = Fraction(1, 2)
 
 
 def audio_copy_refusals(
-    audio: AudioStream, origin_s: Fraction, end_s: Fraction | None
+    audio: AudioStream, origin_s: Fraction, end_s: Fraction | None, *, surround: bool = False
 ) -> tuple[str, ...]:
-    """Why this audio cannot be copied into the stream; empty where it can (DESIGN section 5)."""
+    """Why this audio cannot be copied into the stream, as stereo or as `surround`; empty where it
+    can (DESIGN section 5)."""
     reasons = []
     if audio.codec != "aac" or audio.codec_profile != "LC":
         reasons.append(f"{audio.codec} {audio.codec_profile or ''}".strip() + " is not AAC-LC")
     elif not audio.configured:
         reasons.append("ADTS frames, whose configuration is in no header")
-    if audio.channels != 2:
+    if surround:
+        # Any other order of six channels stands in a program_config_element, which players ignore.
+        if audio.channel_layout != "5.1":
+            reasons.append(f"channels {audio.channel_layout}, not 5.1")
+    elif audio.channels != 2:
         reasons.append(f"{audio.channels} channel(s), not stereo")
     if audio.sample_rate not in (44_100, 48_000):
         reasons.append(f"{audio.sample_rate} Hz")
@@ -49,6 +54,8 @@ def audio_copy_refusals(
         reasons.append("starts before the timeline")
     if end_s is not None and (audio.end_s is None or end_s - audio.end_s > SOUND_OVERHANG_S):
         reasons.append("ends before the picture")
+    elif end_s is not None and audio.end_s is not None and audio.end_s - end_s > SOUND_OVERHANG_S:
+        reasons.append("ends after the picture")
     return tuple(reasons)
 
 

@@ -25,6 +25,7 @@ import av
 from av.stream import Disposition
 
 from telecine.engine.bmff import boxes, header
+from telecine.engine.chapters import MAX_CHAPTERS, MAX_TITLE
 from telecine.engine.cmaf import reorder_ticks
 from telecine.engine.errors import MediaError
 from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
@@ -56,7 +57,7 @@ def main(path: str) -> Json:
             "container": container.format.name,
             "start": _seconds(container.start_time, Fraction(1, av.time_base)),
             "duration": _seconds(container.duration, Fraction(1, av.time_base)),
-            "chapters": len(container.chapters()),
+            "chapters": _chapters(container),
             "streams": [_stream(stream) for stream in streams],
         }
         size = os.path.getsize(path)  # noqa: PTH202  # a launched program with few imports
@@ -73,6 +74,22 @@ def _seconds(ticks: int | None, base: Fraction | None) -> str | None:
     return None if ticks is None or base is None else str(ticks * base)
 
 
+def _chapters(container: Any) -> list[Json]:
+    """Start, end and title of each, as many and as long as anybody reads."""
+    found = []
+    for chapter in container.chapters()[:MAX_CHAPTERS]:
+        base = Fraction(chapter["time_base"])
+        title = chapter["metadata"].get("title")
+        found.append(
+            {
+                "start": str(chapter["start"] * base),
+                "end": str(chapter["end"] * base),
+                "title": None if title is None else title[:MAX_TITLE],
+            }
+        )
+    return found
+
+
 def _stream(stream: Any) -> Json:
     context = stream.codec_context
     facts: Json = {
@@ -86,6 +103,12 @@ def _stream(stream: Any) -> Json:
         "duration": _seconds(stream.duration, stream.time_base),
         "default": bool(stream.disposition & Disposition.default),
         "cover": bool(stream.disposition & Disposition.attached_pic),
+        "commentary": bool(stream.disposition & Disposition.comment),
+        "forced": bool(stream.disposition & Disposition.forced),
+        "hearing_impaired": bool(
+            stream.disposition & (Disposition.hearing_impaired | Disposition.captions)
+        ),
+        "described": bool(stream.disposition & Disposition.visual_impaired),
         "language": stream.language if stream.language not in (None, "und") else None,
         "title": stream.metadata.get("title"),
     }

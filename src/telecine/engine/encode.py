@@ -7,21 +7,22 @@ the step's share of the output tree and, written last, `.telecine/steps/<step id
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
-import os
-import re
-import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from telecine.engine import argv
+from telecine.engine import argv, sounding, storyboard, waveform
+from telecine.engine.chapters import (
+    CHAPTERS_JSON,
+    CHAPTERS_VTT,
+    chapters_json,
+    chapters_vtt,
+)
 from telecine.engine.disk import (
     disk_failure,
     open_lock,
@@ -29,38 +30,36 @@ from telecine.engine.disk import (
     working_folder,
     write_whole,
 )
-from telecine.engine.encoders import AAC_FRAME_SAMPLES
-from telecine.engine.errors import Interrupted, StepFailed
+from telecine.engine.errors import StepFailed
+from telecine.engine.inputs import NO_INPUTS, planned_inputs
+from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
-from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
+from telecine.engine.process import Cancel, Limits, limits_for
 from telecine.engine.segments import (
     INIT_NAME,
-    AudioSegments,
     Made,
     OnSegment,
     VideoSegments,
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.subtitling import make_subtitles
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
+from telecine.engine.work import (
+    STALL_S,
+    MadeFile,
+    OnProgress,
+    Work,
+    put,
+    put_bytes,
+    whole_track,
+)
 
 # Chunks in bulk stand behind whoever shows what is there already: a browser, an API, a player.
 BULK_NICENESS = 10
 
-STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
-
-# Seconds of the step's own span that are done: the most that was told counts. Work that is in no
-# seconds of the span, such as copying a source that seeks badly, tells 0 whenever it moves.
-OnProgress = Callable[[float], None]
-
 LOCK_POLL_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class MadeFile:
-    path: str  # relative to DIR
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class StepResult:
     wall_s: float
     peak_rss_bytes: int
     warnings: tuple[str, ...]
+    levels: tuple[Level, ...] = ()  # how loud sounds are
     made_with: str = ""  # FFmpeg's version
 
 
@@ -126,19 +126,24 @@ def run_step(
     on_progress: OnProgress = _unheard,
     cancel: Cancel | None = None,
     shared: Path | None = None,
+    inputs: Mapping[str, Path] = NO_INPUTS,
 ) -> StepResult:
     """Run one step whose `needs` lie in `folder`. Blocks until it is done.
 
+    `inputs` says where the files beside the source lie, by their names in `Plan.inputs`; those that
+    the step does not read may be missing.
     `on_segment` hears of each segment once it is whole on disk. `shared` is a folder that the steps
     of this plan on this machine have in common, for the copy of a source that seeks badly; without
     one `folder` is taken to be shared. Raises `UsageError`
-    (`step_unknown`), `StepFailed` and `Interrupted`; finished segments stay on disk then, nothing
+    (`step_unknown`, `input_missing`), `InputRefused` (`input_changed`), `StepFailed` and
+    `Interrupted`; finished segments stay on disk then, nothing
     half-written does, and the step may simply run again.
     """
     step = plan.step(step_id)
     home = folder.resolve()
     common = home / WORK if shared is None else shared.resolve()
-    work = _Work(plan, step, source.resolve(), home, common, tools, cancel, on_progress)
+    beside = planned_inputs(plan, step, inputs)
+    work = Work(plan, step, source.resolve(), beside, home, common, tools, cancel, on_progress)
     started = time.monotonic()
     try:
         made, files = _do(work, on_segment)
@@ -151,6 +156,7 @@ def run_step(
             wall_s=round(time.monotonic() - started, 3),
             peak_rss_bytes=work.peak_rss_bytes,
             warnings=tuple(work.warnings),
+            levels=tuple(work.levels),
             made_with=tools.version,
         )
         write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
@@ -159,182 +165,41 @@ def run_step(
     return result
 
 
-def _do(work: _Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[MadeFile, ...]]:
+def _do(work: Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[MadeFile, ...]]:
     match work.step.kind:
         case "encode":
             return _encode(work, on_segment), ()
         case "video-copy":
             return _copy_video(work, on_segment), ()
         case "audio":
-            return _audio(work, on_segment)
+            return sounding.audio(work, on_segment)
+        case "audio-others":
+            return sounding.audio_others(work, on_segment), ()
+        case "gain":
+            return (), sounding.find_gains(work)
+        case "loudness":
+            sounding.measure(work)
+            return (), ()
         case "poster":
             return (), _poster(work)
+        case "subtitles":
+            return (), make_subtitles(work)
         case "mp4":
             return (), _mp4(work)
-
-
-class _Work:
-    """One step while it runs: what it works on and what it has cost."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        step: Step,
-        source: Path,
-        folder: Path,
-        shared: Path,
-        tools: Tools,
-        cancel: Cancel | None,
-        on_progress: OnProgress,
-    ) -> None:
-        self.plan = plan
-        self.step = step
-        self.source = source
-        self.folder = folder
-        self.shared = shared
-        self.tools = tools
-        self.cpu_s = 0.0
-        self.peak_rss_bytes = 0
-        self.warnings: list[str] = []
-        self._cancel = cancel
-        self._on_progress = on_progress
-
-    def go_on(self) -> None:
-        """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""
-        if self._cancel is not None and self._cancel.is_set():
-            raise Interrupted
-
-    def moved(self, _done_s: float = 0.0) -> None:
-        """Tell of work that is in no seconds of the step's span."""
-        self._on_progress(0.0)
-
-    def _where(self) -> str:
-        """The part of the source that this step reads, for a warning."""
-        if self.step.kind != "encode":
-            return "sound" if self.step.kind == "audio" else "picture"
-        start_s = self.plan.timeline.time_s(self.step.first)
-        end_s = self.plan.timeline.time_s(self.step.end)
-        return f"picture from {float(start_s):.1f} s to {float(end_s):.1f} s"
-
-    def ffmpeg(
-        self,
-        command: list[str],
-        sinks: dict[int, Callable[[bytes], object]],
-        *,
-        limits: Limits,
-        read: tuple[Path, ...],
-        write: Path | None = None,
-        code: str = "encode_failed",
-        on_progress: OnProgress | None = None,
-    ) -> Finished:
-        """Run FFmpeg to its end. Raises `StepFailed` with what it said last unless it succeeded."""
-        progress = _ProgressReader(on_progress or self._on_progress)
-        complaints: list[str] = []
-        finished = run(
-            command,
-            sandbox=self.tools.sandbox,
-            limits=limits,
-            access=Access(read=read, write=write),
-            sinks={argv.PROGRESS_FD: progress.feed, **sinks},
-            cancel=self._cancel,
-            on_line=lambda line: _note_damage(line, complaints),
-        )
-        if complaints:
-            damage = f"{self._where()}: damaged, {_counted(complaints)}"
-            self.warnings.append(damage + made_good(self.plan, self.step))
-        self.cpu_s += finished.cpu_s
-        self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
-        if finished.limit is not None:
-            raise StepFailed(
-                f"step {self.step.id}: FFmpeg reached its {finished.limit} limit",
-                code=f"limit_{finished.limit}",
-                argv=command,
-                log_tail=finished.log_tail,
-                retryable=finished.limit in ("wall", "stall"),
-            )
-        if finished.returncode != 0:
-            if any("No space left on device" in line for line in finished.log_tail):
-                raise disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-            raise StepFailed(
-                f"step {self.step.id}: FFmpeg ended with {finished.returncode}",
-                code=code,
-                argv=command,
-                log_tail=finished.log_tail,
-                retryable=finished.signal is not None,
-            )
-        return finished
-
-
-# What FFmpeg's decoders and demuxers say of broken input. Lines about timestamps are left out: odd
-# clocks are common, and the timeline is ours.
-_DAMAGE = re.compile(
-    r"(?i)error while decoding|error submitting packet|concealing|corrupt|invalid data found"
-    r"|invalid nal|decode_slice|non-existing pps|bitstream|truncated|partial file|damaged"
-)
-_MAX_COMPLAINTS = 1000
-
-
-def _note_damage(line: str, complaints: list[str]) -> bool:
-    """Keep a line that tells of broken input; whether it counts as progress: it does not."""
-    if len(complaints) < _MAX_COMPLAINTS and _DAMAGE.search(line):
-        complaints.append(re.sub(r"^(\[[^\]]*\] *)+", "", line))
-    return False
-
-
-def _counted(complaints: Sequence[str]) -> str:
-    """How often the decoder complained, with its most frequent words."""
-    words, _ = Counter(complaints).most_common(1)[0]
-    times = f"{len(complaints)} times" if len(complaints) > 1 else "once"
-    return f"the decoder complained {times} ({words[:80]})"
-
-
-def made_good(plan: Plan, step: Step) -> str:
-    """What a viewer gets where the source that `step` reads is damaged: the end of a warning."""
-    match step.kind:
-        case "encode" if plan.timeline.constant:
-            return "; where pictures are missing the one before is held"
-        case "encode":  # under a copied rung, on the source's own frame times
-            return "; pictures that do not decode are left out, the one before is shown longer"
-        case "video-copy":
-            return "; copied as it is"
-        case "audio" if plan.audio_rendition is not None and plan.audio_rendition.mode == "copy":
-            return "; copied as it is"
-        case "audio":
-            return "; silence fills what is missing"
-        case _:
-            return ""
-
-
-class _ProgressReader:
-    """FFmpeg's `-progress` lines. Raises `StepFailed` (`stalled`) when time and frames stand still,
-    which a limit on silence cannot see, since these lines keep coming."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._on_progress = on_progress
-        self._rest = b""
-        self._state: tuple[bytes, ...] = ()
-        self._moved = time.monotonic()
-
-    def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        values = dict(line.split(b"=", 1) for line in lines if b"=" in line)
-        state = tuple(values.get(key, b"") for key in (b"frame", b"out_time_us", b"total_size"))
-        if state != self._state:
-            self._state = state
-            self._moved = time.monotonic()
-        elif time.monotonic() - self._moved > STALL_S:
-            raise StepFailed(
-                f"FFmpeg made no frame for {STALL_S:.0f} s", code="stalled", retryable=True
-            )
-        done = values.get(b"out_time_us", b"")
-        if done.isdigit():
-            self._on_progress(int(done) / 1_000_000)
+        case "storyboard" | "thumbnails":
+            return (), storyboard.stills(work)
+        case "preview":
+            return (), storyboard.preview(work)
+        case "waveform":
+            return (), waveform.draw(work)
+        case "chapters":
+            return (), _chapters(work)
 
 
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def _writers(work: _Work, on_segment: OnSegment) -> list[VideoSegments]:
+def _writers(work: Work, on_segment: OnSegment) -> list[VideoSegments]:
     """A writer for each span of the step, in their order, as `argv` maps them."""
     plan = work.plan
     renditions = [(plan.rendition(span.rendition), span) for span in work.step.spans]
@@ -356,7 +221,7 @@ def _writers(work: _Work, on_segment: OnSegment) -> list[VideoSegments]:
 
 
 def _sinks(
-    writers: Sequence[VideoSegments | AudioSegments],
+    writers: Sequence[VideoSegments],
 ) -> dict[int, Callable[[bytes], object]]:
     return {argv.FIRST_OUTPUT_FD + n: writer.feed for n, writer in enumerate(writers)}
 
@@ -371,7 +236,7 @@ def niceness(plan: Plan, step: Step) -> int:
     return 0 if step in plan.opening else BULK_NICENESS
 
 
-def _encode(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
+def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan, step = work.plan, work.step
     writers = _writers(work, on_segment)
     needs_copy = plan.reads_copy(step)
@@ -406,7 +271,7 @@ def missing_pictures(timeline: Timeline, spans: Sequence[Span], made: Sequence[M
     return warnings
 
 
-def _copy_video(work: _Work, on_segment: OnSegment) -> tuple[Made, ...]:
+def _copy_video(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan = work.plan
     writers = _writers(work, on_segment)
     work.ffmpeg(
@@ -438,7 +303,7 @@ class _CopyWatch:
     """Waits while another step makes the working copy. Raises `Interrupted`, and `StepFailed`
     (`stalled`) when the copy stands still."""
 
-    def __init__(self, work: _Work) -> None:
+    def __init__(self, work: Work) -> None:
         self._work = work
         self._size_bytes = -1
         self._moved = time.monotonic()
@@ -463,7 +328,7 @@ def _size(path: Path) -> int:
         return 0  # finished and gone while we looked
 
 
-def _working_copy(work: _Work) -> Path:
+def _working_copy(work: Work) -> Path:
     """The source's pictures in a container that seeks exactly; made once a shared folder."""
     copy = work.shared / "working.mkv"
     with _locked(copy.with_suffix(".lock"), _CopyWatch(work).wait):
@@ -484,69 +349,10 @@ def _working_copy(work: _Work) -> Path:
     return copy
 
 
-# --- sound -------------------------------------------------------------------------------------
-
-
-def _audio(work: _Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[MadeFile, ...]]:
-    plan = work.plan
-    writers = [_audio_writer(work, on_segment)] if plan.audio_rendition is not None else []
-    files = argv.audio_files(plan)
-    limits = limits_for(0, 1 + len(files), plan.source.duration_s)
-    with working_folder(work.folder / WORK, "audio") as scratch:
-        work.ffmpeg(
-            argv.audio(work.tools.ffmpeg, plan, work.source, scratch),
-            _sinks(writers),
-            limits=limits,
-            read=(work.source,),
-            write=scratch if files else None,
-        )
-        made = tuple(writer.finish() for writer in writers)
-        return made, _put(work, scratch, [file.path for file in files])
-
-
-def _audio_writer(work: _Work, on_segment: OnSegment) -> AudioSegments:
-    plan = work.plan
-    rendition = plan.audio_rendition
-    assert rendition is not None
-    assert plan.audio is not None
-    if rendition.mode == "copy":
-        assert plan.audio.start_s is not None
-        offset_s = plan.audio.start_s - plan.timeline.origin_s
-        start = round(offset_s * rendition.sample_rate)
-    else:
-        start = -AAC_FRAME_SAMPLES  # the encoder's priming frame stands before the first sound
-    return AudioSegments(
-        rendition.name,
-        work.folder / rendition.folder,
-        boundaries_s=_sound_boundaries(plan),
-        sample_rate=rendition.sample_rate,
-        frame_samples=AAC_FRAME_SAMPLES,
-        start=start,
-        on_segment=on_segment,
-    )
-
-
-def _sound_boundaries(plan: Plan) -> list[Fraction]:
-    """The picture's boundaries, so that a player fetches both together."""
-    return [plan.timeline.time_s(n) for n in range(plan.timeline.segments + 1)]
-
-
-def _put(work: _Work, scratch: Path, names: Sequence[str]) -> tuple[MadeFile, ...]:
-    """Finished files from the working folder to their places in DIR."""
-    files = []
-    for name in names:
-        path = scratch / name
-        if not path.is_file() or path.stat().st_size == 0:
-            raise StepFailed(f"step {work.step.id}: {name} is empty", code="empty_output")
-        path.replace(work.folder / name)
-        files.append(MadeFile(name, (work.folder / name).stat().st_size))
-    return tuple(files)
-
-
 # --- files of their own ---------------------------------------------------------------------------
 
 
-def _poster(work: _Work) -> tuple[MadeFile, ...]:
+def _poster(work: Work) -> tuple[MadeFile, ...]:
     plan = work.plan
     data = b""
     for time_s in dict.fromkeys((plan.poster_time_s, Fraction(0))):
@@ -566,29 +372,25 @@ def _poster(work: _Work) -> tuple[MadeFile, ...]:
     return (MadeFile(work.step.output, len(data)),)
 
 
-def _mp4(work: _Work) -> tuple[MadeFile, ...]:
+def _mp4(work: Work) -> tuple[MadeFile, ...]:
     plan = work.plan
     assert work.step.output is not None
     output: FileOutput = next(f for f in plan.files if f.path == work.step.output)
     assert output.rendition is not None
     with working_folder(work.folder / WORK, "mp4") as scratch:
-        video = _whole_track(work, output.rendition, scratch / "video.mp4")
+        video = whole_track(work, output.rendition, scratch / "video.mp4")
         sound = None
-        if plan.audio_rendition is not None:
-            sound = _whole_track(work, plan.audio_rendition.name, scratch / "sound.mp4")
+        if plan.sounds:
+            sound = whole_track(work, plan.sounds[0].name, scratch / "sound.mp4")
         command = argv.join_mp4(work.tools.ffmpeg, video, sound, scratch / output.path)
         limits = limits_for(0, 1, plan.timeline.duration_s)
         work.ffmpeg(command, {}, limits=limits, read=(), write=scratch, code="join_failed")
-        return _put(work, scratch, [output.path])
+        return put(work, scratch, [output.path])
 
 
-def _whole_track(work: _Work, rendition: str, path: Path) -> Path:
-    """Init segment and all segments of a rendition as one fragmented file."""
-    home = work.folder / work.plan.folder_of(rendition)
-    with path.open("wb") as whole:
-        for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
-            work.go_on()
-            work.moved()
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
-    return path
+def _chapters(work: Work) -> tuple[MadeFile, ...]:
+    texts = {
+        CHAPTERS_VTT: chapters_vtt(work.plan.chapters),
+        CHAPTERS_JSON: chapters_json(work.plan.chapters),
+    }
+    return tuple(put_bytes(work, name, text.encode()) for name, text in texts.items())

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 
+from telecine.engine.beside import Preview, Stills
 from telecine.engine.ladder import Size, source_size
+from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import Color
-from telecine.engine.plan import Plan, VideoRange, display_of
+from telecine.engine.plan import AudioRendition, Plan, SoundGroup, VideoRange, display_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,25 +324,114 @@ def _step(size: Size, flags: str) -> str:
 FILL_HOLES = "async=1:min_hard_comp=0.01"
 
 
-def stream_audio(plan: Plan, *, origin_samples: int) -> str:
-    """48 kHz stereo on the timeline: holes and a late start filled with silence, padded to the
-    picture's end, so that sound and picture have the same duration (Apple 8.3)."""
-    chain = [
-        f"asetpts=PTS-{origin_samples}",
+_LAYOUTS: dict[SoundGroup, str] = {"stereo": "stereo", "surround": "5.1"}
+
+
+def stream_audio(plan: Plan, sound: AudioRendition, gain: Gain = AS_IT_IS) -> str:
+    """48 kHz on the timeline: holes and a late start filled with silence, padded to the picture's
+    end and cut there, so that sound and picture have the same duration (Apple 8.3)."""
+    return ",".join([*_on_timeline(plan, sound), *raised(gain, 48_000), *_ending(plan, sound)])
+
+
+def _on_timeline(plan: Plan, sound: AudioRendition) -> list[str]:
+    origin = round(plan.timeline.origin_s * plan.track(sound).sample_rate)
+    return [
+        f"asetpts=PTS-{origin}",
         f"aresample=48000:{FILL_HOLES}:first_pts=0",
-        "aformat=sample_fmts=fltp:channel_layouts=stereo",
+        f"aformat=sample_fmts=fltp:channel_layouts={_LAYOUTS[sound.group]}",
     ]
-    if plan.video is not None and plan.audio is not None:
-        picture_s = plan.timeline.duration_s
-        chain.append(f"apad=whole_dur={_seconds(picture_s)}")
-        # No longer than the plan knew: some decoders go on for a while after the last packet.
-        sound_s = (plan.audio.end_s or Fraction(0)) - plan.timeline.origin_s
-        chain.append(f"atrim=end={_seconds(max(picture_s, sound_s))}")
-    return ",".join(chain)
+
+
+def _ending(plan: Plan, sound: AudioRendition) -> list[str]:
+    if plan.video is None and sound.default:
+        return []  # it is what the timeline was made of
+    film_s = end_s = plan.timeline.duration_s
+    if sound.default:
+        # The film's own sound is no longer than the plan knew: some decoders go on for a while
+        # after the last packet.
+        end_s = max(film_s, (plan.track(sound).end_s or Fraction(0)) - plan.timeline.origin_s)
+    return [f"apad=whole_dur={_seconds(film_s)}", f"atrim=end={_seconds(end_s)}"]
+
+
+def raised(gain: Gain, rate: int) -> list[str]:
+    """Sound of `rate` Hz raised by a gain. What the limiter holds down is the true peak: that of
+    the sound at four times 48 kHz (ITU-R BS.1770-4, annex 2)."""
+    chain = []
+    if gain.gain_db:
+        chain.append(f"volume={gain.gain_db:.2f}dB:precision=float")
+    if gain.ceiling_dbtp is not None:
+        limit = 10 ** (gain.ceiling_dbtp / 20)
+        chain += [
+            "aresample=192000",
+            # It sees peaks 5 ms before they come and is late by as much, which `latency` makes good.
+            f"alimiter=limit={limit:.6f}:level=disabled:attack=5:release=50:latency=1",
+            f"aresample={rate}",
+        ]
+    return chain
+
+
+def measured(number: int) -> str:
+    """Listens to all of a sound, and says at its end how loud it was (`loudness.Summaries`)."""
+    return f"ebur128@m{number}=peak=true:framelog=quiet"
 
 
 def _seconds(time_s: Fraction) -> str:
     return f"{float(time_s):.6f}"
+
+
+def waveform(plan: Plan, *, origin_samples: int, target: str) -> str:
+    """One channel of 16 bits on the timeline, cut or padded to the film's length; of each stretch
+    the least and greatest sample as text to `target`, a pipe of ours."""
+    assert plan.waveform is not None
+    shape = plan.waveform
+    samples = round(plan.timeline.duration_s * shape.sample_rate)
+    return ",".join(
+        (
+            f"asetpts=PTS-{origin_samples}",
+            # Channels are averaged, as audiowaveform does: by itself FFmpeg lets a sum of floats
+            # grow beyond full scale.
+            f"aresample={shape.sample_rate}:{FILL_HOLES}:first_pts=0:rematrix_maxval=1",
+            "aformat=sample_fmts=s16:channel_layouts=mono",
+            f"apad=whole_len={samples}",
+            f"atrim=end_sample={samples}",
+            f"asetnsamples=n={shape.samples_per_pixel}:p=0",
+            "astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Min_level+Max_level",
+            f"ametadata=mode=print:file='{target.replace(':', chr(92) + ':')}'",
+        )
+    )
+
+
+# The pieces of a preview are laid so far apart that what is decoded beyond one, since pictures in
+# it refer to it, cannot lie in the next; no segment is as long.
+PIECE_S = 20
+
+
+def preview(preview: Preview) -> str:
+    """The pieces, one behind the other: of each as many pictures as it lasts."""
+    each = int(preview.each_s * preview.rate)
+    return ",".join(
+        (
+            # The picture that is on at each moment: the last one that has begun by then.
+            f"fps={preview.rate}:round=up:start_time=0",
+            f"select='lt(mod(n,{PIECE_S * preview.rate}),{each})'",
+            f"setpts=N/({preview.rate}*TB)",
+            _small(preview.size),
+            "format=yuv420p",
+        )
+    )
+
+
+def stills(stills: Stills) -> str:
+    """Each picture of the input small, and together on sheets where there are several to one."""
+    chain = [_small(stills.size) + ":out_range=pc:out_color_matrix=bt601", "format=yuvj420p"]
+    if stills.per_picture > 1:
+        chain.append(f"tile={stills.columns}x{stills.rows}:color=black")
+    return ",".join(chain)
+
+
+def _small(size: Size) -> str:
+    """Averages: what is made so much smaller has no use for a sharper kernel's ringing."""
+    return f"scale={size.width}:{size.height}:flags=area"
 
 
 def poster(plan: Plan, size: Size) -> str:

@@ -9,12 +9,27 @@ Segments and playlists lie where the plan says: `Plan.folder_of`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 
 from telecine.engine import playlist
-from telecine.engine.mpd import MPD, AdaptationSet, Representation, SegmentTemplate
-from telecine.engine.plan import AudioRendition, Plan, copied_load
+from telecine.engine.chapters import CHAPTERS_JSON, HLS_CHAPTERS
+from telecine.engine.mpd import (
+    MPD,
+    AdaptationSet,
+    Representation,
+    SegmentTemplate,
+    TextFile,
+)
+from telecine.engine.plan import (
+    SUBTITLE_WHOLE,
+    AudioRendition,
+    Plan,
+    SoundKind,
+    SubtitleRendition,
+    copied_load,
+)
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 
 MASTER = "master.m3u8"
@@ -24,6 +39,8 @@ FINISHED = "index.m3u8"
 IFRAMES = "iframes.m3u8"
 
 AUDIO_GROUP = "audio"
+SURROUND_GROUP = "surround"
+SUBTITLE_GROUP = "subtitles"
 OPENING_SEGMENTS = 3  # of a copied film or sound alone; `started` says why
 # Players join a growing playlist near its end unless told where. An offset from the end that is
 # longer than any film means its beginning (RFC 8216, 4.3.5.2). A plain 0 is "nothing said" to Shaka
@@ -39,6 +56,7 @@ MIN_BUFFER_S = Fraction(2)
 _CAP = Fraction(4, 3)
 
 Rates = tuple[int, int]  # peak and average, bits a second
+NO_TEXTS: Mapping[str, Rates] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +75,8 @@ class Measured:
 
 def finished_names(plan: Plan) -> tuple[str, ...]:
     """Every rendition that the finished playlists list: pictures from the highest, then sound."""
-    return shown(plan, [rendition.name for rendition in plan.listed])
+    sounds = (sound.name for sound in plan.sounds if sound.listed)
+    return (*(rendition.name for rendition in plan.listed), *sounds)
 
 
 def shown(plan: Plan, listed: Sequence[str]) -> tuple[str, ...]:
@@ -156,10 +175,8 @@ def iframes(plan: Plan, name: str, segments: Sequence[Segment]) -> str:
 
 
 def _timescale(plan: Plan, name: str) -> int:
-    audio = plan.sound
-    if audio is not None and name == audio.name:
-        return audio.sample_rate
-    return plan.timeline.timescale
+    voice = plan.voice(name)
+    return plan.timeline.timescale if voice is None else voice.sample_rate
 
 
 def _entries(plan: Plan, name: str, segments: Sequence[Segment]) -> tuple[playlist.Segment, ...]:
@@ -167,6 +184,26 @@ def _entries(plan: Plan, name: str, segments: Sequence[Segment]) -> tuple[playli
     return tuple(
         playlist.Segment(Fraction(s.duration_ticks, timescale), segment_name(s.number))
         for s in segments
+    )
+
+
+def subtitle_name(number: int) -> str:
+    return f"{number:05d}.vtt"
+
+
+def subtitle_media(plan: Plan) -> str:
+    """The `index.m3u8` of any subtitles: the picture's grid, from the film's start to its end."""
+    timeline = plan.timeline
+    return playlist.write_media(
+        playlist.MediaPlaylist(
+            segments=tuple(
+                playlist.Segment(timeline.time_s(n + 1) - timeline.time_s(n), subtitle_name(n))
+                for n in range(timeline.segments)
+            ),
+            target_duration=timeline.target_duration_s,
+            playlist_type="VOD",
+            ended=True,
+        )
     )
 
 
@@ -184,6 +221,16 @@ def measure(plan: Plan, name: str, segments: Sequence[Segment]) -> Measured:
         peak_bps=playlist.peak_bandwidth_bps(load, plan.timeline.target_duration_s),
         average_bps=playlist.average_bandwidth_bps(load),
     )
+
+
+def subtitle_rates(plan: Plan, sizes_bytes: Sequence[int]) -> Rates:
+    """The rates of subtitles whose segments have these sizes."""
+    timeline = plan.timeline
+    load = [
+        (timeline.time_s(n + 1) - timeline.time_s(n), size) for n, size in enumerate(sizes_bytes)
+    ]
+    peak_bps = playlist.peak_bandwidth_bps(load, timeline.target_duration_s)
+    return peak_bps, playlist.average_bandwidth_bps(load)
 
 
 def _measured_rates(plan: Plan, name: str, segments: Sequence[Segment]) -> Rates:
@@ -211,58 +258,106 @@ def growing_master(
     plan: Plan, listed: Sequence[str], codecs: Mapping[str, str]
 ) -> playlist.MultivariantPlaylist:
     """`master.m3u8` while the job runs: the pictures `listed`, and the sound."""
-    sound_bps = plan.sound.bitrate_bps * 5 // 4 if plan.sound else 0
     rates = {name: _expected_rates(plan, name) for name in listed}
-    return _master(plan, listed, rates, (sound_bps, sound_bps), codecs, GROWING, ())
+    # Other languages and 5.1 join when all is finished, as do rungs that are not made in step.
+    sounds = () if plan.sound is None else (plan.sound,)
+    rates |= {sound.name: (sound.bitrate_bps * 5 // 4,) * 2 for sound in sounds}
+    return _master(plan, listed, sounds, rates, codecs, GROWING, ())
 
 
 def final_master(
-    plan: Plan, made: Mapping[str, Sequence[Segment]], codecs: Mapping[str, str]
+    plan: Plan,
+    made: Mapping[str, Sequence[Segment]],
+    codecs: Mapping[str, str],
+    texts: Mapping[str, Rates] = NO_TEXTS,
 ) -> playlist.MultivariantPlaylist:
-    """`master.m3u8` of the finished film: measured rates, and the I-frame playlists."""
+    """`master.m3u8` of the finished film: measured rates, the I-frame playlists, and subtitles,
+    whose rates `texts` has by their names."""
     rates = {name: _measured_rates(plan, name, segments) for name, segments in made.items()}
-    sound = rates[plan.sound.name] if plan.sound else (0, 0)
+    sounds = [sound for sound in plan.sounds if sound.listed]
     listed = [rendition.name for rendition in plan.listed]
     streams = tuple(_iframe_stream(plan, name, made[name], codecs[name]) for name in listed)
-    return _master(plan, listed, rates, sound, codecs, FINISHED, streams)
+    master = _master(plan, listed, sounds, rates, codecs, FINISHED, streams)
+    master = replace(master, session_data=_session_data(plan))
+    return _with_subtitles(plan, master, texts)
+
+
+def _session_data(plan: Plan) -> tuple[playlist.SessionData, ...]:
+    """What players are told of the chapters, whose files stand once the film is finished."""
+    if not plan.chapters:
+        return ()
+    return (playlist.SessionData(HLS_CHAPTERS, uri=CHAPTERS_JSON),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The sounds of which any one may be played with a variant: every track is one of them, in each
+    group (RFC 8216, 4.3.4.1.1). Without sound `id` is None."""
+
+    id: str | None
+    members: tuple[AudioRendition, ...]
+    rates: Rates
+    codecs: tuple[str, ...]
+
+
+def _groups(
+    sounds: Sequence[AudioRendition], rates: Mapping[str, Rates], codecs: Mapping[str, str]
+) -> list[_Group]:
+    """Stereo of all tracks and, where there is 5.1, that of the tracks that have it beside stereo
+    of the others."""
+    stereo = [sound for sound in sounds if sound.group == "stereo"]
+    surround = {sound.stream: sound for sound in sounds if sound.group == "surround"}
+    members = {AUDIO_GROUP: stereo} if stereo else {}
+    if surround:
+        members[SURROUND_GROUP] = [surround.get(sound.stream, sound) for sound in stereo]
+    return [
+        _Group(
+            name,
+            tuple(group),
+            (max(rates[s.name][0] for s in group), max(rates[s.name][1] for s in group)),
+            tuple(dict.fromkeys(codecs[s.name] for s in group)),
+        )
+        for name, group in members.items()
+    ]
 
 
 def _master(
     plan: Plan,
     listed: Sequence[str],
+    sounds: Sequence[AudioRendition],
     rates: Mapping[str, Rates],
-    sound: Rates,
     codecs: Mapping[str, str],
     leaf: str,
     iframe_streams: tuple[playlist.IFrameStream, ...],
 ) -> playlist.MultivariantPlaylist:
-    audio = plan.sound
-    sound_codecs = () if audio is None else (codecs[audio.name],)
+    groups = _groups(sounds, rates, codecs)
+    renditions = tuple(_audio_media(s, group, leaf) for group in groups for s in group.members)
     if not listed:
-        return _sound_only(audio, sound_codecs, sound, leaf)
-    return playlist.MultivariantPlaylist(
-        variants=tuple(
-            _variant(plan, name, rates[name], sound, (codecs[name], *sound_codecs), leaf)
-            for name in listed
-        ),
-        renditions=() if audio is None else (_audio_media(audio, leaf),),
-        iframe_streams=iframe_streams,
+        variants = tuple(_sound_alone(group, leaf, several=len(sounds) > 1) for group in groups)
+        renditions = renditions if len(sounds) > 1 else ()
+        return playlist.MultivariantPlaylist(variants, renditions)
+    # Stereo first: with what stands first players begin.
+    variants = tuple(
+        _variant(plan, name, rates[name], group, codecs[name], leaf)
+        for group in groups or [_Group(None, (), (0, 0), ())]
+        for name in listed
     )
+    return playlist.MultivariantPlaylist(variants, renditions, iframe_streams)
 
 
 def _variant(
-    plan: Plan, name: str, rates: Rates, sound: Rates, codecs: tuple[str, ...], leaf: str
+    plan: Plan, name: str, rates: Rates, group: _Group, codec: str, leaf: str
 ) -> playlist.Variant:
     rendition = plan.rendition(name)
     return playlist.Variant(
         uri=f"{rendition.folder}/{leaf}",
-        bandwidth_bps=rates[0] + sound[0],
-        average_bandwidth_bps=rates[1] + sound[1],
-        codecs=codecs,
+        bandwidth_bps=rates[0] + group.rates[0],
+        average_bandwidth_bps=rates[1] + group.rates[1],
+        codecs=(codec, *group.codecs),
         resolution=(rendition.size.width, rendition.size.height),
         frame_rate=plan.timeline.rate,
         video_range=rendition.video_range,
-        audio=None if plan.sound is None else AUDIO_GROUP,
+        audio=group.id,
     )
 
 
@@ -286,48 +381,135 @@ def _iframe_stream(
     )
 
 
-def _audio_media(audio: AudioRendition, leaf: str) -> playlist.Rendition:
+def _audio_media(audio: AudioRendition, group: _Group, leaf: str) -> playlist.Rendition:
+    assert group.id is not None
     return playlist.Rendition(
         type="AUDIO",
-        group_id=AUDIO_GROUP,
-        name=audio.language or "main",
+        group_id=group.id,
+        name=audio.title,
         uri=f"{audio.folder}/{leaf}",
         language=audio.language,
-        default=True,
-        autoselect=True,
+        default=audio.default,
+        # Nobody hears a commentary by the language of their system.
+        autoselect=audio.default or audio.kind != "commentary",
         channels=str(audio.channels),
+        characteristics=_CHARACTERISTICS.get(audio.kind, ()),
     )
 
 
-def _sound_only(
-    audio: AudioRendition | None, codecs: tuple[str, ...], sound: Rates, leaf: str
+_CHARACTERISTICS: dict[SoundKind, tuple[str, ...]] = {
+    "description": ("public.accessibility.describes-video",)
+}
+
+
+def _sound_alone(group: _Group, leaf: str, *, several: bool) -> playlist.Variant:
+    """Sound without a picture is a variant itself, which names a group where there is a choice."""
+    default = next(sound for sound in group.members if sound.default)
+    return playlist.Variant(
+        uri=f"{default.folder}/{leaf}",
+        bandwidth_bps=group.rates[0],
+        average_bandwidth_bps=group.rates[1],
+        codecs=group.codecs,
+        audio=group.id if several else None,
+    )
+
+
+# --- subtitles -----------------------------------------------------------------------------------
+
+_FOR_THE_DEAF = (
+    "public.accessibility.transcribes-spoken-dialog",
+    "public.accessibility.describes-music-and-sound",
+)
+
+
+def _with_subtitles(
+    plan: Plan, master: playlist.MultivariantPlaylist, texts: Mapping[str, Rates]
 ) -> playlist.MultivariantPlaylist:
-    """Sound without a picture is a variant itself, not an alternative of one."""
-    assert audio is not None
-    variant = playlist.Variant(
-        uri=f"{audio.folder}/{leaf}",
-        bandwidth_bps=sound[0],
-        average_bandwidth_bps=sound[1],
-        codecs=codecs,
+    """Every variant with the one group of subtitles, of which the largest counts (RFC 8216,
+    4.3.4.2)."""
+    if not plan.subtitles:
+        return master
+    peak_bps = max(texts[track.name][0] for track in plan.subtitles)
+    average_bps = max(texts[track.name][1] for track in plan.subtitles)
+    variants = tuple(
+        replace(
+            variant,
+            bandwidth_bps=variant.bandwidth_bps + peak_bps,
+            average_bandwidth_bps=(variant.average_bandwidth_bps or 0) + average_bps,
+            subtitles=SUBTITLE_GROUP,
+        )
+        for variant in master.variants
     )
-    return playlist.MultivariantPlaylist(variants=(variant,))
+    renditions = tuple(_subtitle_media(track) for track in plan.subtitles)
+    return replace(master, variants=variants, renditions=(*master.renditions, *renditions))
+
+
+def _subtitle_media(track: SubtitleRendition) -> playlist.Rendition:
+    return playlist.Rendition(
+        type="SUBTITLES",
+        group_id=SUBTITLE_GROUP,
+        name=track.title,
+        uri=f"{track.folder}/{FINISHED}",
+        language=track.language,
+        default=track.default,
+        autoselect=True,
+        forced=track.forced,
+        characteristics=_FOR_THE_DEAF if track.hearing_impaired else (),
+    )
+
+
+def _subtitle_set(track: SubtitleRendition, rates: Rates) -> AdaptationSet:
+    role = "caption" if track.hearing_impaired else "subtitle"
+    url = f"{track.folder}/{SUBTITLE_WHOLE}"
+    return AdaptationSet(
+        "text",
+        "text/vtt",
+        (),
+        lang=track.language,
+        role="forced-subtitle" if track.forced else role,
+        label=track.title,
+        files=(TextFile(f"subtitles-{track.name}", max(1, rates[0]), url),),
+    )
 
 
 # --- DASH ----------------------------------------------------------------------------------------
 
 
-def mpd(plan: Plan, made: Mapping[str, Sequence[Segment]], codecs: Mapping[str, str]) -> MPD:
-    """`manifest.mpd` of the finished film."""
+def mpd(
+    plan: Plan,
+    made: Mapping[str, Sequence[Segment]],
+    codecs: Mapping[str, str],
+    texts: Mapping[str, Rates] = NO_TEXTS,
+) -> MPD:
+    """`manifest.mpd` of the finished film, with the subtitles whose rates `texts` has."""
     sets = _picture_sets(plan, made, codecs)
-    if plan.sound is not None:
-        name = plan.sound.name
-        voices = (_representation(plan, name, made[name], codecs[name]),)
-        sets.append(AdaptationSet("audio", "audio/mp4", voices, lang=plan.sound.language))
+    sounds = [sound for sound in plan.sounds if sound.listed]
+    for sound in sounds:
+        voice = _representation(plan, sound.name, made[sound.name], codecs[sound.name])
+        sets.append(
+            AdaptationSet(
+                "audio",
+                "audio/mp4",
+                (voice,),
+                lang=sound.language,
+                role=_role(sound),
+                label=sound.title if len(sounds) > 1 else None,
+                accessibility="description" if sound.kind == "description" else None,
+            )
+        )
+    sets += [_subtitle_set(track, texts[track.name]) for track in plan.subtitles]
     ends_s = [
         sum((entry.duration_s for entry in _entries(plan, name, segments)), Fraction(0))
         for name, segments in made.items()
     ]
     return MPD(duration_s=max(ends_s), min_buffer_s=MIN_BUFFER_S, adaptation_sets=tuple(sets))
+
+
+def _role(sound: AudioRendition) -> str:
+    """By the role scheme of ISO/IEC 23009-1 (5.8.5.5)."""
+    if sound.kind != "main":
+        return sound.kind
+    return "main" if sound.default else "alternate"
 
 
 def _picture_sets(
@@ -339,9 +521,7 @@ def _picture_sets(
         item = _representation(plan, r.name, made[r.name], codecs[r.name])
         sets.setdefault((r.codec, r.video_range), []).append(item)
     return [
-        AdaptationSet(
-            "video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range)
-        )
+        AdaptationSet("video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range))
         for (_, video_range), items in sets.items()
     ]
 
@@ -359,15 +539,15 @@ def _representation(
         start_ticks=segments[0].start_ticks,
         start_number=segments[0].number,
     )
-    audio = plan.sound
-    if audio is not None and name == audio.name:
+    voice = plan.voice(name)
+    if voice is not None:
         return Representation(
             id=name,
             bandwidth_bps=peak_bps,
             codecs=codec,
             template=template,
-            audio_sampling_rate=audio.sample_rate,
-            channels=audio.channels,
+            audio_sampling_rate=voice.sample_rate,
+            channels=voice.channels,
         )
     rendition = plan.rendition(name)
     return Representation(

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-OtherKind = Literal["cover", "subtitle", "data", "attachment"]
+OtherKind = Literal["cover", "data", "attachment"]
+# What is known of a track of subtitles by its codec: text that can be read, pictures of text, text
+# inside the coded pictures of a film, or something that no decoder here reads.
+SubtitleKind = Literal["text", "bitmap", "captions", "unreadable"]
+InputKind = Literal["subtitles", "picture", "film"]
 FieldOrder = Literal["progressive", "tff", "bff", "unknown"]
 
 
@@ -94,6 +98,7 @@ class VideoStream:
     bitrate_bps: int | None
     color: Color = field(default_factory=Color)
     light: Light | None = None
+    captioned: bool = False  # closed captions lie in its first pictures
     has_alpha: bool = False
     default: bool = False
     language: str | None = None
@@ -117,19 +122,45 @@ class AudioStream:
     default: bool = False
     language: str | None = None
     title: str | None = None
+    commentary: bool = False  # as the file marks it
+    described: bool = False  # what happens is told, for the blind
     gap_s: Fraction = Fraction(0)  # the longest hole between two packets
     frame_samples: int = 0  # samples in a coded frame where constant (AAC-LC: 1024)
     configured: bool = False  # AAC: the header holds an AudioSpecificConfig (not ADTS)
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleStream:
+    """A track of subtitles as the file marks it. `index` of `captions` is that of the pictures in
+    which they lie."""
+
+    index: int
+    kind: SubtitleKind
+    codec: str
+    language: str | None = None
+    title: str | None = None
+    default: bool = False
+    forced: bool = False
+    hearing_impaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OtherStream:
-    """A stream that is reported and not transcoded: cover art, subtitles, data, attachments."""
+    """A stream that is reported and not transcoded: cover art, data, attachments."""
 
     index: int
     kind: OtherKind
     codec: str
     language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A stretch of the film with a name. `title` is a stranger's text, bounded in length alone."""
+
+    start_s: Fraction
+    end_s: Fraction
+    title: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +172,28 @@ class Fingerprint:
 
     size_bytes: int
     sample_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleFile:
+    """What a file of subtitles is. `encoding` is Python's name of it."""
+
+    format: Literal["webvtt", "ass", "srt"]
+    encoding: str
+    guessed: bool  # whether the encoding is only what is likely
+    cues: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraInput:
+    """A file beside the source that some steps read, by the `name` that the profile gives it
+    (`Profile.inputs`): who runs such a step says where it lies. What is found in it goes into the
+    field of its kind."""
+
+    name: str
+    kind: InputKind
+    fingerprint: Fingerprint
+    subtitles: SubtitleFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,5 +209,6 @@ class MediaInfo:
     audio: tuple[AudioStream, ...]
     other: tuple[OtherStream, ...]
     seekable: bool  # MP4/MOV/MKV/WebM: `-ss` before `-i` is exact (DESIGN section 6)
-    chapters: int = 0
+    subtitles: tuple[SubtitleStream, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
     warnings: tuple[str, ...] = ()

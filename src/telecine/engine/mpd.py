@@ -80,6 +80,22 @@ class Representation:
     channels: int | None = None
 
 
+# Whom a set is for, by the scheme of each (DASH-IF IOP part 7, 5.2 and the DVB profile, 4.4): the
+# purposes of sound are those of the TV-Anytime classification.
+Accessibility = Literal["description"]
+_PURPOSE_SCHEME = "urn:tva:metadata:cs:AudioPurposeCS:2007"
+_PURPOSES: dict[Accessibility, str] = {"description": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A representation that is one file beside the segments (23009-1, 5.3.9.2 without an index)."""
+
+    id: str
+    bandwidth_bps: int
+    url: str
+
+
 @dataclass(frozen=True, slots=True)
 class AdaptationSet:
     content_type: ContentType
@@ -88,6 +104,9 @@ class AdaptationSet:
     lang: str | None = None
     role: str = "main"
     transfer: int | None = None  # of HDR pictures, as ISO/IEC 23091-2 counts: 16 is PQ, 18 HLG
+    label: str | None = None  # what a player's menu shows
+    accessibility: Accessibility | None = None
+    files: tuple[TextFile, ...] = ()  # of text, instead of representations
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +207,28 @@ def _write_adaptation_set(
             contentType=adaptation.content_type,
             mimeType=adaptation.mime_type,
             lang=adaptation.lang,
-            segmentAlignment="true",
-            startWithSAP=1,
+            segmentAlignment="true" if adaptation.representations else None,
+            startWithSAP=1 if adaptation.representations else None,
         ),
     )
-    role = _texts(schemeIdUri="urn:mpeg:dash:role:2011", value=adaptation.role)
-    ElementTree.SubElement(element, "Role", role)
     if adaptation.transfer is not None:
-        # Essential: a player that cannot show it must not choose it (DASH-IF IOP 5, 4.2.5).
+        # Essential: a player that cannot show it must not choose it (DASH-IF IOP part 7, 5.4).
         transfer = _texts(schemeIdUri=_TRANSFER_SCHEME, value=adaptation.transfer)
         ElementTree.SubElement(element, "EssentialProperty", transfer)
+    # In the order of the schema: its name, whom it is for, what it is (5.3.3.3).
+    if adaptation.label is not None:
+        ElementTree.SubElement(element, "Label").text = adaptation.label
+    if adaptation.accessibility is not None:
+        purpose = _texts(schemeIdUri=_PURPOSE_SCHEME, value=_PURPOSES[adaptation.accessibility])
+        ElementTree.SubElement(element, "Accessibility", purpose)
+    role = _texts(schemeIdUri="urn:mpeg:dash:role:2011", value=adaptation.role)
+    ElementTree.SubElement(element, "Role", role)
     for representation in adaptation.representations:
         _write_representation(element, representation)
+    for file in adaptation.files:
+        words = _texts(id=file.id, bandwidth=file.bandwidth_bps)
+        item = ElementTree.SubElement(element, "Representation", words)
+        ElementTree.SubElement(item, "BaseURL").text = file.url
 
 
 def _write_representation(parent: ElementTree.Element, representation: Representation) -> None:
@@ -257,6 +286,7 @@ class _Element:
     attributes: dict[str, str]
     line: int
     children: list[_Element] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)  # the text inside it, in pieces
 
     def wrong(self, what: str) -> StepFailed:
         return StepFailed(f"line {self.line}: {self.name} {what}", code="malformed_mpd")
@@ -333,6 +363,7 @@ def _tree(text: str) -> _Element:
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
+    parser.CharacterDataHandler = lambda text: path[-1].words.append(text)
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(text.encode(errors="replace"), True)
@@ -365,26 +396,41 @@ def parse_mpd(text: str) -> MPD:
 
 
 def _parse_adaptation_set(element: _Element) -> AdaptationSet:
-    element.only("Role", "EssentialProperty", "Representation")
+    element.only("EssentialProperty", "Accessibility", "Role", "Label", "Representation")
     content_type = element.text("contentType")
     if content_type not in ("video", "audio", "text"):
         raise element.wrong(f"has contentType={content_type!r}")
+    items = [(item, bool(item.all("BaseURL"))) for item in element.all("Representation")]
     return AdaptationSet(
         content_type=cast(ContentType, content_type),
         mime_type=element.text("mimeType"),
         lang=element.attributes.get("lang"),
         role=element.one("Role").text("value"),
-        transfer=_parse_transfer(element),
-        representations=tuple(_parse_representation(r) for r in element.all("Representation")),
+        transfer=next(map(_parse_transfer, element.all("EssentialProperty")), None),
+        label=next(("".join(label.words) for label in element.all("Label")), None),
+        accessibility=next(map(_parse_accessibility, element.all("Accessibility")), None),
+        representations=tuple(_parse_representation(r) for r, file in items if not file),
+        files=tuple(_parse_file(r) for r, file in items if file),
     )
 
 
-def _parse_transfer(element: _Element) -> int | None:
-    found = element.all("EssentialProperty")
-    for item in found:
-        if item.text("schemeIdUri") != _TRANSFER_SCHEME:
-            raise item.wrong("is none that is known")
-    return element.one("EssentialProperty").integer("value") if found else None
+def _parse_file(element: _Element) -> TextFile:
+    element.only("BaseURL")
+    url = "".join(element.one("BaseURL").words).strip()
+    return TextFile(element.text("id"), element.integer("bandwidth"), url)
+
+
+def _parse_transfer(element: _Element) -> int:
+    if element.text("schemeIdUri") != _TRANSFER_SCHEME:
+        raise element.wrong("is none that is known")
+    return element.integer("value")
+
+
+def _parse_accessibility(element: _Element) -> Accessibility:
+    for name, value in _PURPOSES.items():
+        if (element.text("schemeIdUri"), element.text("value")) == (_PURPOSE_SCHEME, value):
+            return name
+    raise element.wrong("is of an unknown purpose")
 
 
 def _parse_representation(element: _Element) -> Representation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,13 +20,16 @@ STEPS = f"{WORK}/steps"
 
 
 @contextmanager
-def claimed(folder: Path, plan: Plan, source: Path, *, force: bool) -> Iterator[None]:
-    """Own `folder` for this plan while the block runs; one process at a time.
+def claimed(
+    folder: Path, plan: Plan, sources: Sequence[Path], *, force: bool
+) -> Iterator[None]:
+    """Own `folder` for this plan while the block runs; one process at a time. `sources` are all
+    files that it is made of.
 
     Raises `UsageError`, having changed nothing: `output_unwritable`; `output_busy` when another
     process works there; `output_exists` when something stands where this plan would write that is
     not its own (with `force` that, and only that, is removed first); `output_is_source` when it
-    would be the source itself.
+    would be one of the sources.
     """
     if (folder / WORK).is_symlink():
         raise UsageError(f"{folder / WORK} is a link: not followed", code="output_unwritable")
@@ -41,7 +44,7 @@ def claimed(folder: Path, plan: Plan, source: Path, *, force: bool) -> Iterator[
     with lock:
         _take(lock.fileno(), folder)
         try:
-            _make_room(folder, plan, source, force=force)
+            _make_room(folder, plan, sources, force=force)
         except BaseException:
             _undo(folder, made)
             raise
@@ -63,13 +66,15 @@ def _take(lock: int, folder: Path) -> None:
         raise UsageError(f"another process is writing to {folder}", code="output_busy") from None
 
 
-def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
+def _make_room(folder: Path, plan: Plan, sources: Sequence[Path], *, force: bool) -> None:
     targets = (*_targets(plan), *_old_targets(folder), WORK)
-    if any(source.resolve().is_relative_to((folder / name).resolve()) for name in targets):
-        raise UsageError(
-            f"{source} lies where {folder} would be written: choose another folder",
-            code="output_is_source",
-        )
+    places = [(folder / name).resolve() for name in targets]
+    for source in sources:
+        if any(source.resolve().is_relative_to(place) for place in places):
+            raise UsageError(
+                f"{source} lies where {folder} would be written: choose another folder",
+                code="output_is_source",
+            )
     earlier = earlier_plan(folder)
     if earlier == plan.id and not force:
         for home in _homes(folder, plan):
@@ -90,9 +95,9 @@ def _make_room(folder: Path, plan: Plan, source: Path, *, force: bool) -> None:
             remove(path)
 
 
-def start_over(folder: Path, plan: Plan, source: Path) -> None:
+def start_over(folder: Path, plan: Plan, sources: Sequence[Path]) -> None:
     """Go over to another plan in a folder that is claimed: what the first one made is removed."""
-    _make_room(folder, plan, source, force=True)
+    _make_room(folder, plan, sources, force=True)
 
 
 def earlier_plan(folder: Path) -> str | None:
@@ -108,11 +113,12 @@ def earlier_plan(folder: Path) -> str | None:
 def _targets(plan: Plan) -> tuple[str, ...]:
     """Everything that this plan puts into DIR, beside its working folder."""
     homes = {rendition.folder.split("/")[0] for rendition in plan.renditions if rendition.listed}
-    if plan.sound is not None:
-        homes.add(plan.sound.folder.split("/")[0])
+    homes |= {sound.folder.split("/")[0] for sound in plan.sounds if sound.listed}
+    homes |= {track.folder.split("/")[0] for track in plan.subtitles}
     playlists = (MASTER, MANIFEST) if plan.hls else ()
-    # Playlists first: when all is removed, none names what is gone.
-    return (*playlists, *sorted(homes), *(file.path for file in plan.files), REPORT)
+    # Playlists and indexes first: when all is removed, none names what is gone.
+    folders = [stills.kind for stills in plan.stills]
+    return (*playlists, *sorted(homes), *(file.path for file in plan.files), *folders, REPORT)
 
 
 def _old_targets(folder: Path) -> tuple[str, ...]:
@@ -127,8 +133,9 @@ def _old_targets(folder: Path) -> tuple[str, ...]:
 
 def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:
     names = [rendition.folder for rendition in plan.renditions]
-    if plan.audio_rendition is not None:
-        names.append(plan.audio_rendition.folder)
+    names += [sound.folder for sound in plan.sounds]
+    names += [stills.kind for stills in plan.stills]
+    names += [track.folder for track in plan.subtitles]
     return (folder, folder / WORK, folder / WORK / "steps", *(folder / name for name in names))
 
 

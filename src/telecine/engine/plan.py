@@ -17,23 +17,42 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
+from telecine.engine.beside import Preview, Stills, Waveform
 from telecine.engine.copying import segment_loads
 from telecine.engine.errors import UsageError
 from telecine.engine.ladder import DroppedRung, Size
-from telecine.engine.media import AudioStream, Light, MediaInfo, VideoStream
+from telecine.engine.media import (
+    AudioStream,
+    Chapter,
+    ExtraInput,
+    Light,
+    MediaInfo,
+    VideoStream,
+)
 from telecine.engine.profile import OutputKind, Profile
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import Chunk, Timeline
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 MAX_DURATION_S = Fraction(48 * 3600)
 
 WORK = ".telecine"  # inside DIR: the plan, the results of steps, working files
 
+SUBTITLE_WHOLE = "whole.vtt"  # all cues of a track in one file, beside its segments
+
 RenditionMode = Literal["copy", "encode"]
+# Stereo, which everything plays, or 5.1; within a group the tracks are alternatives of each other.
+SoundGroup = Literal["stereo", "surround"]
+SoundKind = Literal["main", "commentary", "description"]
 VideoRange = Literal["SDR", "PQ", "HLG"]  # as HLS calls them (VIDEO-RANGE)
-StepKind = Literal["video-copy", "encode", "audio", "poster", "mp4"]
+# fmt: off
+StepKind = Literal[
+    "video-copy", "encode", "gain", "audio", "audio-others", "loudness", "poster", "mp4",
+    "subtitles",
+    "storyboard", "thumbnails", "preview", "waveform", "chapters",
+]
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +78,50 @@ class VideoRendition:
 @dataclass(frozen=True, slots=True)
 class AudioRendition:
     name: str
+    stream: int  # its index in the file
+    group: SoundGroup
     mode: RenditionMode
     folder: str
     listed: bool
     sample_rate: int
     channels: int
     bitrate_bps: int
+    kind: SoundKind
+    language: str | None  # a tag of RFC 5646
+    title: str  # what a player's menu shows: no other track has it
+    default: bool  # whether the track plays unless another is chosen
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleRendition:
+    """Subtitles in the playlists, from a stream of the source or from a file beside it; the other
+    of the two is None. Of `captions` the stream is that of the pictures."""
+
+    name: str
+    folder: str
+    stream: int | None
+    input: str | None
+    captions: bool
     language: str | None
+    title: str
+    default: bool
+    forced: bool
+    hearing_impaired: bool
+    zero_s: Fraction  # where its time 0 lies on the source's clock
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BurnedIn:
+    """Subtitles that are part of the pictures: a stream of the source, which decodes to pictures or
+    to text, or a file of text beside it."""
+
+    kind: Literal["bitmap", "text"]
+    stream: int | None
+    input: str | None
+    captions: bool
+    zero_s: Fraction
     reason: str
 
 
@@ -99,6 +155,7 @@ class Step:
     spans: tuple[Span, ...] = ()  # in the order of the plan's renditions
     output: str | None = None
     needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()  # names of `Plan.inputs` that it reads beside the source
 
     @property
     def renditions(self) -> tuple[str, ...]:
@@ -118,6 +175,7 @@ class Step:
 class Plan:
     version: int
     source: MediaInfo
+    inputs: tuple[ExtraInput, ...]  # the files beside it, in the order of `Profile.inputs`
     profile: Profile
     video: VideoStream | None  # the stream chosen
     audio: AudioStream | None
@@ -128,12 +186,18 @@ class Plan:
     chunks: tuple[Chunk, ...]
     head_segments: int  # how many the head rungs get before the others start; 0: none have to wait
     renditions: tuple[VideoRendition, ...]  # by codec, of each the highest first
-    audio_rendition: AudioRendition | None
+    sounds: tuple[AudioRendition, ...]  # the first is what `audio` makes, and plays by default
+    subtitles: tuple[SubtitleRendition, ...]
+    burned_in: BurnedIn | None
     files: tuple[FileOutput, ...]
     steps: tuple[Step, ...]  # in the order in which they are best started
     dropped: tuple[DroppedRung, ...]
     copy_refusals: tuple[str, ...]  # why the top rung is not a copy; empty where it is
     warnings: tuple[str, ...]
+    stills: tuple[Stills, ...] = ()  # pictures in folders of their own; `files` has their indexes
+    preview: Preview | None = None
+    waveform: Waveform | None = None
+    chapters: tuple[Chapter, ...] = ()  # on the film's own clock, each with a title
 
     @cached_property  # asked for with each step, and a plan may name 100 000 keyframes
     def id(self) -> str:
@@ -162,17 +226,16 @@ class Plan:
 
     @property
     def sound(self) -> AudioRendition | None:
-        """The audio rendition in the playlists."""
-        audio = self.audio_rendition
-        return audio if audio is not None and audio.listed else None
+        """The audio rendition in the playlists that plays unless another is chosen."""
+        return next((sound for sound in self.sounds if sound.listed), None)
 
     @property
     def opening(self) -> tuple[Step, ...]:
-        """The steps whose first segments make it playable: a copy or the first encode, and
-        sound."""
+        """The steps whose first segments make it playable: a copy or the first encode, and sound,
+        with what that needs."""
         picture = next((s for s in self.steps if s.kind in ("video-copy", "encode")), None)
-        sound = next((s for s in self.steps if s.kind == "audio"), None)
-        return tuple(step for step in (picture, sound) if step is not None)
+        sounds = (step for step in self.steps if step.kind in ("gain", "audio"))
+        return (*sounds,) if picture is None else (picture, *sounds)
 
     def reads_copy(self, step: Step) -> bool:
         """Whether this chunk is decoded from the working copy. The first needs no seek and reads
@@ -194,15 +257,27 @@ class Plan:
 
     def folder_of(self, name: str) -> str:
         """Where a rendition's segments lie, picture or sound; relative to DIR."""
-        audio = self.audio_rendition
-        if audio is not None and audio.name == name:
-            return audio.folder
-        return self.rendition(name).folder
+        voice = self.voice(name)
+        return self.rendition(name).folder if voice is None else voice.folder
+
+    def voice(self, name: str) -> AudioRendition | None:
+        """The audio rendition of this name; None for pictures."""
+        return next((sound for sound in self.sounds if sound.name == name), None)
+
+    def track(self, sound: AudioRendition) -> AudioStream:
+        """The source's own of a rendition."""
+        return next(stream for stream in self.source.audio if stream.index == sound.stream)
 
     def step(self, step_id: str) -> Step:
         found = next((step for step in self.steps if step.id == step_id), None)
         if found is None:
             raise UsageError(f"the plan has no step {step_id!r}", code="step_unknown")
+        return found
+
+    def extra_input(self, name: str) -> ExtraInput:
+        found = next((extra for extra in self.inputs if extra.name == name), None)
+        if found is None:
+            raise UsageError(f"the plan has no input {name!r}", code="input_unknown")
         return found
 
     def to_json(self) -> str:

@@ -84,7 +84,8 @@ class MediaPlaylist:
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """EXT-X-MEDIA: an alternative of a group. `channels` is the attribute's text, "2" or "6"."""
+    """EXT-X-MEDIA: an alternative of a group. `channels` is the attribute's text, "2" or "6";
+    `characteristics` are identifiers such as "public.accessibility.describes-video"."""
 
     type: MediaType
     group_id: str
@@ -95,6 +96,7 @@ class Rendition:
     autoselect: bool = False
     forced: bool = False
     channels: str | None = None
+    characteristics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,22 @@ class IFrameStream:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionData:
+    """EXT-X-SESSION-DATA: something for the player to know, in a file or as text; one of both."""
+
+    data_id: str  # in reverse DNS, such as "com.apple.hls.chapters"
+    uri: str | None = None
+    value: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MultivariantPlaylist:
     variants: tuple[Variant, ...]
     renditions: tuple[Rendition, ...] = ()
     iframe_streams: tuple[IFrameStream, ...] = ()
     independent_segments: bool = True
+    session_data: tuple[SessionData, ...] = ()
 
     @property
     def version(self) -> int:
@@ -262,7 +275,16 @@ def write_multivariant(playlist: MultivariantPlaylist) -> str:
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{playlist.version}"]
     if playlist.independent_segments:
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    for data in playlist.session_data:
+        attributes = _attributes(
+            ("DATA-ID", _quoted(data.data_id)),
+            ("VALUE", _quoted_or_none(data.value)),
+            ("URI", None if data.uri is None else _quoted(_uri_line(data.uri))),
+            ("LANGUAGE", _quoted_or_none(data.language)),
+        )
+        lines.append(f"#EXT-X-SESSION-DATA:{attributes}")
     for rendition in playlist.renditions:
+        traits = rendition.characteristics
         attributes = _attributes(
             ("TYPE", rendition.type),
             ("GROUP-ID", _quoted(rendition.group_id)),
@@ -271,6 +293,7 @@ def write_multivariant(playlist: MultivariantPlaylist) -> str:
             ("DEFAULT", _yes(rendition.default)),
             ("AUTOSELECT", _yes(rendition.autoselect)),
             ("FORCED", "YES" if rendition.forced else None),
+            ("CHARACTERISTICS", _quoted(",".join(traits)) if traits else None),
             ("CHANNELS", _quoted_or_none(rendition.channels)),
             ("URI", _quoted_or_none(rendition.uri)),
         )
@@ -361,7 +384,14 @@ _SIGNED_FLOAT = re.compile(rf"-?{_FLOAT.pattern}")
 _RESOLUTION = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _BYTE_RANGE = re.compile(r"([0-9]{1,20})(?:@([0-9]{1,20}))?")
 
-_MULTIVARIANT_TAGS = frozenset(["#EXT-X-MEDIA", "#EXT-X-STREAM-INF", "#EXT-X-I-FRAME-STREAM-INF"])
+_MULTIVARIANT_TAGS = frozenset(
+    [
+        "#EXT-X-MEDIA",
+        "#EXT-X-STREAM-INF",
+        "#EXT-X-I-FRAME-STREAM-INF",
+        "#EXT-X-SESSION-DATA",
+    ]
+)
 _MEDIA_TAGS = frozenset(
     [
         "#EXTINF",
@@ -467,8 +497,8 @@ class _Attributes:
             raise self.line.wrong(f"RESOLUTION is no size: {text!r}")
         return (int(match[1]), int(match[2])) if match else None
 
-    def codecs(self) -> tuple[str, ...]:
-        text = self.quoted("CODECS")
+    def listed(self, name: str) -> tuple[str, ...]:
+        text = self.quoted(name)
         return tuple(text.split(",")) if text else ()
 
     def video_range(self) -> VideoRange:
@@ -523,6 +553,7 @@ def parse_multivariant(text: str) -> MultivariantPlaylist:
     variants: list[tuple[_Line, Variant]] = []
     renditions: list[Rendition] = []
     iframe_streams = []
+    session_data: list[SessionData] = []
     independent = False
     pending: _Attributes | None = None
     for line in _lines(text, _MEDIA_TAGS, "multivariant"):
@@ -543,6 +574,8 @@ def parse_multivariant(text: str) -> MultivariantPlaylist:
             pending = line.attributes()
         elif line.tag == "#EXT-X-I-FRAME-STREAM-INF":
             iframe_streams.append(_iframe_stream(line.attributes()))
+        elif line.tag == "#EXT-X-SESSION-DATA":
+            session_data.append(_session_data(line.attributes(), session_data))
     if pending is not None:
         raise pending.line.wrong("EXT-X-STREAM-INF is not followed by a URI")
     groups = {(rendition.type, rendition.group_id) for rendition in renditions}
@@ -557,6 +590,7 @@ def parse_multivariant(text: str) -> MultivariantPlaylist:
         tuple(renditions),
         tuple(iframe_streams),
         independent,
+        tuple(session_data),
     )
 
 
@@ -565,7 +599,7 @@ def _variant(attributes: _Attributes, uri: str) -> Variant:
     return Variant(
         uri=uri,
         bandwidth_bps=attributes.needed("BANDWIDTH", attributes.integer("BANDWIDTH")),
-        codecs=attributes.codecs(),
+        codecs=attributes.listed("CODECS"),
         average_bandwidth_bps=attributes.integer("AVERAGE-BANDWIDTH"),
         resolution=attributes.resolution(),
         frame_rate=attributes.number("FRAME-RATE"),
@@ -580,11 +614,25 @@ def _iframe_stream(attributes: _Attributes) -> IFrameStream:
     return IFrameStream(
         uri=attributes.needed("URI", attributes.quoted("URI")),
         bandwidth_bps=attributes.needed("BANDWIDTH", attributes.integer("BANDWIDTH")),
-        codecs=attributes.codecs(),
+        codecs=attributes.listed("CODECS"),
         average_bandwidth_bps=attributes.integer("AVERAGE-BANDWIDTH"),
         resolution=attributes.resolution(),
         video_range=attributes.video_range(),
     )
+
+
+def _session_data(attributes: _Attributes, before: Sequence[SessionData]) -> SessionData:
+    data = SessionData(
+        data_id=attributes.needed("DATA-ID", attributes.quoted("DATA-ID")),
+        uri=attributes.quoted("URI"),
+        value=attributes.quoted("VALUE"),
+        language=attributes.quoted("LANGUAGE"),
+    )
+    if (data.uri is None) == (data.value is None):
+        raise attributes.line.wrong("EXT-X-SESSION-DATA has one of VALUE and URI")
+    if any((one.data_id, one.language) == (data.data_id, data.language) for one in before):
+        raise attributes.line.wrong(f"{data.data_id!r} stands twice in one language")
+    return data
 
 
 def _rendition(attributes: _Attributes, before: Sequence[Rendition]) -> Rendition:
@@ -599,6 +647,7 @@ def _rendition(attributes: _Attributes, before: Sequence[Rendition]) -> Renditio
         autoselect=attributes.one_of("AUTOSELECT", "YES", "NO") == "YES",
         forced=attributes.one_of("FORCED", "YES", "NO") == "YES",
         channels=attributes.quoted("CHANNELS"),
+        characteristics=attributes.listed("CHARACTERISTICS"),
     )
     line = attributes.line
     group = [r for r in before if (r.type, r.group_id) == (rendition.type, rendition.group_id)]

@@ -7,33 +7,41 @@ FFmpeg than ours: what it says is a hint, and a stream counts only when it decod
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from telecine.engine import argv
-from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.errors import InputRefused, StepFailed, UsageError
+from telecine.engine.inputs import fingerprint_of, readable
 from telecine.engine.media import (
     AudioStream,
+    Chapter,
     Color,
+    ExtraInput,
     FieldOrder,
     Fingerprint,
     FrameIndex,
+    InputKind,
     Keyframe,
+    Light,
     MediaInfo,
     OtherKind,
     OtherStream,
+    SubtitleKind,
+    SubtitleStream,
     VideoStream,
 )
 from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
+from telecine.engine.profile import Profile
 from telecine.engine.sandbox import MAX_PIXELS
+from telecine.engine.subtitling import probe_side_car
 from telecine.engine.tools import Tools
 
 # A refusal comes within 10 s and 1 GB, whatever the file claims: each child gets its share of both.
@@ -41,8 +49,6 @@ DEMUX_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
 CHECK_WALL_S = 6.0
 CHECK_FRAMES = 8
 CHECKED_STREAMS = 4  # of a kind; more are reported and not decoded
-
-SAMPLE_BYTES = 1 << 20
 
 # "-ss before -i" is exact in these and in no other (DESIGN section 6).
 _EXACT_SEEK = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -67,8 +73,8 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
     `format_refused`, `no_streams`, `too_many_pixels`, `no_decodable_frame`, `probe_limit`; and
     `Interrupted`.
     """
-    source = _readable(source)
-    fingerprint = _fingerprint(source)
+    source = readable(source)
+    fingerprint = fingerprint_of(source)
     facts = _demux(source, tools, cancel)
     streams = [stream for stream in facts["streams"] if not stream["cover"]]
     videos = [s for s in streams if (s["type"] == "video" and s["codec"] is not None) or _vvc(s)]
@@ -103,41 +109,40 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
     return _media_info(facts, fingerprint, video, audio, tuple(warnings))
 
 
+def probe_inputs(
+    profile: Profile, inputs: Mapping[str, Path], tools: Tools, *, cancel: Cancel | None = None
+) -> tuple[ExtraInput, ...]:
+    """What the files beside the source are that `profile` names, in its order; `inputs` says where
+    they lie. Reads them in the sandbox, writes nothing.
+
+    Raises `UsageError` (`input_missing`, `input_unknown`) where what is given is not what the
+    profile names, `InputRefused` (`source_missing`, `empty_file`, `subtitles_unreadable`) and
+    `Interrupted`.
+    """
+    wanted = profile.inputs
+    for name in (*wanted, *inputs):
+        if name not in inputs:
+            raise UsageError(f"no file was given for {name}", code="input_missing")
+        if name not in wanted:
+            raise UsageError(f"nothing was asked for that needs {name}", code="input_unknown")
+    return tuple(
+        _extra_input(name, kind, readable(inputs[name]), tools, cancel)
+        for name, kind in wanted.items()
+    )
+
+
+def _extra_input(
+    name: str, kind: InputKind, path: Path, tools: Tools, cancel: Cancel | None
+) -> ExtraInput:
+    extra = ExtraInput(name, kind, fingerprint_of(path))
+    if kind == "subtitles":
+        return replace(extra, subtitles=probe_side_car(path, tools, cancel))
+    return extra
+
+
 def _vvc(stream: dict[str, Any]) -> bool:
     """PyAV may not know a decoder that our FFmpeg has: the decode decides."""
     return stream["type"] == "video" and bool(stream.get("width"))
-
-
-# --- the file ----------------------------------------------------------------------------------
-
-
-def _readable(source: Path) -> Path:
-    try:
-        resolved = source.resolve(strict=True)
-        if not resolved.is_file():
-            raise InputRefused(f"not a file: {source}", code="source_missing")
-        with resolved.open("rb") as file:
-            if not file.read(1):
-                raise InputRefused("the file is empty (0 bytes)", code="empty_file")
-    except RuntimeError as error:  # a loop of links, before Python 3.13
-        raise InputRefused(f"cannot read {source}: {error}", code="source_missing") from error
-    except OSError as error:
-        raise InputRefused(
-            f"cannot read {source}: {error.strerror}", code="source_missing"
-        ) from error
-    return resolved
-
-
-def _fingerprint(source: Path) -> Fingerprint:
-    digest = hashlib.sha256()
-    with source.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        digest.update(file.read(SAMPLE_BYTES))
-        file.seek(max(0, size - SAMPLE_BYTES))
-        digest.update(file.read(SAMPLE_BYTES))
-    digest.update(str(size).encode())
-    return Fingerprint(size, digest.hexdigest())
 
 
 # --- the container's word ------------------------------------------------------------------------
@@ -224,9 +229,19 @@ _COLOR = re.compile(
     _FILTER.format("showinfo")
     + r"color_range:([\w-]+) color_space:([\w-]+) color_primaries:([\w-]+) color_trc:([\w-]+)$"
 )
+# Primaries to four places, which is five of ST 2086's steps.
+_MASTERING = re.compile(
+    _FILTER.format("showinfo") + r" *side data - .*has_primaries:1 has_luminance:1 "
+    r"r\(([\d.]+), *([\d.]+)\) g\(([\d.]+), *([\d.]+)\) b\(([\d.]+),? *([\d.]+)\) "
+    r"wp\(([\d.]+), *([\d.]+)\) min_luminance=([\d.]+), max_luminance=([\d.]+)$"
+)
+_CONTENT = re.compile(
+    _FILTER.format("showinfo") + r" *side data - .*MaxCLL=(\d+), MaxFALL=(\d+)$"
+)
 _MATRIX = re.compile(r"^ {4,}Display Matrix: rotation of (-?[\d.]+|nan) degrees$")
 _STREAM = re.compile(r"^  Stream #0:(\d+)")
 _PIXELS = re.compile(r"(?i)^\[.*(picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel)")
+_CLOSED = re.compile(_FILTER.format("showinfo") + r" *side data - .*[Cc]losed [Cc]aptions")
 _IDET = re.compile(
     _FILTER.format("idet")
     + r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+) Undetermined: *(\d+)"
@@ -246,9 +261,12 @@ class _Seen:
     height: int = 0
     fields: str = ""
     color: Color | None = None
+    mastering: tuple[int, ...] = ()
+    content: tuple[int, ...] = ()
     rotation: int = 0
     turned: bool = False
     too_large: bool = False
+    captioned: bool = False
     stream: int = -1
 
     def line(self, text: str, index: int) -> None:
@@ -264,8 +282,14 @@ class _Seen:
         elif (color := _COLOR.match(text)) and self.color is None:
             known = [None if word in ("unknown", "reserved") else word for word in color.groups()]
             self.color = Color(known[0], known[2], known[3], known[1])
+        elif (light := _MASTERING.match(text)) and not self.mastering:
+            self.mastering = _mastering([Fraction(number) for number in light.groups()])
+        elif (light := _CONTENT.match(text)) and not self.content:
+            self.content = (min(int(light[1]), 0xFFFF), min(int(light[2]), 0xFFFF))
         elif _PIXELS.match(text):
             self.too_large = True
+        elif _CLOSED.match(text):
+            self.captioned = True
 
     def _frame(self, frame: re.Match[str]) -> None:
         if not self.fmt:
@@ -275,6 +299,15 @@ class _Seen:
             self.sar = Fraction(numerator, denominator) if denominator else Fraction(0)
         self.fields += frame["field"]
         self.pts.append(0 if frame["pts"] == "NOPTS" else int(frame["pts"]))
+
+
+def _mastering(said: Sequence[Fraction]) -> tuple[int, ...]:
+    """What `Light.mastering` holds, from FFmpeg's words for it; empty where that cannot be so."""
+    red, green, blue, white = (said[n : n + 2] for n in range(0, 8, 2))
+    least, most = (round(luminance * 10_000) for luminance in said[8:])
+    places = [round(place * 50_000) for place in (*green, *blue, *red, *white)]
+    fits = max(places) <= 0xFFFF and least < most < 1 << 32
+    return (*places, most, least) if fits else ()
 
 
 def _check_video(
@@ -376,6 +409,8 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         end_s=end_s,
         bitrate_bps=facts["bitrate"],
         color=seen.color or Color(),
+        light=_light(seen),
+        captioned=seen.captioned,
         has_alpha=seen.fmt.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")),
         default=facts["default"],
         language=facts["language"],
@@ -384,6 +419,11 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         open_edits=bool(facts.get("open_edits")),
         index_table=table,
     )
+
+
+def _light(seen: _Seen) -> Light | None:
+    hdr = seen.color is not None and seen.color.hdr
+    return Light(seen.mastering, seen.content) if hdr and (seen.mastering or seen.content) else None
 
 
 def _position(seen: _Seen, mirrored: bool) -> tuple[int, bool]:
@@ -499,6 +539,8 @@ def _check_audio(
         default=facts["default"],
         language=facts["language"],
         title=facts["title"],
+        commentary=facts["commentary"],
+        described=facts["described"],
         gap_s=Fraction(facts.get("gap", 0)),
         frame_samples=facts["frame_samples"],
         configured=facts["configured"],
@@ -576,16 +618,60 @@ def _media_info(
         stated_duration_s=stated_s,
         video=video,
         audio=audio,
+        subtitles=(*_subtitles(facts), *_captions(video)),
         other=_others(facts),
         seekable=facts["container"] in _EXACT_SEEK,
-        chapters=facts["chapters"],
+        chapters=tuple(_chapter(each) for each in facts["chapters"]),
         warnings=warnings,
     )
 
 
+def _chapter(facts: dict[str, Any]) -> Chapter:
+    return Chapter(Fraction(facts["start"]), Fraction(facts["end"]), facts["title"])
+
+
+# By libavcodec's names. What it decodes to text, and what to pictures; there is no decoder for
+# teletext in the packaged FFmpeg, nor for TTML anywhere.
+_TEXT_CODECS = (
+    *("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "eia_608", "microdvd", "mpl2"),
+    *("jacosub", "sami", "realtext", "stl", "subviewer", "subviewer1", "pjs", "vplayer"),
+)
+_BITMAP_CODECS = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub")
+# Pictures whose user data the captions are read from (`captions`).
+_CAPTIONED_CODECS = ("h264", "hevc", "mpeg2video")
+
+
+def _subtitles(facts: dict[str, Any]) -> list[SubtitleStream]:
+    found = []
+    for stream in facts["streams"]:
+        if stream["type"] != "subtitle":
+            continue
+        codec = stream["codec"] or "unknown"
+        kind: SubtitleKind = "bitmap" if codec in _BITMAP_CODECS else "unreadable"
+        found.append(
+            SubtitleStream(
+                index=stream["index"],
+                kind="text" if codec in _TEXT_CODECS else kind,
+                codec=codec,
+                language=stream["language"],
+                title=stream["title"],
+                default=stream["default"],
+                forced=stream["forced"],
+                hearing_impaired=stream["hearing_impaired"],
+            )
+        )
+    return found
+
+
+def _captions(video: tuple[VideoStream, ...]) -> Iterator[SubtitleStream]:
+    """Closed captions, which are for those who do not hear (47 CFR 79.1)."""
+    for picture in video:
+        if picture.captioned and picture.codec in _CAPTIONED_CODECS:
+            yield SubtitleStream(picture.index, "captions", "eia_608", hearing_impaired=True)
+
+
 _OTHER_KINDS: dict[str, OtherKind] = {
     "cover": "cover",
-    "subtitle": "subtitle",
     "data": "data",
     "attachment": "attachment",
 }

@@ -12,31 +12,53 @@ from typing import Literal, get_args
 
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
+from telecine.engine.media import InputKind
+from telecine.engine.subtitle_words import Burn, SideCar, check_side_cars
 
-OutputKind = Literal["hls", "mp4", "mp3", "aac", "opus", "flac", "poster"]
+# fmt: off
+OutputKind = Literal[
+    "hls", "mp4", "mp3", "aac", "opus", "flac", "poster",
+    "storyboard", "thumbnails", "preview", "waveform", "chapters",
+]
+# fmt: on
 TopPolicy = Literal["auto", "copy", "encode"]
 
 AUDIO_KINDS: tuple[OutputKind, ...] = ("mp3", "aac", "opus", "flac")
+
+# Made of pictures that stand in a rendition's segments.
+PICTURE_KINDS: tuple[OutputKind, ...] = ("storyboard", "thumbnails", "preview")
+DEFAULT_EVERY_S = 10  # between thumbnails
+EVERY_RANGE_S = (1, 3600)
 
 # Bits a second where the user states none: transparent for stereo music in listening tests
 # (Hydrogenaudio's public tests); FLAC is lossless and takes no rate.
 AUDIO_DEFAULT_BPS: dict[OutputKind, int] = {"mp3": 192_000, "aac": 160_000, "opus": 128_000}
 AUDIO_RATE_RANGE_BPS = (16_000, 512_000)
 
-_OUTPUT = re.compile(r"(?P<kind>[a-z0-9]+)(?::(?P<size>[a-z0-9]+))?(?:@(?P<rate>\d+k?))?")
+_OUTPUT = re.compile(
+    r"(?P<kind>[a-z0-9]+)(?::every=(?P<every>\d{1,6})s|:(?P<size>[a-z0-9]+))?(?:@(?P<rate>\d+k?))?"
+)
+# From what is measured above the gate at all, to where limiting would be all that is heard.
+LOUDNESS_RANGE_LUFS = (-40, -8)
+
+_LOUDNESS = re.compile(r"-\d{1,2}(\.\d{1,2})?")
 _RUNG = re.compile(r"(\d{2,5})p?")
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """One wanted output. `short_side` is pixels for `mp4` (`None`: the source's own size);
-    `bitrate_bps` of `None` leaves the rate to the plan."""
+    `bitrate_bps` of `None` leaves the rate to the plan, `every_s` of `None` (whole seconds from one
+    of the `thumbnails` to the next) takes `DEFAULT_EVERY_S`."""
 
     kind: OutputKind
     short_side: int | None = None
     bitrate_bps: int | None = None
+    every_s: int | None = None
 
     def __str__(self) -> str:
+        if self.every_s is not None:
+            return f"{self.kind}:every={self.every_s}s"
         if self.kind == "mp4":
             return "mp4:source" if self.short_side is None else f"mp4:{self.short_side}p"
         if self.bitrate_bps is not None:
@@ -55,6 +77,7 @@ class Profile:
 
     `rungs` are short sides in pixels, highest first; empty means the default ladder. `codecs` are
     names of encoders in the order of their table. `hdr` keeps what is HDR so beside an SDR ladder.
+    `loudness_lufs` is what all sound is brought to; None leaves it as loud as it is.
     """
 
     outputs: tuple[Output, ...] = DEFAULT_OUTPUTS
@@ -62,26 +85,38 @@ class Profile:
     top: TopPolicy = "auto"
     codecs: tuple[str, ...] = (FALLBACK.name,)
     hdr: bool = False
+    loudness_lufs: float | None = None
+    subtitles: tuple[SideCar, ...] = ()
+    burn: Burn | None = None
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
 
+    @property
+    def inputs(self) -> dict[str, InputKind]:
+        """The files beside the source that are needed, by the names that `transcode` and `run_step`
+        know them by."""
+        return {side_car.name: "subtitles" for side_car in self.subtitles}
+
 
 def parse_output(text: str) -> Output:
-    """`hls`, `mp4:720p`, `mp4:source`, `mp3@192k`, `aac`, `opus`, `flac`, `poster` → `Output`.
+    """`hls`, `mp4:720p`, `mp4:source`, `mp3@192k`, `aac`, `thumbnails:every=10s` … → `Output`.
 
-    Raises `UsageError` (`output_unknown`, `bitrate_invalid`) with the words that are accepted.
+    Raises `UsageError` (`output_unknown`, `bitrate_invalid`, `every_invalid`) with the words that
+    are accepted.
     """
     match = _OUTPUT.fullmatch(text)
     kinds = get_args(OutputKind)
     if match is None or match["kind"] not in kinds:
         raise UsageError(
-            f"unknown output {text!r}: choose from {', '.join(kinds)}, e.g. mp4:720p or mp3@192k",
+            f"unknown output {text!r}: choose from {', '.join(kinds)}, "
+            "e.g. mp4:720p, mp3@192k or thumbnails:every=10s",
             code="output_unknown",
         )
     kind: OutputKind = match["kind"]  # type: ignore[assignment]  # checked against get_args
     short_side = _short_side_of(kind, match["size"], text)
-    return Output(kind, short_side, _bitrate_of(kind, match["rate"], text))
+    every_s = _every_of(kind, match["every"], text)
+    return Output(kind, short_side, _bitrate_of(kind, match["rate"], text), every_s)
 
 
 def _short_side_of(kind: OutputKind, size: str | None, text: str) -> int | None:
@@ -93,6 +128,18 @@ def _short_side_of(kind: OutputKind, size: str | None, text: str) -> int | None:
             code="output_unknown",
         )
     return None
+
+
+def _every_of(kind: OutputKind, every: str | None, text: str) -> int | None:
+    if every is None:
+        return None
+    low, high = EVERY_RANGE_S
+    if kind != "thumbnails" or not low <= int(every) <= high:
+        raise UsageError(
+            f"output {text!r}: every= goes with thumbnails, from {low}s to {high}s",
+            code="every_invalid",
+        )
+    return int(every)
 
 
 def _bitrate_of(kind: OutputKind, rate: str | None, text: str) -> int | None:
@@ -120,6 +167,17 @@ def parse_rung(text: str) -> int:
     return int(match[1])
 
 
+def parse_loudness(text: str) -> float:
+    """`-16` → -16.0 LUFS. Raises `UsageError` (`loudness_invalid`)."""
+    low, high = LOUDNESS_RANGE_LUFS
+    if not _LOUDNESS.fullmatch(text) or not low <= float(text) <= high:
+        raise UsageError(
+            f"loudness {text[:40]!r}: LUFS from {low} to {high}, such as -16 or -23",
+            code="loudness_invalid",
+        )
+    return float(text)
+
+
 def parse_codecs(text: str) -> tuple[str, ...]:
     """`av1,h264` → the codecs of a ladder, each once, in the order in which playlists list them.
 
@@ -143,14 +201,19 @@ def make_profile(
     *,
     codecs: tuple[str, ...] = (FALLBACK.name,),
     hdr: bool = False,
+    loudness_lufs: float | None = None,
+    subtitles: tuple[SideCar, ...] = (),
+    burn: Burn | None = None,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
     Raises `UsageError`: `output_twice` where two outputs would write the same file,
+    `subtitle_twice` where two files of subtitles are the same,
     `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec.
     """
     wanted = tuple(dict.fromkeys(outputs)) or DEFAULT_OUTPUTS
-    files = [file_name(output) for output in wanted if output.kind in (*AUDIO_KINDS, "mp4")]
+    several = (*AUDIO_KINDS, "mp4", "thumbnails")  # of these there may be more than one
+    files = [file_name(output) for output in wanted if output.kind in several]
     doubled = sorted({name for name in files if files.count(name) > 1})
     if doubled:
         raise UsageError(f"two outputs would both write {doubled[0]}", code="output_twice")
@@ -161,7 +224,17 @@ def make_profile(
             f"ask for both, such as --codec {FALLBACK.name},{_deep(tuple(VIDEO_ENCODERS))[0]}",
             code="hdr_needs_ladders",
         )
-    return Profile(wanted, tuple(sorted(set(rungs), reverse=True)), top, codecs=codecs, hdr=hdr)
+    check_side_cars(subtitles)
+    return Profile(
+        wanted,
+        tuple(sorted(set(rungs), reverse=True)),
+        top,
+        codecs=codecs,
+        hdr=hdr,
+        loudness_lufs=loudness_lufs,
+        subtitles=subtitles,
+        burn=burn,
+    )
 
 
 def _deep(codecs: tuple[str, ...]) -> list[str]:
@@ -180,5 +253,11 @@ def file_name(output: Output) -> str:
             return "poster.jpg"
         case "hls":
             return "master.m3u8"
+        case "storyboard" | "thumbnails" | "chapters":
+            return f"{output.kind}.vtt"
+        case "preview":
+            return "preview.webp"
+        case "waveform":
+            return "waveform.json"
         case other:
             return f"audio.{other}"

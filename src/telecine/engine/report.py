@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from telecine.engine.argv import audio_files, signal_of
 from telecine.engine.encode import StepResult
+from telecine.engine.loudness import Loudness
 from telecine.engine.manifests import Measured
-from telecine.engine.media import AudioStream, MediaInfo, VideoStream
-from telecine.engine.plan import Plan
+from telecine.engine.media import AudioStream, MediaInfo, SubtitleStream, VideoStream
+from telecine.engine.plan import WORK, Plan
 
 State = Literal["succeeded", "failed", "interrupted"]
 
@@ -41,6 +44,31 @@ class DroppedReport:
 class FileReport:
     path: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BesideReport:
+    """Something beside the film, and from what it is made."""
+
+    output: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReport:
+    """One rendition or file of sound as a listener has it. `loudness` is None where it was not
+    measured; `before` is the source's own, and `gain_db` by how much it was raised, where a
+    loudness was asked for."""
+
+    name: str
+    title: str | None
+    language: str | None
+    kind: str
+    channels: int | None
+    default: bool
+    loudness: Loudness | None
+    before: Loudness | None = None
+    gain_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,8 @@ class Report:
     verified_rules: int
     warnings: tuple[str, ...]
     error: str | None = None
+    beside: tuple[BesideReport, ...] = ()
+    sounds: tuple[SoundReport, ...] = ()
 
 
 def describe(info: MediaInfo) -> tuple[str, ...]:
@@ -84,9 +114,9 @@ def describe(info: MediaInfo) -> tuple[str, ...]:
     lines = [f"{info.container.split(',')[0]}, {_duration(info.duration_s)}, {_size(info)}"]
     lines.extend(_picture(video) for video in info.video)
     lines.extend(_sound(audio) for audio in info.audio)
+    lines.extend(_subtitles(track) for track in info.subtitles)
     for kind, word in (
         ("cover", "cover picture"),
-        ("subtitle", "subtitle track"),
         ("data", "data stream"),
         ("attachment", "attachment"),
     ):
@@ -135,6 +165,21 @@ def _sound(audio: AudioStream) -> str:
     return f"{audio.codec} {layout}, {audio.sample_rate / 1000:g} kHz{language}"
 
 
+_SUBTITLE_KINDS = {
+    "text": "",
+    "bitmap": "pictures",
+    "captions": "inside the pictures",
+    "unreadable": "not readable here",
+}
+
+
+def _subtitles(track: SubtitleStream) -> str:
+    deaf = "for the hard of hearing" if track.hearing_impaired else ""
+    words = [track.codec, _SUBTITLE_KINDS[track.kind], track.language]
+    words += ["forced" * track.forced, deaf]
+    return "subtitles: " + ", ".join(filter(None, words))
+
+
 def changes(plan: Plan) -> tuple[str, ...]:
     """What the output does to the source that a viewer may notice, in plain words."""
     said = []
@@ -176,6 +221,20 @@ def _offsets(plan: Plan) -> list[str]:
     return []
 
 
+def beside(plan: Plan) -> tuple[BesideReport, ...]:
+    """What stands beside the film, each with its reason."""
+    found = [BesideReport(stills.kind, stills.reason) for stills in plan.stills]
+    if plan.preview is not None:
+        found.append(BesideReport("preview", plan.preview.reason))
+    if plan.waveform is not None:
+        found.append(BesideReport("waveform", plan.waveform.reason))
+    if plan.chapters:
+        count, named = len(plan.chapters), len(plan.source.chapters)
+        left = "" if count == named else f" of {named}: the others lie outside of it"
+        found.append(BesideReport("chapters", f"{count} in the film{left}"))
+    return tuple(found)
+
+
 def make_report(
     plan: Plan,
     *,
@@ -212,7 +271,10 @@ def make_report(
         dropped=tuple(DroppedReport(rung.name, rung.reason) for rung in plan.dropped),
         top_not_copied=plan.copy_refusals if plan.copied is None else (),
         files=tuple(
-            FileReport(file.path, file.size_bytes) for result in results for file in result.files
+            FileReport(file.path, file.size_bytes)
+            for result in results
+            for file in result.files
+            if not file.path.startswith(f"{WORK}/")
         ),
         steps=tuple(StepReport(r.step, r.wall_s, r.cpu_s, r.peak_rss_bytes) for r in results),
         probe_s=round(probe_s, 3),
@@ -224,7 +286,29 @@ def make_report(
         verified_rules=verified_rules,
         warnings=tuple(dict.fromkeys(warnings)),
         error=error,
+        beside=beside(plan),
+        sounds=_sounds(plan, results),
     )
+
+
+def _sounds(plan: Plan, results: Sequence[StepResult]) -> tuple[SoundReport, ...]:
+    """How loud everything is that can be heard."""
+    after = {level.name: level for r in results if r.step == "loudness" for level in r.levels}
+    before = {level.name: level for r in results if r.step == "gain" for level in r.levels}
+    said = [
+        SoundReport(s.name, s.title, s.language, s.kind, s.channels, s.default, None)
+        for s in plan.sounds
+    ]
+    signals = {sound.name: sound.name for sound in plan.sounds}
+    for file in audio_files(plan):
+        signals[file.path] = signal_of(plan, file)
+        said.append(SoundReport(file.path, None, None, "main", None, default=False, loudness=None))
+    for n, sound in enumerate(said):
+        if sound.name in after:
+            said[n] = replace(said[n], loudness=after[sound.name].loudness)
+        if (source := before.get(signals[sound.name])) is not None:
+            said[n] = replace(said[n], before=source.loudness, gain_db=source.gain_db)
+    return tuple(said)
 
 
 def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]:
@@ -249,8 +333,7 @@ def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]
                 rendition.video_range,
             )
         )
-    if plan.audio_rendition is not None:
-        sound = plan.audio_rendition
+    for sound in plan.sounds:
         one = figures.get(sound.name, nothing)
         rungs.append(
             RungReport(

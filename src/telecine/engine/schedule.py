@@ -1,13 +1,14 @@
 """Runs a plan's steps in threads: first what makes it playable, alone, then everything.
 
-Chunks run `jobs` at once; copies, sound and the poster beside them. The first failure ends all.
+Chunks run `jobs` at once; copies, sound and the poster beside them. A step starts as soon as what
+it needs is there. The first failure ends all.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from telecine.engine.encode import StepResult
 from telecine.engine.errors import Interrupted, MediaError
@@ -44,24 +45,44 @@ def run_steps(
         ThreadPoolExecutor(jobs, thread_name_prefix="chunk") as chunks,
         ThreadPoolExecutor(LIGHT_STEPS_AT_ONCE, thread_name_prefix="light") as light,
     ):
+        waiting = list(plan.steps)
+        running: dict[Future[None], Step] = {}
 
-        def start(steps: Sequence[Step]) -> list[Future[None]]:
-            return [
-                (chunks if step.kind == "encode" else light).submit(attempt, step) for step in steps
-            ]
+        def start(steps: Sequence[Step]) -> None:
+            """Those of them that wait for nothing any more."""
+            for step in [s for s in steps if s in waiting and results.keys() >= {*s.needs}]:
+                waiting.remove(step)
+                pool = chunks if step.kind == "encode" else light
+                running[pool.submit(attempt, step)] = step
 
         try:
             opening = plan.opening if plan.hls else ()
-            running = start(opening)
+            start(opening)
             if opening:
-                _wait_for_play(running, playable)
-            running += start([s for s in plan.steps if s not in opening and not s.needs])
-            _join(running)
-            _join(start([s for s in plan.steps if s.needs]))
+                _wait_for_play(_held_for(running), playable)
+            while True:
+                done = {future for future in running if future.done()}
+                if any(future.exception() for future in done):
+                    break
+                start(plan.steps)
+                busy = [future for future in running if future not in done]
+                if not busy:
+                    break
+                wait(busy, return_when=FIRST_COMPLETED)
+            _join(list(running))
         except BaseException:  # KeyboardInterrupt too: the pools' ends wait for what still runs
             cancel.set()
             raise
     return results
+
+
+def _held_for(running: Mapping[Future[None], Step]) -> list[Future[None]]:
+    """What everything else stands back for. Not while the whole sound is listened to, which would
+    leave most processors idle: then for the picture alone."""
+    kinds = [step.kind for step in running.values()]
+    if "gain" not in kinds:
+        return list(running)
+    return [future for future, step in running.items() if step.kind != "gain"]
 
 
 def _tried(step: Step, run_one: Callable[[Step], StepResult]) -> StepResult:

@@ -20,20 +20,31 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from telecine.engine import cmaf, containers, mp4index, mpd, playlist
+from telecine.engine import cmaf, containers, mp4index, mpd, playlist, webvtt
+from telecine.engine.beside import Stills
 from telecine.engine.bmff import boxes, header
+from telecine.engine.chapters import CHAPTERS_JSON, CHAPTERS_VTT
+from telecine.engine.cues import parse_cues
 from telecine.engine.disk import working_folder
 from telecine.engine.errors import Interrupted, MediaError, StepFailed
 from telecine.engine.ladder import Size
-from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
+from telecine.engine.loudness import Level
+from telecine.engine.manifests import (
+    FINISHED,
+    GROWING,
+    IFRAMES,
+    MANIFEST,
+    MASTER,
+)
 from telecine.engine.output import PLAN, REPORT
-from telecine.engine.plan import MAX_DURATION_S, WORK, Plan, plan_from_json
+from telecine.engine.plan import MAX_DURATION_S, SUBTITLE_WHOLE, WORK, Plan, plan_from_json
 from telecine.engine.process import Access, Cancel, limits_for, run
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.rules import RuleResult, Verification, judge
 from telecine.engine.rules.found import (
+    ChaptersFound,
     Decoded,
     Fault,
     Found,
@@ -43,15 +54,21 @@ from telecine.engine.rules.found import (
     Run,
     SegmentFile,
     SoundFile,
+    StillsFound,
     Stream,
+    TextSegment,
+    TextTrack,
+    WaveformFound,
 )
 from telecine.engine.sandbox import global_flags, input_flags
+from telecine.engine.serial import from_plain
 from telecine.engine.tools import Tools, find_tools
 
 __all__ = ["RuleResult", "Verification", "verify"]
 
 MAX_SEGMENT_BYTES = cmaf.MAX_BOX_BYTES
 MAX_TEXT_BYTES = 64 << 20  # a playlist of half a million segments
+MAX_SUBTITLE_BYTES = 64 << 20
 MAX_TOP_BOXES = 10_000
 HEAD_BYTES = 1 << 16
 TAIL_BYTES = 1 << 17  # two of the largest Ogg pages
@@ -116,12 +133,15 @@ class _Reader:
             on_disk=self._finished_playlists(),
             renditions=renditions,
             streams=tuple(s for r in renditions if (s := r.stream) is not None),
+            texts=tuple(self._text_tracks(master)) if master is not None else (),
             mp4s=tuple(self._read("progressive-mp4", paths["mp4"], self._mp4)),
             sounds=tuple(self._read("audio-files", paths["sound"], self._sound)),
             poster=next(self._read("poster", paths["poster"], self._poster), None),
             report=self._report(),
             told=tuple(self._told()),
+            levels=tuple(self._levels()),
             decoded=None,
+            **self._beside(plan),
             faults=tuple(self._faults),
         )
 
@@ -168,7 +188,8 @@ class _Reader:
         paths: dict[str, list[str]] = {"mp4": [], "sound": [], "poster": []}
         if plan is not None:
             for file in plan.files:
-                paths["sound" if file.kind in AUDIO_KINDS else file.kind].append(file.path)
+                kind = "sound" if file.kind in AUDIO_KINDS else file.kind
+                paths.setdefault(kind, []).append(file.path)
             return paths
         for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if path.suffix == ".mp4":
@@ -210,6 +231,15 @@ class _Reader:
                 yield from (line for line in plain["warnings"] if isinstance(line, str))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
+
+    def _levels(self) -> Iterator[Level]:
+        """What the step that measures sound found."""
+        path = self._folder / WORK / "steps" / "loudness.json"
+        try:
+            plain = json.loads(path.read_bytes())
+            yield from [from_plain(Level, level) for level in plain["levels"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
 
     def _playlist(self, path: str, parse: Callable[[str], _T]) -> tuple[_T | None, int | None]:
         """A parsed playlist and its EXT-X-VERSION."""
@@ -277,6 +307,31 @@ class _Reader:
             protected=protected,
             segments=segments,
         )
+
+    def _text_tracks(self, master: playlist.MultivariantPlaylist) -> Iterator[TextTrack]:
+        uris = (item.uri for item in master.renditions if item.type == "SUBTITLES")
+        for uri in dict.fromkeys(uri for uri in uris if uri is not None):
+            home = str(PurePosixPath(uri).parent)
+            media, _ = self._playlist(uri, playlist.parse_media)
+            names = () if media is None else dict.fromkeys(e.uri for e in media.segments)
+            segments = tuple(self._text_segment(_beside(home, name)) for name in names)
+            whole = self._text_segment(_beside(home, SUBTITLE_WHOLE)).text
+            yield TextTrack(uri, home, media, segments, whole)
+
+    def _text_segment(self, path: str) -> TextSegment:
+        try:
+            data = self._bytes(path, MAX_SUBTITLE_BYTES)
+        except _Unreadable as error:
+            self._fault("files-exist", str(error))
+            return TextSegment(path, 0, None)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = ""
+        if not webvtt.is_webvtt(text):
+            self._fault("subtitle-cues", f"{path}: no WebVTT in UTF-8")
+            return TextSegment(path, len(data), None)
+        return TextSegment(path, len(data), webvtt.parse(text))
 
     def _optional(self, path: str) -> playlist.MediaPlaylist | None:
         if not (self._folder / path).exists():
@@ -375,6 +430,60 @@ class _Reader:
     def _poster(self, path: str) -> Size:
         return containers.jpeg_size(self._bytes(path, MAX_SEGMENT_BYTES))
 
+    # --- beside the film
+
+    def _beside(self, plan: Plan | None) -> dict[str, Any]:
+        """The fields of `Found` for what only a plan tells of."""
+        if plan is None:
+            return {}
+        kinds = {one.kind: one for one in plan.stills}
+        previews = ["preview.webp"] if plan.preview is not None else []
+        peaks = ["waveform.json"] if plan.waveform is not None else []
+        chapters = [CHAPTERS_VTT] if plan.chapters else []
+        return {
+            "stills": tuple(
+                self._read("stills-whole", list(kinds), lambda kind: self._stills(kinds[kind]))
+            ),
+            "preview": next(self._read("preview", previews, self._preview), None),
+            "waveform": next(self._read("waveform", peaks, self._waveform), None),
+            "chapters": next(self._read("chapters", chapters, self._chapters), None),
+        }
+
+    def _stills(self, stills: Stills) -> StillsFound:
+        cues = parse_cues(self._text(f"{stills.kind}.vtt"))
+        listed = None
+        if stills.kind == "thumbnails":
+            listed = tuple(
+                (one["path"], round(one["start_s"] * 1000), round(one["end_s"] * 1000))
+                for one in self._json("thumbnails.json", lambda plain: plain["thumbnails"])
+            )
+        sizes = {path: self._poster(path) for path in stills.pictures}
+        return StillsFound(stills.kind, cues, sizes, listed)
+
+    def _preview(self, path: str) -> containers.Animation:
+        return containers.webp_animation(self._bytes(path, MAX_SEGMENT_BYTES))
+
+    def _waveform(self, path: str) -> WaveformFound:
+        head, data = self._json(
+            path, lambda plain: (plain, tuple(int(value) for value in plain.pop("data")))
+        )
+        picture = containers.png_size(self._bytes("waveform.png", MAX_SEGMENT_BYTES))
+        return WaveformFound(head, data, picture)
+
+    def _chapters(self, path: str) -> ChaptersFound:
+        listed = self._json(CHAPTERS_JSON, lambda plain: tuple(map(_chapter, plain)))
+        return ChaptersFound(parse_cues(self._text(path)), listed)
+
+    def _text(self, path: str) -> str:
+        return self._bytes(path, MAX_TEXT_BYTES).decode(errors="replace")
+
+    def _json(self, path: str, read: Callable[[Any], _T]) -> _T:
+        """What `read` makes of a JSON file. Raises `_Unreadable`."""
+        try:
+            return read(json.loads(self._bytes(path, MAX_TEXT_BYTES)))
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            raise _Unreadable(f"{path} is not in its form") from None
+
     # --- decoding
 
     def decoded(self, found: Found, tools: Tools) -> Found:
@@ -386,7 +495,28 @@ class _Reader:
             pixels = max((track.width * track.height for track in pictures), default=0)
             items.append(self._decode_file(file.path, tools, expected, pixels))
         items += [self._decode_file(file.path, tools, None, 0) for file in found.sounds]
+        items += [self._decode_stills(stills, tools) for stills in self._whole_stills(found)]
+        if found.preview is not None:
+            pixels = found.preview.size.pixels
+            expected = found.preview.pictures
+            items.append(self._decode_file("preview.webp", tools, expected, pixels))
         return replace(found, decoded=tuple(items))
+
+    def _whole_stills(self, found: Found) -> list[Stills]:
+        there = {one.kind for one in found.stills}
+        planned = found.plan.stills if found.plan is not None else ()
+        return [stills for stills in planned if stills.kind in there]
+
+    def _decode_stills(self, stills: Stills, tools: Tools) -> Decoded:
+        """All JPEGs one behind the other, as a film of pictures."""
+        with working_folder(self._folder / WORK, "decode") as scratch:
+            whole = scratch / "whole.mjpeg"
+            with whole.open("wb") as joined:
+                for path in stills.pictures:
+                    joined.write(self._bytes(path, MAX_SEGMENT_BYTES))
+            pixels = stills.picture_size.pixels
+            count = len(stills.pictures)
+            return self._decode(stills.kind, whole, tools, count, pixels, demuxer="mjpeg")
 
     def _decode_stream(self, stream: Stream, tools: Tools) -> Decoded:
         """Init segment and all segments as one file, which lies in the folder meanwhile."""
@@ -406,12 +536,19 @@ class _Reader:
         return self._decode(path, self._inside(path), tools, expected, pixels)
 
     def _decode(
-        self, path: str, file: Path, tools: Tools, expected: int | None, pixels: int
+        self,
+        path: str,
+        file: Path,
+        tools: Tools,
+        expected: int | None,
+        pixels: int,
+        *,
+        demuxer: str | None = None,
     ) -> Decoded:
         errors: list[str] = []
         told: list[bytes] = []
         finished = run(
-            decode_argv(tools.ffmpeg, file),
+            decode_argv(tools.ffmpeg, file, demuxer=demuxer),
             sandbox=tools.sandbox,
             limits=limits_for(pixels, 0, MAX_DURATION_S),
             access=Access(read=(file,)),
@@ -425,8 +562,9 @@ class _Reader:
         return Decoded(path, expected, int(frames[-1]) if frames else 0, tuple(errors))
 
 
-def decode_argv(ffmpeg: Path, file: Path) -> list[str]:
-    """Decode everything in a file to nothing; every line on standard error is an error."""
+def decode_argv(ffmpeg: Path, file: Path, *, demuxer: str | None = None) -> list[str]:
+    """Decode everything in a file to nothing; every line on standard error is an error. One JPEG
+    looks like a still picture, which no `demuxer` of ours takes, unless one is named."""
     return [
         *(str(ffmpeg), *global_flags()),
         *("-loglevel", "error"),
@@ -434,12 +572,19 @@ def decode_argv(ffmpeg: Path, file: Path) -> list[str]:
         "-xerror",  # the first error ends it: damage is a broken rule, not something to conceal
         *input_flags(),
         *("-err_detect", "explode"),  # what decoders would conceal is an error too
+        *(("-f", demuxer) if demuxer is not None else ()),
         *("-i", f"file:{file}"),
         *("-map", "0"),
         *("-fps_mode", "passthrough"),  # as many pictures as were decoded
         *("-enc_time_base", "demux"),  # or varying times round to the same tick of a mean rate
         *("-f", "null", "-"),
     ]
+
+
+def _chapter(plain: dict[str, Any]) -> tuple[int, int, str]:
+    start_ms = round(plain["start-time"] * 1000)
+    end_ms = start_ms + round(plain["duration"] * 1000)
+    return start_ms, end_ms, str(plain["titles"][0]["title"])
 
 
 def _beside(home: str, name: str) -> str:

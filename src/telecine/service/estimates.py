@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from telecine.engine.chapters import CHAPTERS_VTT, chapters_json, chapters_vtt
 from telecine.engine.images.grammar import conversion, parse_text
-from telecine.engine.plan import FileOutput, Plan, VideoRendition, copied_load
-from telecine.engine.profile import OutputKind
+from telecine.engine.peaks import PNG_SIZE
+from telecine.engine.plan import AudioRendition, FileOutput, Plan, VideoRendition, copied_load
+from telecine.engine.profile import AUDIO_KINDS, OutputKind
 from telecine.service.image_plans import ImagePlan, PlannedImage
 from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s, image_s
 
@@ -16,6 +18,10 @@ from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s, image_s
 USUAL_SHARE = 0.55
 FLAC_SHARE = 0.6  # of 16-bit PCM: what the FLAC project states for most music
 POSTER_BYTES_A_PIXEL = 0.2
+JPEG_MOST_BYTES_A_PIXEL = 2  # noise at the finest of the qualities that are used
+INDEX_BYTES = 200  # of a picture in WebVTT and JSON
+
+PLAYING = ("mp4", "poster", *AUDIO_KINDS)
 
 BASIS = (
     f"encoder_s: {MEGAPIXELS_A_SECOND:.0f} megapixels a processor second, measured on 1080p24 film "
@@ -69,9 +75,11 @@ def estimate(plan: Plan | ImagePlan) -> Estimate:
     if isinstance(plan, ImagePlan):
         return _estimate_images(plan)
     outputs = [ExpectedOutput(r.name, "rendition", *_picture_bytes(plan, r)) for r in plan.listed]
-    if plan.sound is not None:
-        outputs.append(ExpectedOutput(plan.sound.name, "rendition", *_sound_bytes(plan)))
-    outputs += [_file(plan, file) for file in plan.files]
+    for sound in plan.sounds:
+        if sound.listed:
+            outputs.append(ExpectedOutput(sound.name, "rendition", *_sound_bytes(plan, sound)))
+    outputs += [_file(plan, file) for file in plan.files if file.kind in PLAYING]
+    outputs += _beside(plan)
     return Estimate(
         encoder_s=round(sum(encoder_s(plan, step) for step in plan.steps), 1),
         size_bytes=sum(output.size_bytes for output in outputs),
@@ -112,16 +120,16 @@ def _picture_bytes(plan: Plan, rendition: VideoRendition) -> tuple[int, int]:
     return round(most * USUAL_SHARE), most
 
 
-def _sound_bytes(plan: Plan) -> tuple[int, int]:
-    sound = plan.audio_rendition
-    size = 0 if sound is None else _bytes(sound.bitrate_bps, plan)
+def _sound_bytes(plan: Plan, sound: AudioRendition) -> tuple[int, int]:
+    size = _bytes(sound.bitrate_bps, plan)
     return size, size
 
 
 def _file(plan: Plan, file: FileOutput) -> ExpectedOutput:
     if file.rendition is not None:
-        pictures, sound = _picture_bytes(plan, plan.rendition(file.rendition)), _sound_bytes(plan)
-        sizes = (pictures[0] + sound[0], pictures[1] + sound[1])
+        parts = [_picture_bytes(plan, plan.rendition(file.rendition))]
+        parts += [_sound_bytes(plan, sound) for sound in plan.sounds[:1]]
+        sizes = (sum(usual for usual, _ in parts), sum(most for _, most in parts))
     elif file.kind == "poster":
         video = plan.video
         pixels = 0 if video is None else video.width * video.height
@@ -133,6 +141,32 @@ def _file(plan: Plan, file: FileOutput) -> ExpectedOutput:
     else:
         sizes = (round(_pcm_bytes(plan, bits=16) * FLAC_SHARE), _pcm_bytes(plan, bits=24))
     return ExpectedOutput(file.path, file.kind, *sizes)
+
+
+def _beside(plan: Plan) -> list[ExpectedOutput]:
+    """What stands beside the film, each with all its files."""
+    found = []
+    for stills in plan.stills:
+        pixels = len(stills.pictures) * stills.picture_size.pixels
+        index = stills.count * INDEX_BYTES
+        usual = round(pixels * POSTER_BYTES_A_PIXEL) + index
+        most = pixels * JPEG_MOST_BYTES_A_PIXEL + index + len(stills.pictures) * IMAGE_HEAD_BYTES
+        found.append(ExpectedOutput(f"{stills.kind}.vtt", stills.kind, usual, most))
+    if plan.preview is not None:
+        pictures = round(plan.preview.each_s * plan.preview.rate) * len(plan.preview.segments)
+        pixels = pictures * plan.preview.size.pixels
+        usual = round(pixels * IMAGE_BYTES_A_PIXEL["webp"])
+        found.append(ExpectedOutput("preview.webp", "preview", usual, 2 * pixels))
+    if plan.waveform is not None:
+        numbers = 2 * plan.waveform.length
+        most = numbers * 5 + PNG_SIZE.pixels // 8 + IMAGE_HEAD_BYTES  # "-128," is five signs
+        usual = numbers * 3 + PNG_SIZE.pixels // 40
+        found.append(ExpectedOutput("waveform.json", "waveform", usual, most))
+    if plan.chapters:
+        texts = chapters_vtt(plan.chapters) + chapters_json(plan.chapters)
+        exact = len(texts.encode())
+        found.append(ExpectedOutput(CHAPTERS_VTT, "chapters", exact, exact))
+    return found
 
 
 def _pcm_bytes(plan: Plan, *, bits: int) -> int:

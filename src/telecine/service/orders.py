@@ -205,6 +205,9 @@ def _output(plain: Mapping[str, Any]) -> Output:
     if kind == "mp4":
         size = _field(plain, "size", str, "source")
         return Output("mp4", None if size == "source" else parse_rung(size))
+    if kind == "thumbnails":
+        every_s = _field(plain, "every_s", int, None)
+        return parse_output(kind if every_s is None else f"{kind}:every={every_s}s")
     rate = _field(plain, "bitrate_bps", int, None)
     return parse_output(kind if rate is None else f"{kind}@{rate}")
 
@@ -212,6 +215,7 @@ def _output(plain: Mapping[str, Any]) -> Output:
 _FIELDS: dict[str, frozenset[str]] = {
     "hls": frozenset({"rungs", "top", "codecs", "hdr"}),
     "mp4": frozenset({"size"}),
+    "thumbnails": frozenset({"every_s"}),
     **{kind: frozenset({"bitrate_bps"}) for kind in AUDIO_KINDS if kind != "flac"},
 }
 
@@ -395,7 +399,6 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
     names every keyframe. `steps` tells what progress in each means."""
     if isinstance(plan, ImagePlan):
         return summarize_images(plan)
-    sound = plan.audio_rendition
     return {
         "duration_s": round(float(plan.timeline.duration_s), 3),
         "frame_rate": round(float(plan.timeline.rate), 3) if plan.video is not None else None,
@@ -431,7 +434,7 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
                 "listed": s.listed,
                 "reason": s.reason,
             }
-            for s in ([sound] if sound is not None else [])
+            for s in plan.sounds
         ],
         "dropped": [{"name": rung.name, "reason": rung.reason} for rung in plan.dropped],
         "top_not_copied": list(plan.copy_refusals) if plan.copied is None else [],

@@ -9,11 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from telecine.engine.beside import content_type
 from telecine.engine.containers import jpeg_size
 from telecine.engine.images.values import Made
 from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.output import REPORT
 from telecine.engine.plan import FileOutput, Plan
+from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.report import Report, RungReport
 from telecine.service.db.queue import NewOutput
 from telecine.service.image_plans import ImagePlan, PlannedImage
@@ -47,12 +49,16 @@ def measure_outputs(
         facts += [("hls", MASTER, streams), ("dash", MANIFEST, streams)]
     for file in plan.files:
         facts.append((file.kind, file.path, _file_facts(plan, file, folder, sizes[file.path])))
+    for stills in plan.stills:
+        size = stills.picture_size
+        found = {"width": size.width, "height": size.height}
+        facts += [(stills.kind, path, found) for path in stills.pictures]
     facts.append(("report", REPORT, {"verified_rules": report.verified_rules}))
     return tuple(
         NewOutput(
             kind=kind,
             path=path,
-            content_type=CONTENT_TYPES[kind],
+            content_type=CONTENT_TYPES.get(kind) or content_type(path),
             size_bytes=sizes[path],
             sha256=_sha256(folder / path, on_read),
             facts=found,
@@ -64,10 +70,8 @@ def measure_outputs(
 def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[str, Any]:
     """`total_bytes` counts playlists and segments of all renditions."""
     names = {rendition.name for rendition in plan.listed}
+    names |= {sound.name for sound in plan.sounds if sound.listed}
     homes = [f"{plan.folder_of(name)}/" for name in names]
-    if plan.sound is not None:
-        names.add(plan.sound.name)
-        homes.append(f"{plan.sound.folder}/")
     total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
     return {
         "duration_s": report.duration_s,
@@ -93,6 +97,8 @@ def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> 
     if file.kind == "poster":
         size = jpeg_size((folder / file.path).read_bytes())
         return {"width": size.width, "height": size.height}
+    if file.kind not in ("mp4", *AUDIO_KINDS):
+        return _beside_facts(plan, file)
     duration_s = float(plan.timeline.duration_s)
     facts: dict[str, Any] = {
         "duration_s": round(duration_s, 3),
@@ -102,6 +108,30 @@ def _file_facts(plan: Plan, file: FileOutput, folder: Path, size_bytes: int) -> 
         made = plan.rendition(file.rendition).size
         facts |= {"width": made.width, "height": made.height}
     return facts
+
+
+def _beside_facts(plan: Plan, file: FileOutput) -> dict[str, Any]:
+    """What a reader needs who shows it."""
+    for stills in plan.stills:
+        if stills.kind == file.kind:
+            return {
+                "pictures": stills.count,
+                "every_s": round(float(stills.every_s), 3),
+                "width": stills.size.width,
+                "height": stills.size.height,
+                "columns": stills.columns,
+                "rows": stills.rows,
+            }
+    if file.kind == "preview" and plan.preview is not None:
+        size, pieces = plan.preview.size, len(plan.preview.segments)
+        lasts_s = round(float(plan.preview.each_s * pieces), 3)
+        return {"width": size.width, "height": size.height, "duration_s": lasts_s}
+    if file.kind == "waveform" and plan.waveform is not None:
+        return {
+            "length": plan.waveform.length,
+            "samples_per_pixel": plan.waveform.samples_per_pixel,
+        }
+    return {"chapters": len(plan.chapters)}
 
 
 def measure_image(image: PlannedImage, made: Made) -> NewOutput:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from telecine.engine import manifests
+from telecine.engine.beside import content_type, picture_path
 from telecine.engine.cmaf import read_init
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
@@ -313,18 +314,44 @@ def layout_of(plan: Mapping[str, Any]) -> Layout:
     if plan.get("kind") == "image":
         return _layout_of_images(plan)
     pictures = [rendition for rendition in plan["renditions"] if rendition["listed"]]
-    sound = plan["audio_rendition"]
-    sounds = [sound] if sound is not None and sound["listed"] else []
-    films = [file for file in plan["files"] if file["kind"] != "poster"]
+    sounds = [sound for sound in _sounds_of(plan) if sound["listed"]]
+    films = [file for file in plan["files"] if file["kind"] in FILE_TYPES.keys() - {"poster"}]
     films.sort(key=lambda file: str(file["kind"]) != "mp4")  # pictures before sound alone
     posters = [file["path"] for file in plan["files"] if file["kind"] == "poster"]
     return Layout(
         folders={rendition["folder"]: rendition["name"] for rendition in (*pictures, *sounds)},
         pictures=frozenset(rendition["name"] for rendition in pictures),
-        files={file["path"]: FILE_TYPES[file["kind"]] for file in plan["files"]},
+        files={**_files_of(plan), **_stills_of(plan)},
         poster=posters[0] if posters else None,
         film=films[0]["path"] if films else None,
     )
+
+
+def _files_of(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Each file's content type."""
+    return {
+        file["path"]: FILE_TYPES.get(file["kind"]) or content_type(file["path"])
+        for file in plan["files"]
+    }
+
+
+def _stills_of(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The pictures that lie in folders; plans of version 1 had none."""
+    found = {}
+    for stills in plan.get("stills", ()):
+        files = -(-stills["count"] // (stills["columns"] * stills["rows"]))
+        paths = [picture_path(stills["kind"], n) for n in range(files)]
+        found |= {path: content_type(path) for path in paths}
+    return found
+
+
+def _sounds_of(plan: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Plans of version 1 knew one sound at the most."""
+    if "sounds" not in plan:
+        sound = plan["audio_rendition"]
+        return () if sound is None else (sound,)
+    sounds: Sequence[Mapping[str, Any]] = plan["sounds"]
+    return sounds
 
 
 def _layout_of_images(plan: Mapping[str, Any]) -> Layout:

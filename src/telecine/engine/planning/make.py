@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from telecine.engine.copying import audio_copy_refusals, copy_refusals, source_timeline
+from telecine.engine.copying import copy_refusals, source_timeline
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.ladder import output_rate, source_size
-from telecine.engine.media import AudioStream, MediaInfo, VideoStream
+from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStream
 from telecine.engine.plan import MAX_DURATION_S, PLAN_VERSION, Plan, display_of, untimed
+from telecine.engine.planning.beside import with_beside
 from telecine.engine.planning.files import make_files
 from telecine.engine.planning.pictures import (
     head_segments,
@@ -20,23 +21,35 @@ from telecine.engine.planning.pictures import (
     long_chunk_warnings,
     make_renditions,
 )
-from telecine.engine.planning.sounds import audio_files, audio_rendition
+from telecine.engine.planning.sounds import audio_files, cut_warnings, make_sounds
 from telecine.engine.planning.steps import with_steps
 from telecine.engine.planning.streams import choose_audio, choose_video, film_span
+from telecine.engine.planning.subtitles import (
+    choose_burn,
+    left_out_without_pictures,
+    make_subtitles,
+)
 from telecine.engine.profile import DEFAULT_OUTPUTS, Profile
 from telecine.engine.timeline import SEGMENT_S, Timeline, constant_timeline, make_chunks
 
 
-def make_plan(source: MediaInfo, profile: Profile, *, damaged: bool = False) -> Plan:
-    """Decide everything about one source and one profile. What is known to be `damaged` is decoded
-    and encoded throughout, since a copy would hand the damage on.
+def make_plan(
+    source: MediaInfo,
+    profile: Profile,
+    *,
+    inputs: tuple[ExtraInput, ...] = (),
+    damaged: bool = False,
+) -> Plan:
+    """Decide everything about one source and one profile. `inputs` are the files beside the source
+    that the profile names (`inputs.probe_inputs`). What is known to be `damaged` is decoded and
+    encoded throughout, since a copy would hand the damage on.
 
     Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`) and
-    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it).
+    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it, `burn_unknown`).
     """
     warnings = list(source.warnings)
     video = choose_video(source, profile, warnings)
-    audio = choose_audio(source, profile, warnings)
+    tracks = choose_audio(source, profile, warnings)
     if source.duration_s > MAX_DURATION_S:
         raise InputRefused(
             f"too long: {float(source.duration_s) / 3600:.1f} h, at most "
@@ -44,8 +57,8 @@ def make_plan(source: MediaInfo, profile: Profile, *, damaged: bool = False) -> 
             code="too_long",
         )
     if video is None:
-        return _plan_audio_only(source, profile, audio, warnings)
-    return _plan_video(source, profile, video, audio, warnings, damaged=damaged)
+        return _plan_audio_only(source, profile, tracks, warnings, inputs)
+    return _plan_video(source, profile, video, tracks, warnings, inputs, damaged=damaged)
 
 
 def encoded_instead(plan: Plan) -> Plan | None:
@@ -53,21 +66,32 @@ def encoded_instead(plan: Plan) -> Plan | None:
     index tells; None where nothing is copied, or where the user insists on it."""
     if plan.copied is None or plan.profile.top != "auto":
         return None
-    return make_plan(plan.source, plan.profile, damaged=True)
+    return make_plan(plan.source, plan.profile, inputs=plan.inputs, damaged=True)
+
+
+def _finished(plan: Plan) -> Plan:
+    """Add what follows from the renditions: what stands beside the film, and the work as steps."""
+    return with_steps(with_beside(plan))
 
 
 def _plan_audio_only(
-    source: MediaInfo, profile: Profile, audio: AudioStream | None, warnings: list[str]
+    source: MediaInfo,
+    profile: Profile,
+    tracks: tuple[AudioStream, ...],
+    warnings: list[str],
+    inputs: tuple[ExtraInput, ...],
 ) -> Plan:
-    if audio is None:
+    if not tracks:
         raise InputRefused("no video or audio stream that can be decoded", code="no_streams")
+    audio = tracks[0]
     origin_s = max(audio.start_s or Fraction(0), Fraction(0))
     end_s = audio.end_s if audio.end_s is not None else origin_s + source.duration_s
     duration_s = end_s - origin_s
     if duration_s <= 0:
         raise InputRefused("the audio stream is empty", code="no_streams")
-    copy_reasons = audio_copy_refusals(audio, origin_s, None)
-    rate = 48_000 if copy_reasons else audio.sample_rate
+    sounds = make_sounds(profile, tracks, origin_s, None)
+    warnings.extend(cut_warnings(tracks, sounds, end_s))
+    rate = sounds[0].sample_rate if sounds else 48_000
     count = max(1, math.ceil(duration_s / SEGMENT_S))
     boundaries = [int(n * SEGMENT_S * rate) for n in range(count)]
     timeline = Timeline(
@@ -81,13 +105,14 @@ def _plan_audio_only(
         gop_frames=None,
         target_duration_s=int(SEGMENT_S),
     )
-    rendition = audio_rendition(audio, copy_reasons, listed=profile.has("hls"))
     if profile.has("poster") and profile.outputs != DEFAULT_OUTPUTS:  # else nobody asked for it
         warnings.append("no video: no poster")
-    return with_steps(
+    warnings.extend(left_out_without_pictures(source, profile))
+    return _finished(
         Plan(
             version=PLAN_VERSION,
             source=source,
+            inputs=inputs,
             profile=profile,
             video=None,
             audio=audio,
@@ -98,7 +123,9 @@ def _plan_audio_only(
             chunks=(),
             head_segments=0,
             renditions=(),
-            audio_rendition=rendition if profile.has("hls") else None,
+            sounds=sounds,
+            subtitles=(),
+            burned_in=None,
             files=audio_files(profile, audio),
             steps=(),
             dropped=(),
@@ -112,11 +139,13 @@ def _plan_video(
     source: MediaInfo,
     profile: Profile,
     video: VideoStream,
-    audio: AudioStream | None,
+    tracks: tuple[AudioStream, ...],
     warnings: list[str],
+    inputs: tuple[ExtraInput, ...],
     *,
     damaged: bool,
 ) -> Plan:
+    audio = tracks[0] if tracks else None
     distrust = ("the source is damaged",) if damaged else ()
     if damaged:
         warnings.append("the source is too damaged to be copied: it is encoded instead")
@@ -142,7 +171,9 @@ def _plan_video(
     warnings.extend(ladder.warnings)
 
     origin_s, end_s = film_span(source, video, audio)
-    refusals = distrust + copy_refusals(
+    burned_in = choose_burn(source, video, profile, origin_s)
+    refusals = distrust + ("subtitles are burnt into it",) * (burned_in is not None)
+    refusals += copy_refusals(
         source, video, audio, ladder, own, origin_s, codecs=listed_codecs(profile)
     )
     if profile.top == "copy" and refusals:
@@ -163,14 +194,14 @@ def _plan_video(
     chunks = make_chunks(timeline, keyframes_s(video, origin_s))
     if any(rendition.mode == "encode" for rendition in renditions):
         warnings.extend(long_chunk_warnings(timeline, chunks))
-    rendition = None
-    if audio is not None and (profile.has("hls") or profile.has("mp4")):
-        reasons = distrust + audio_copy_refusals(audio, origin_s, end_s)
-        rendition = audio_rendition(audio, reasons, listed=profile.has("hls"))
-    return with_steps(
+    sounds = make_sounds(profile, tracks, origin_s, end_s, distrust=distrust)
+    warnings.extend(cut_warnings(tracks, sounds, end_s))
+    subtitles = make_subtitles(source, video, profile, inputs, origin_s, warnings)
+    return _finished(
         Plan(
             version=PLAN_VERSION,
             source=source,
+            inputs=inputs,
             profile=profile,
             video=video,
             audio=audio,
@@ -181,7 +212,9 @@ def _plan_video(
             chunks=chunks,
             head_segments=head_segments(renditions, chunks),
             renditions=renditions,
-            audio_rendition=rendition,
+            sounds=sounds,
+            subtitles=subtitles,
+            burned_in=burned_in,
             files=make_files(profile, audio, ladder, display, rate, damaged=damaged),
             steps=(),
             dropped=(*ladder.dropped, *without),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from telecine.engine.chapters import CHAPTERS_VTT
 from telecine.engine.plan import FileOutput, Plan, Span, Step, VideoRendition
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.timeline import Chunk
@@ -24,16 +25,60 @@ def with_steps(plan: Plan) -> Plan:
     chunks = [_chunk_step(plan, chunk, encoded) for chunk in plan.chunks] if encoded else []
     if chunks and not plan.head_segments:
         steps.append(chunks.pop(0))
-    if plan.audio is not None and (plan.audio_rendition or audio_files):
-        sound = () if plan.audio_rendition is None else (plan.audio_rendition.name,)
-        steps.append(Step("audio", "audio", tuple(Span(name, 0, whole) for name in sound)))
+    if plan.audio is not None and (plan.sounds or audio_files):
+        steps.extend(_sound_steps(plan))
     if any(file.kind == "poster" for file in plan.files):
         steps.append(Step("poster", "poster", output="poster.jpg"))
+    if plan.subtitles:
+        files = tuple(track.input for track in plan.subtitles if track.input is not None)
+        steps.append(Step("subtitles", "subtitles", inputs=files))
     steps.extend(chunks)
+    if any(step.kind == "audio" for step in steps):
+        steps.append(_measuring_step(steps))
     for file in plan.files:
         if file.kind == "mp4":
             steps.append(_mp4_step(file, steps, whole))
+    steps.extend(_beside_steps(plan, steps))
     return replace(plan, steps=tuple(steps))
+
+
+def _beside_steps(plan: Plan, before: Sequence[Step]) -> list[Step]:
+    """What nobody waits for to play, once what it is made of is there."""
+
+    def makers(rendition: str) -> tuple[str, ...]:
+        made_by = (step for step in before if step.kind != "mp4" and rendition in step.renditions)
+        return tuple(step.id for step in made_by)
+
+    steps = [
+        Step(one.kind, one.kind, output=f"{one.kind}.vtt", needs=makers(one.rendition))
+        for one in plan.stills
+    ]
+    if plan.preview is not None:
+        needs = makers(plan.preview.rendition)
+        steps.append(Step("preview", "preview", output="preview.webp", needs=needs))
+    if plan.waveform is not None:
+        steps.append(Step("waveform", "waveform", output="waveform.json"))
+    if plan.chapters:
+        steps.append(Step("chapters", "chapters", output=CHAPTERS_VTT))
+    return steps
+
+
+def _sound_steps(plan: Plan) -> list[Step]:
+    """What makes sound: first what plays by default. Where a loudness was asked for, the whole of
+    every track is listened to before."""
+    spans = tuple(Span(sound.name, 0, plan.timeline.segments) for sound in plan.sounds)
+    gain = [] if plan.profile.loudness_lufs is None else [Step("gain", "gain")]
+    needs = tuple(step.id for step in gain)
+    steps = [*gain, Step("audio", "audio", spans[:1], needs=needs)]
+    if spans[1:]:
+        steps.append(Step("audio-others", "audio-others", spans[1:], needs=needs))
+    return steps
+
+
+def _measuring_step(before: Sequence[Step]) -> Step:
+    """How loud each sound is that these steps make."""
+    needs = tuple(step.id for step in before if step.kind in ("audio", "audio-others"))
+    return Step("loudness", "loudness", needs=needs)
 
 
 def _chunk_step(plan: Plan, chunk: Chunk, encoded: Sequence[VideoRendition]) -> Step:

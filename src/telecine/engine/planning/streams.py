@@ -7,7 +7,7 @@ from fractions import Fraction
 from telecine.engine.copying import SOUND_OVERHANG_S
 from telecine.engine.errors import InputRefused
 from telecine.engine.media import AudioStream, MediaInfo, VideoStream
-from telecine.engine.profile import AUDIO_KINDS, Profile
+from telecine.engine.profile import AUDIO_KINDS, PICTURE_KINDS, Profile
 
 
 def _wants_video(profile: Profile) -> bool:
@@ -18,8 +18,9 @@ def choose_video(source: MediaInfo, profile: Profile, warnings: list[str]) -> Vi
     if not _wants_video(profile):
         return None
     if not source.video:
-        if profile.has("mp4"):
-            raise InputRefused("no video stream, and mp4 was asked", code="no_video")
+        for output in profile.outputs:
+            if output.kind in ("mp4", *PICTURE_KINDS):
+                raise InputRefused(f"no video stream, and {output.kind} was asked", code="no_video")
         return None
     chosen = max(source.video, key=lambda v: (v.default, v.width * v.height, -v.index))
     if len(source.video) > 1:
@@ -31,19 +32,26 @@ def choose_video(source: MediaInfo, profile: Profile, warnings: list[str]) -> Vi
     return chosen
 
 
-def choose_audio(source: MediaInfo, profile: Profile, warnings: list[str]) -> AudioStream | None:
+def choose_audio(
+    source: MediaInfo, profile: Profile, warnings: list[str]
+) -> tuple[AudioStream, ...]:
+    """Every track of sound, the one that plays by default first: the one that the file marks so,
+    else the first that is the film's own sound."""
     if not source.audio:
-        if any(output.kind in AUDIO_KINDS for output in profile.outputs):
+        if any(output.kind in (*AUDIO_KINDS, "waveform") for output in profile.outputs):
             raise InputRefused("no audio stream, and audio was asked", code="no_audio")
-        return None
-    chosen = max(source.audio, key=lambda a: (a.default, -a.index))
+        return ()
+    chosen = max(
+        source.audio, key=lambda a: (a.default, not (a.commentary or a.described), -a.index)
+    )
     if len(source.audio) > 1:
         why = "the default" if chosen.default else "the first"
+        alone = "" if profile.has("hls") else ", and the others are left out"
         warnings.append(
             f"{len(source.audio)} audio streams: stream {chosen.index} "
-            f"({chosen.language or chosen.codec}) taken as {why}"
+            f"({chosen.language or chosen.codec}) taken as {why}{alone}"
         )
-    return chosen
+    return (chosen, *(track for track in source.audio if track is not chosen))
 
 
 def film_span(

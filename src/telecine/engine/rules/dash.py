@@ -77,7 +77,6 @@ def _mpd_attributes(found: Found) -> tuple[Problems, str]:
     all_readable = len(found.streams) == len(found.renditions) > 0
     if all_readable and abs(found.manifest.duration_s - longest) > Fraction(1, 1000):
         problems.append(f"lasts {sec(found.manifest.duration_s)}, measured {sec(longest)}")
-    language = found.plan.sound.language if found.plan and found.plan.sound else None
     for adaptation, item, stream in _pairs(found):
         track = stream.track
         facts: list[tuple[str, object, object]] = [
@@ -97,8 +96,9 @@ def _mpd_attributes(found: Found) -> tuple[Problems, str]:
                 ("audioSamplingRate", item.audio_sampling_rate, track.sample_rate),
                 ("channels", item.channels, track.channels),
             ]
-            if found.plan is not None:
-                facts.append(("lang", adaptation.lang, language))
+            voice = found.voice(stream.home)
+            if voice is not None:
+                facts.append(("lang", adaptation.lang, voice.language))
         problems += [
             f"{item.id}: {name} {said}, measured {measured}"
             for name, said, measured in facts

@@ -45,16 +45,23 @@ def _files_whole(found: Found) -> tuple[Problems, str]:
 
 @rule("listed-once", "plan")
 def _listed_once(found: Found) -> tuple[Problems, str]:
-    """No playlist names a segment, and the multivariant playlist no rendition, twice."""
+    """No playlist names a segment twice, and the multivariant playlist no rendition, but for a
+    picture with each group of sound, and a sound in each group."""
     problems = []
-    lists = [(r.uri, [s.uri for s in r.playlist.segments]) for r in found.renditions if r.playlist]
+    lists: list[tuple[str, list[tuple[str, str | None]]]] = [
+        (r.uri, [(s.uri, None) for s in r.playlist.segments])
+        for r in found.renditions
+        if r.playlist is not None
+    ]
     if found.master is not None:
-        named = [item.uri for item in found.master.variants]
-        named += [item.uri for item in found.master.renditions if item.uri is not None]
-        named += [item.uri for item in found.master.iframe_streams]
-        lists.append(("the multivariant playlist", named))
+        master = "the multivariant playlist"
+        lists.append((master, [(item.uri, item.audio) for item in found.master.variants]))
+        others: list[tuple[str, str | None]] = []
+        others += [(r.uri, r.group_id) for r in found.master.renditions if r.uri is not None]
+        others += [(item.uri, None) for item in found.master.iframe_streams]
+        lists.append((master, others))
     for where, uris in lists:
-        doubled = [uri for uri, times in Counter(uris).items() if times > 1]
+        doubled = [uri for (uri, _), times in Counter(uris).items() if times > 1]
         problems += [f"{where} names {uri} twice" for uri in doubled]
     return problems, f"{sum(len(uris) for _, uris in lists)} URIs"
 
@@ -75,14 +82,15 @@ def _master_lists_everything(found: Found) -> tuple[Problems, str]:
     rendition of the plan, and nothing else."""
     if found.master is None:
         return [], "no multivariant playlist"
-    listed = {rendition.uri for rendition in found.renditions}
+    listed = {rendition.uri for rendition in (*found.renditions, *found.texts)}
     there = set(found.on_disk)
     problems = [f"{uri} is not listed" for uri in sorted(there - listed)]
     if found.plan is not None:
         homes = {rendition.home for rendition in found.renditions}
         planned = {rendition.folder for rendition in found.plan.listed}
-        if found.plan.sound is not None:
-            planned.add(found.plan.sound.folder)
+        homes |= {track.home for track in found.texts}
+        planned |= {track.folder for track in found.plan.subtitles}
+        planned |= {sound.folder for sound in found.plan.sounds if sound.listed}
         problems += [f"{home} was planned and is not listed" for home in sorted(planned - homes)]
         problems += [f"{home} is listed and not planned" for home in sorted(homes - planned)]
     return problems, f"{len(listed)} renditions"

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from telecine.engine import webvtt
 from telecine.engine.cmaf import Track
+from telecine.engine.containers import Animation
+from telecine.engine.cues import Cue
 from telecine.engine.ladder import Size
+from telecine.engine.loudness import Level
 from telecine.engine.mpd import MPD
-from telecine.engine.plan import Plan, VideoRendition
+from telecine.engine.plan import AudioRendition, Plan, VideoRendition
 from telecine.engine.playlist import MediaPlaylist, MultivariantPlaylist
 from telecine.engine.rules.figures import sec
 
@@ -144,6 +148,36 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSegment:
+    """A segment of subtitles. `text` is None where it is no WebVTT."""
+
+    path: str
+    size_bytes: int
+    text: webvtt.File | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextTrack:
+    """Subtitles that the multivariant playlist names. `whole` are all cues, as the one file beside
+    the segments has them. None is what is not there or cannot be read."""
+
+    uri: str
+    home: str
+    playlist: MediaPlaylist | None
+    segments: tuple[TextSegment, ...]
+    whole: webvtt.File | None
+
+    @property
+    def loads(self) -> list[tuple[Fraction, int]]:
+        """(duration in seconds, bytes) of each segment."""
+        entries = self.playlist.segments if self.playlist is not None else ()
+        return [
+            (entry.duration_s, segment.size_bytes)
+            for entry, segment in zip(entries, self.segments, strict=False)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Mp4Track:
     """A track of a progressive file; times in seconds as a viewer sees them."""
 
@@ -170,6 +204,34 @@ class SoundFile:
     path: str
     kind: str
     duration_s: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class StillsFound:
+    """Sheets or thumbnails: the cues of their WebVTT, of each planned JPEG its size, and what the
+    JSON lists (path, start and end in milliseconds) where there is one."""
+
+    kind: str
+    cues: tuple[Cue, ...]
+    sizes: dict[str, Size]
+    listed: tuple[tuple[str, int, int], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaveformFound:
+    """`head` is what the JSON says beside its `data`."""
+
+    head: dict[str, object]
+    data: tuple[int, ...]
+    picture: Size
+
+
+@dataclass(frozen=True, slots=True)
+class ChaptersFound:
+    """The cues of the WebVTT; what the JSON lists: start and end in milliseconds, title."""
+
+    cues: tuple[Cue, ...]
+    listed: tuple[tuple[int, int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +272,12 @@ class Found:
     told: tuple[str, ...]  # warnings of the steps
     decoded: tuple[Decoded, ...] | None
     faults: tuple[Fault, ...]
+    texts: tuple[TextTrack, ...] = ()
+    levels: tuple[Level, ...] = ()  # how loud sounds are, as the steps measured what they made
+    stills: tuple[StillsFound, ...] = ()
+    preview: Animation | None = None
+    waveform: WaveformFound | None = None
+    chapters: ChaptersFound | None = None
 
     @property
     def pictures(self) -> list[Stream]:
@@ -224,6 +292,11 @@ class Found:
 
     def planned(self, stream: Stream) -> VideoRendition | None:
         return self.planned_at(stream.home)
+
+    def voice(self, home: str) -> AudioRendition | None:
+        """The planned rendition of sound whose folder this is."""
+        sounds = self.plan.sounds if self.plan is not None else ()
+        return next((sound for sound in sounds if sound.folder == home), None)
 
     def planned_at(self, home: str) -> VideoRendition | None:
         renditions = self.plan.renditions if self.plan is not None else ()

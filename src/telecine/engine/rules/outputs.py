@@ -46,8 +46,7 @@ def _mp4_problems(found: Found, file: Mp4File) -> Iterator[str]:
     if data_end > file.size_bytes:
         yield f"samples end at byte {data_end} of {file.size_bytes}"
     kinds = sorted(track.handler for track in file.tracks)
-    sound = found.plan.audio_rendition if found.plan is not None else None
-    wanted = ["soun", "vide"] if sound is not None or found.plan is None else ["vide"]
+    wanted = ["soun", "vide"] if found.plan is None or found.plan.sounds else ["vide"]
     if kinds != wanted and not (found.plan is None and kinds == ["vide"]):
         yield f"tracks {kinds}, not {wanted}"
     for track in file.tracks:

@@ -8,9 +8,16 @@ from math import ceil
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.ladder import Size
-from telecine.engine.playlist import HDR_TRANSFERS, MediaPlaylist, Variant, VideoRange
+from telecine.engine.playlist import (
+    HDR_TRANSFERS,
+    MediaPlaylist,
+    Variant,
+    VideoRange,
+    average_bandwidth_bps,
+    peak_bandwidth_bps,
+)
 from telecine.engine.rules.figures import mbps, sec
-from telecine.engine.rules.found import Found, Stream
+from telecine.engine.rules.found import Found, Stream, TextTrack
 from telecine.engine.rules.measures import average_of, peak_bps, peak_of, placed, rate_of
 from telecine.engine.rules.table import Problems, rule, shows, streams
 from telecine.engine.sps import sps_size
@@ -152,18 +159,23 @@ def _frame_rate(found: Found) -> tuple[Problems, str]:
 @rule("bandwidth", "RFC 8216 4.3.4.2, Apple 9.13")
 def _bandwidth(found: Found) -> tuple[Problems, str]:
     """BANDWIDTH is the measured peak segment bit rate of the variant plus that of the largest sound
-    it is played with, and not more than rounding above it."""
+    and subtitles it is played with, and not more than rounding above it."""
     problems = []
     peaks = []
     for variant, stream, group in _played(found):
         peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
+        peak += max((peak_bandwidth_bps(*_text_load(track)) for track in found.texts), default=0)
         peaks.append(mbps(peak))
-        # Each of the two may have been rounded up on its own.
-        if not peak <= variant.bandwidth_bps <= ceil(peak) + 2:
+        # Each of the three may have been rounded up on its own.
+        if not peak <= variant.bandwidth_bps <= ceil(peak) + 3:
             problems.append(
                 f"{variant.uri}: BANDWIDTH {variant.bandwidth_bps}, measured {ceil(peak)}"
             )
     return problems, ", ".join(peaks)
+
+
+def _text_load(track: TextTrack) -> tuple[list[tuple[Fraction, int]], int]:
+    return track.loads, track.playlist.target_duration if track.playlist is not None else 1
 
 
 @rule("average-bandwidth", "Apple 9.14, 1.27, 1.30")
@@ -174,6 +186,7 @@ def _average_bandwidth(found: Found) -> tuple[Problems, str]:
     figures = []
     for variant, stream, group in _played(found):
         average = average_of(stream) + max(map(average_of, group), default=Fraction(0))
+        average += max((average_bandwidth_bps(text.loads) for text in found.texts), default=0)
         peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
         figures.append(f"{mbps(average)} (peak {float(100 * peak / average):.0f} %)")
         said = variant.average_bandwidth_bps
@@ -204,54 +217,6 @@ def _independent_segments(found: Found) -> tuple[Problems, str]:
         if r.playlist is not None and not r.playlist.independent_segments
     ]
     return problems, "in every media playlist"
-
-
-@rule("audio-group", "RFC 8216 4.3.4.1, Apple 2.3, 9.5")
-def _audio_group(found: Found) -> tuple[Problems, str]:
-    """Every video variant of a source with sound has an audio group with one DEFAULT rendition and
-    URIs, and CHANNELS is what the init segment says."""
-    if found.master is None:
-        return [], "no multivariant playlist"
-    problems = []
-    sound = found.plan.sound if found.plan is not None else None
-    members = [item for item in found.master.renditions if item.type == "AUDIO"]
-    for variant in found.master.variants:
-        group = [item for item in members if item.group_id == variant.audio]
-        wanted = bool(members) or sound is not None
-        if variant.resolution is not None and wanted and not group:
-            problems.append(f"{variant.uri} has no audio group")
-        if group and sum(item.default for item in group) != 1:
-            problems.append(f"group {variant.audio} has not one DEFAULT")
-    for item in members:
-        stream = found.stream(item.uri) if item.uri is not None else None
-        if item.uri is None:
-            problems.append(f"{item.name} has no URI")
-        elif stream is not None and item.channels != str(stream.track.channels):
-            problems.append(f"{item.uri}: CHANNELS {item.channels}, not {stream.track.channels}")
-    return problems, f"{len(members)} rendition(s)"
-
-
-def _language_known(found: Found) -> bool:
-    plan = found.plan
-    return (
-        plan is not None
-        and bool(plan.listed)
-        and plan.sound is not None
-        and (plan.sound.language is not None)
-    )
-
-
-@rule("language", "Apple 8.9", _language_known)
-def _language(found: Found) -> tuple[Problems, str]:
-    """LANGUAGE of the sound is the source's, where that has one."""
-    wanted = found.plan.sound.language if found.plan and found.plan.sound else None
-    members = found.master.renditions if found.master is not None else ()
-    problems = [
-        f"{item.uri}: LANGUAGE {item.language}, the source has {wanted}"
-        for item in members
-        if item.type == "AUDIO" and item.language != wanted
-    ]
-    return problems, str(wanted)
 
 
 # --- media playlists ------------------------------------------------------------------------------
@@ -403,8 +368,10 @@ def _starts_at_0(growing: MediaPlaylist) -> bool:
 
 
 def _must_have_grown(found: Found, stream: Stream) -> bool:
-    """A copied rung runs ahead and grows alone; else every rendition grows."""
+    """What plays by default grows; a copied rung runs ahead and grows alone."""
     if found.plan is None:
         return False
+    if not stream.video:
+        return found.plan.sound is not None and found.plan.sound.folder == stream.home
     copied = found.plan.copied
-    return not stream.video or copied is None or copied.folder == stream.home
+    return copied is None or copied.folder == stream.home

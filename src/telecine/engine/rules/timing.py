@@ -109,8 +109,19 @@ def _target_duration(found: Found) -> tuple[Problems, str]:
 # --- sound ---------------------------------------------------------------------------------------
 
 
-def _sounds_with_pictures(found: Found) -> bool:
-    return bool(found.voices and found.pictures)
+def _sounds_beside(found: Found) -> bool:
+    return bool(found.voices) and _beside(found) is not None
+
+
+def _beside(found: Found) -> Stream | None:
+    """What sound has to go with: the picture, or without one the sound that plays by default, where
+    there are others."""
+    if found.pictures:
+        return found.pictures[0]
+    if len(found.voices) < 2 or found.plan is None or found.plan.sound is None:
+        return None
+    home = found.plan.sound.folder
+    return next((stream for stream in found.voices if stream.home == home), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,60 +133,67 @@ class _Span:
     latest_end_s: Fraction
 
 
-def _expected_sound(found: Found, picture_end_s: Fraction) -> _Span:
+def _expected_sound(found: Found, stream: Stream, film_end_s: Fraction) -> _Span:
     """Encoded sound is filled with silence to the picture; a copy starts and ends as the source's,
     as far out as the plan allows a copy."""
-    plan = found.plan
-    if plan is None or plan.sound is None or plan.audio is None:
+    plan, voice = found.plan, found.voice(stream.home)
+    if plan is None or voice is None:
         start = Fraction(0)
-        return _Span(start, picture_end_s - SOUND_OVERHANG_S, picture_end_s + COPY_OVERHANG_S)
-    audio, origin_s = plan.audio, plan.timeline.origin_s
-    if plan.sound.mode == "encode" or audio.start_s is None or audio.end_s is None:
-        # The source's tail may outlast the picture by what is not worth holding a picture for.
-        tail = Fraction(0) if audio.end_s is None else audio.end_s - origin_s - picture_end_s
+        return _Span(start, film_end_s - SOUND_OVERHANG_S, film_end_s + COPY_OVERHANG_S)
+    track, origin_s = plan.track(voice), plan.timeline.origin_s
+    if voice.mode == "encode" or track.start_s is None or track.end_s is None:
+        # The tail of the film's own sound may outlast the picture by what is not worth holding a
+        # picture for; that of others is cut.
+        tail = Fraction(0)
+        if voice.default and track.end_s is not None:
+            tail = track.end_s - origin_s - film_end_s
         overhang = min(max(tail, Fraction(0)), COPY_OVERHANG_S)
-        return _Span(Fraction(0), picture_end_s, picture_end_s + overhang)
-    end_s = audio.end_s - origin_s
-    start_s = max(audio.start_s - origin_s, Fraction(0))
-    return _Span(start_s, min(end_s, picture_end_s), max(end_s, picture_end_s))
+        return _Span(Fraction(0), film_end_s, film_end_s + overhang)
+    end_s = track.end_s - origin_s
+    start_s = max(track.start_s - origin_s, Fraction(0))
+    return _Span(start_s, min(end_s, film_end_s), max(end_s, film_end_s))
 
 
-def _source_frame_s(found: Found) -> Fraction:
-    audio = found.plan.audio if found.plan is not None else None
-    if audio is None:
+def _source_frame_s(found: Found, stream: Stream) -> Fraction:
+    voice = found.voice(stream.home)
+    if found.plan is None or voice is None:
         return Fraction(0)
-    return Fraction(max(audio.frame_samples, AAC_FRAME_SAMPLES), audio.sample_rate)
+    track = found.plan.track(voice)
+    return Fraction(max(track.frame_samples, AAC_FRAME_SAMPLES), track.sample_rate)
 
 
-@rule("audio-span", "Apple 8.3, 8.7", _sounds_with_pictures)
+@rule("audio-span", "Apple 8.3, 8.7", _sounds_beside)
 def _audio_span(found: Found) -> tuple[Problems, str]:
-    """Sound covers the picture: it ends within one of its frames of the picture's end, or where the
-    source's own sound ends (its last frame may be cut short there and shown whole here)."""
-    picture_end_s = found.pictures[0].end_s
-    expected = _expected_sound(found, picture_end_s)
+    """Every sound covers the picture: it ends within one of its frames of the picture's end, or
+    where the source's own sound ends (its last frame may be cut short there and shown whole here).
+    Without a picture all end where that ends which plays by default."""
+    film = _beside(found)
+    assert film is not None
     problems = []
     worst = Fraction(0)
     for stream in found.voices:
+        expected = _expected_sound(found, stream, film.end_s)
         frame_s = stream.seconds(frame_ticks(stream))
-        worst = max(worst, stream.end_s - picture_end_s, key=abs)
+        worst = max(worst, stream.end_s - film.end_s, key=abs)
         early = expected.earliest_end_s - stream.end_s
         late = stream.end_s - expected.latest_end_s
-        if early > frame_s or late > frame_s + _source_frame_s(found):
+        if early > frame_s or late > frame_s + _source_frame_s(found, stream):
             problems.append(
-                f"{stream.home}: ends at {sec(stream.end_s)}, the picture at {sec(picture_end_s)}"
+                f"{stream.home}: ends at {sec(stream.end_s)}, the picture at {sec(film.end_s)}"
             )
     return problems, f"ends {float(worst) * 1000:+.0f} ms from the picture"
 
 
-@rule("av-offset", "plan", _sounds_with_pictures)
+@rule("av-offset", "plan", _sounds_beside)
 def _av_offset(found: Found) -> tuple[Problems, str]:
-    """Sound starts within 40 ms of where the source's own starts beside the picture (edit lists
-    applied)."""
-    picture = found.pictures[0]
-    expected = _expected_sound(found, picture.end_s)
+    """Every sound starts within 40 ms of where the source's own starts beside the picture (edit
+    lists applied)."""
+    picture = _beside(found)
+    assert picture is not None
     problems = []
     worst = Fraction(0)
     for stream in found.voices:
+        expected = _expected_sound(found, stream, picture.end_s)
         error = stream.start_s - picture.start_s - expected.start_s
         worst = max(worst, error, key=abs)
         if abs(error) > AV_OFFSET_S:
