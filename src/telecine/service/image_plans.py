@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from telecine.engine.errors import UsageError
-from telecine.engine.images import formats, geometry, grammar
+from telecine.engine.images import formats, geometry, grammar, lettering
 from telecine.engine.images.geometry import Size
 from telecine.engine.images.operations import Operation
 from telecine.engine.images.values import ImageInfo, ImageLimits
@@ -114,8 +114,8 @@ def read_wishes(outputs: Sequence[Mapping[str, Any]]) -> tuple[ImageWish, ...]:
     """Outputs of type `image`, checked as far as they can be without their source. One without a
     name is called `image`, or `image-2` where it is the second of several.
 
-    Raises `Invalid`: `output_invalid`, `output_twice`, `format_unknown`, and the grammar's codes;
-    `output` is the number of the one that is wrong, from 1.
+    Raises `Invalid`: `output_invalid`, `output_twice`, `format_unknown`, `letters_missing`, and the
+    grammar's codes; `output` is the number of the one that is wrong, from 1.
     """
     wishes = tuple(
         _wish(plain, number, alone=len(outputs) == 1) for number, plain in enumerate(outputs, 1)
@@ -146,6 +146,7 @@ def _wish(plain: Mapping[str, Any], number: int, *, alone: bool) -> ImageWish:
     format = _format(plain.get("format"), number)
     try:
         operations = grammar.parse_json(ops)
+        lettering.check_texts(operations)
         if format is not None:
             grammar.check_format(operations, format)
     except UsageError as error:

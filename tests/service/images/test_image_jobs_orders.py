@@ -79,6 +79,7 @@ def test_names_are_given_where_nobody_gives_them() -> None:
         ([image(format="bmp")], "format_unknown", 1),
         ([image(format="auto")], "format_unknown", 1),
         ([image({"op": "convert", "quality": 80}, format="png")], "option_not_of_format", 1),
+        ([image({"op": "watermark", "text": "© 映画"})], "letters_missing", 1),
         ([image(name="../etc")], "output_invalid", 1),
         ([image(name="a" * 49)], "output_invalid", 1),
         ([image(name=7)], "output_invalid", 1),

@@ -9,7 +9,11 @@ from __future__ import annotations
 import functools
 import struct
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+
+from telecine.engine.errors import UsageError
+from telecine.engine.images.operations import Operation, Watermark
 
 FONT_FILE = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 FONT = "DejaVu Sans"
@@ -22,6 +26,22 @@ _VARIATIONS = range(0xFE00, 0xFE10)
 def lacking(text: str) -> str:
     """The letters of a text that the font does not have, each once, in their order."""
     return "".join(dict.fromkeys(letter for letter in text if not _drawn(letter)))
+
+
+def check(text: str) -> None:
+    """Raises `UsageError` (`letters_missing`) where the font lacks letters of a text."""
+    if missing := lacking(text):
+        raise UsageError(
+            f"{FONT}, which texts are set in, has no letters for {missing[:10]!r}: use a picture",
+            code="letters_missing",
+        )
+
+
+def check_texts(operations: Iterable[Operation]) -> None:
+    """The same of all texts that are to be laid over a picture."""
+    for operation in operations:
+        if isinstance(operation, Watermark) and operation.text is not None:
+            check(operation.text)
 
 
 def _drawn(letter: str) -> bool:

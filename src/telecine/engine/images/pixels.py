@@ -21,9 +21,9 @@ from typing import Any
 import pyvips
 
 from telecine.engine.errors import UsageError
-from telecine.engine.images import colors, geometry
+from telecine.engine.images import colors, geometry, lettering
 from telecine.engine.images.geometry import Box, Size
-from telecine.engine.images.lettering import FONT, FONT_FILE, lacking
+from telecine.engine.images.lettering import FONT, FONT_FILE
 from telecine.engine.images.operations import (
     Background,
     Blur,
@@ -201,11 +201,7 @@ def _pictured(operation: Watermark, given: _Given, depth: int) -> pyvips.Image:
 
 def _written(operation: Watermark, text: str, size: Size, depth: int) -> pyvips.Image | None:
     """The text to lay over, in its size and colour; None if there is nothing to be seen of it."""
-    if missing := lacking(text):
-        raise UsageError(
-            f"{FONT}, which texts are set in, has no letters for {missing[:10]!r}: use a picture",
-            code="letters_missing",
-        )
+    lettering.check(text)
     plain = _letters(text, _FONT_DPI)
     if plain is None:
         return None
