@@ -52,7 +52,10 @@ STATUS_OF_CODE = {
     "tus_version": 412,
     "tus_content_type": 415,
     "images_busy": 429,
-    "image_limit": 422,  # the picture's own doing, and asking again will not help
+    # The picture's own doing, and asking again will not help: the second worker that died of it was
+    # a new one.
+    "image_limit": 422,
+    "image_worker_died": 422,
     "upload_locked": 423,
     "checksum_mismatch": 460,
 }
