@@ -1,9 +1,9 @@
 """Pictures by signed URLs: found where they were made before, else made, and kept.
 
 A URL names what it wants; what is made of it is named by what it is made of (`content_name`), and
-stored once for all assets of its owner with the same bytes. The row is written before the object
-and stays, so that there is no object without a row; what has a row and no object is in the making,
-or lost, and made anew.
+stored once for all assets of its owner with the same bytes; so is why it cannot be made (see
+`image_refusals`). The row is written before the object and stays, so that there is no object
+without a row; what has a row and no object is in the making, or lost, and made anew.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from telecine.engine.errors import InputRefused, UsageError
-from telecine.engine.images import grammar
+from telecine.engine.errors import InputRefused, MediaError, UsageError
+from telecine.engine.images import grammar, lettering
 from telecine.engine.images.formats import written
 from telecine.engine.images.operations import Convert, Operation
 from telecine.engine.images.transform import transform
 from telecine.engine.images.values import Wanted
-from telecine.service import image_urls, logs
+from telecine.service import image_refusals, image_urls, logs
 from telecine.service.db import derivatives as rows
 from telecine.service.db.connection import Tx
 from telecine.service.db.derivatives import Derivative, Looked, Picture
@@ -42,8 +43,8 @@ class Order:
     """A derivative that has to be made. `uses` are the assets in it and what was asked of each;
     `now_s` and `looked_s` as in `Remembered`."""
 
-    name: str
     user_id: str
+    name: str
     key: str
     wanted: Wanted
     source_key: str
@@ -51,6 +52,10 @@ class Order:
     uses: Mapping[str, str]
     now_s: float
     looked_s: float
+
+    def time_s(self) -> float:
+        """The database's time by now."""
+        return self.now_s + time.monotonic() - self.looked_s
 
 
 def find(
@@ -73,7 +78,7 @@ def find(
             order = _order(tx, url, accept, request, looked, looked_s)
             found = rows.find(tx, order.name)
     if found is not None:
-        shown = _open(services.storage, found, known)
+        shown = _open(services, found, known, looked.now_s)
         if shown is not None:
             _note_use(services, looked, found, order)
             return Remembered(shown, looked.now_s, looked_s)
@@ -118,11 +123,28 @@ def unknown() -> NotFound:
     return NotFound("there is no such picture", code="asset_unknown")
 
 
-def _open(storage: Storage, found: Derivative, known: Shown | None) -> Shown | None:
-    """The stored picture; None: its object is gone, or is not the one that was noted. A small one
-    was stored without a wait for the disk (`_keep`), so it is told by all its bytes."""
-    if known is not None and (known.key, known.sha256) == (found.storage_key, found.sha256):
-        return known
+def _open(services: Services, found: Derivative, known: Shown | None, now_s: float) -> Shown | None:
+    """The stored picture, or refusal; None: its object is gone, or is not the one that was noted,
+    or it is a refusal that does not hold any more."""
+    shown = known
+    if known is None or (known.key, known.sha256) != (found.storage_key, found.sha256):
+        shown = _read(services.storage, found)
+    if shown is None or shown.content_type != image_refusals.CONTENT_TYPE:
+        return shown
+    assert shown.data is not None  # it is small
+    if image_refusals.holds(shown.data, _conditions(services), now_s):
+        return shown
+    services.storage.delete(shown.key)
+    return None
+
+
+def _conditions(services: Services) -> dict[str, Any]:
+    return image_refusals.conditions(services.images.limits, services.tools.version)
+
+
+def _read(storage: Storage, found: Derivative) -> Shown | None:
+    """What was stored. A small one was stored without a wait for the disk (`_keep`), so it is told
+    by all its bytes."""
     try:
         stored = storage.stat(found.storage_key)
         whole, data = stored.size_bytes == found.size_bytes, None
@@ -155,6 +177,7 @@ def _order(
     tx: Tx, url: ImageUrl, accept: str, request: str, looked: Looked, looked_s: float
 ) -> Order:
     operations = read_operations(url.ops)
+    lettering.check_texts(operations)
     names = set(grammar.refs(operations))
     source = looked.source
     assert source is not None  # see `_look`
@@ -173,6 +196,7 @@ def _order(
         looked.user_id, _content_of(source), grammar.to_text(operations), format, laid_over
     )
     return Order(
+        user_id=looked.user_id,
         name=name,
         key=image_urls.storage_key(name, format),
         wanted=Wanted(operations, format),
@@ -196,7 +220,6 @@ def read_operations(ops: str) -> tuple[Operation, ...]:
             canonical=canonical,
         )
     return operations
-        user_id=looked.user_id,
 
 
 def _source_key(picture: Picture) -> str:
@@ -266,7 +289,15 @@ class _Work:
 
     def make(self, perhaps_there: bool) -> Shown:
         there = _stored(self.services, self.order) if perhaps_there else None
-        return there or _make(self.services, self.order)
+        if there is not None:
+            return there
+        try:
+            return _make(self.services, self.order)
+        except MediaError as error:
+            refused = _refused(self.services, self.order, error)
+            if refused is None:
+                raise
+            return refused
 
     def keep(self, made: Sequence[tuple[_Work, Shown]]) -> None:
         _keep(made)
@@ -275,7 +306,17 @@ class _Work:
 def _stored(services: Services, order: Order) -> Shown | None:
     with services.database.read() as tx:
         found = rows.find(tx, order.name)
-    return None if found is None else _open(services.storage, found, None)
+    return None if found is None else _open(services, found, None, order.time_s())
+
+
+def _refused(services: Services, order: Order, error: MediaError) -> Shown | None:
+    """A refusal, under the key that its picture would have: so there is one object a name. None
+    where it may be made another time."""
+    data = image_refusals.write(error, _conditions(services), order.time_s())
+    if data is None:
+        return None
+    digest = hashlib.sha256(data).hexdigest()
+    return Shown(order.key, image_refusals.CONTENT_TYPE, len(data), digest, data)
 
 
 def _make(services: Services, order: Order) -> Shown:

@@ -9,6 +9,7 @@ beside, in FFmpeg's words, since a PNG's reader may not know them.
 from __future__ import annotations
 
 import re
+import signal
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ def decode(
 
     Raises InputRefused: `too_many_pixels` and `too_many_frames` (before anything beyond them is
     decoded), `animation_lost` where it moves and should be `still` (at its second frame),
-    `image_damaged` when no frame can be had; StepFailed `image_limit`; Interrupted.
+    `image_damaged` when no frame can be had; StepFailed `image_limit`, and `image_failed`
+    (retryable) when FFmpeg was killed by nobody of ours; Interrupted.
     """
     source = source.resolve()  # in the sandbox there are neither our folder nor links
     only_first = first_only or format not in _MOVING
@@ -86,6 +88,7 @@ def decode(
         cancel=cancel,
         on_line=told.line,
     )
+    _see_unharmed(finished)
     pictures = pngs(data)
     if not pictures:
         _fail(finished, told, limits)
@@ -312,6 +315,18 @@ def _warnings(finished: Finished, told: _Told) -> tuple[str, ...]:
     return (
         f"the file is cut off or damaged: {told.errors[0]}; the result shows what could be read",
     )
+
+
+def _see_unharmed(finished: Finished) -> None:
+    """What is left of a picture whose decoder the kernel ended for want of memory is not what the
+    file has: it may go better another time."""
+    if finished.signal == signal.SIGKILL and finished.limit is None:
+        raise StepFailed(
+            "the decoder was killed from outside",
+            code="image_failed",
+            log_tail=finished.log_tail,
+            retryable=True,
+        )
 
 
 def _fail(finished: Finished, told: _Told, limits: ImageLimits) -> None:

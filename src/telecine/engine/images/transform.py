@@ -8,7 +8,7 @@ held against what the operations come to (`geometry`). No foreign byte is decode
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

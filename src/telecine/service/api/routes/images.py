@@ -99,6 +99,7 @@ async def get_image(
             memory.put(name, found)
         if url.expires_at is not None and found.time_s() >= url.expires_at:
             raise images.expired()
+        images.check(found.shown)
         try:
             return await _send(request, services, url, found)
         except Missing:
