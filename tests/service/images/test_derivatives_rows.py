@@ -84,7 +84,6 @@ def test_one_look_finds_what_a_key_reaches(clocked: Database, user_id: str, key_
     assert found.source == Picture(
         id=mine,
         kind="image",
-        content_type="image/png",
         source_key=f"sources/{mine}",
         sha256="5" * 64,
         image=None,

@@ -41,7 +41,6 @@ class Picture:
 
     id: str
     kind: str
-    content_type: str
     source_key: str | None
     sha256: str | None
     image: Any
@@ -72,7 +71,6 @@ _FIND = sa.select(*_COLUMNS).where(derivatives.c.digest == sa.bindparam("digest"
 _SOURCE = (
     assets.c.id,
     assets.c.kind,
-    assets.c.content_type,
     assets.c.source_key,
     assets.c.source_sha256,
     assets.c.image,
