@@ -254,7 +254,8 @@ def _planned(info: ImageInfo, wish: ImageWish, number: int, limits: ImageLimits)
 
 def choose_format(info: ImageInfo, wish: ImageWish) -> tuple[str, str]:
     """The format of a result, and why: the one that was asked for; the source's own where we write
-    it and it can hold the result's transparency; else one that loses nothing."""
+    it and it can hold the result's transparency; else one that loses nothing, and can do what
+    `convert` asks, if any can."""
     if wish.format is not None:
         return wish.format, "asked for"
     moving = is_animated(info) and not takes_first(wish.operations)
@@ -264,9 +265,21 @@ def choose_format(info: ImageInfo, wish: ImageWish) -> tuple[str, str]:
         return info.format, "the source's own"
     if moving:
         return "webp", f"{info.format} is not written with several frames"
+    usual, why = "jpeg", f"{info.format} is not written"
     if transparent:
-        return "png", f"the result is transparent, and {info.format} is not, or is not written"
-    return "jpeg", f"{info.format} is not written"
+        usual = "png"
+        why = f"the result is transparent, and {info.format} is not, or is not written"
+    if not _can(usual, wish.operations) and _can("webp", wish.operations):
+        return "webp", f"{why}; {usual} cannot do what convert asks"
+    return usual, why
+
+
+def _can(format: str, operations: Sequence[Operation]) -> bool:
+    try:
+        grammar.check_format(operations, format)
+    except UsageError:
+        return False
+    return True
 
 
 def is_animated(info: ImageInfo) -> bool:

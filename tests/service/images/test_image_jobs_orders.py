@@ -167,6 +167,16 @@ def test_a_plan_of_pictures_survives_json_and_is_told_from_a_films() -> None:
         (PHOTO, [{"op": "round", "radius": 50}], "image.png"),
         (replace(PHOTO, format="heic"), [{"op": "rotate", "angle": 30}], "image.png"),
         (PHOTO, [{"op": "round", "radius": 50}, {"op": "background"}], "image.jpg"),
+        # PNG has no quality, and JPEG no pixels without loss: WebP has both.
+        (PHOTO, [{"op": "round", "radius": 50}, {"op": "convert", "quality": 80}], "image.webp"),
+        (
+            replace(PHOTO, format="jp2", alpha=True),
+            [{"op": "convert", "max_bytes": 50_000}],
+            "image.webp",
+        ),
+        (replace(PHOTO, format="heic"), [{"op": "convert", "lossless": True}], "image.webp"),
+        (replace(PHOTO, format="heic"), [{"op": "convert", "quality": 80}], "image.jpg"),
+        (PHOTO, [{"op": "round", "radius": 50}, {"op": "convert", "depth": 16}], "image.png"),
         (ANIMATION, [], "image.gif"),
         (replace(ANIMATION, format="apng"), [], "image.webp"),
         (replace(ANIMATION, format="avif-sequence"), [], "image.webp"),
