@@ -13,7 +13,7 @@ import pytest
 from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
 
 from telecine.engine import encode
-from telecine.engine.encode import _Work, _working_copy, made_good, missing_pictures
+from telecine.engine.encode import _working_copy, missing_pictures
 from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Span
@@ -22,6 +22,7 @@ from telecine.engine.process import Cancel, Sandbox
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.segments import Made, Segment
 from telecine.engine.tools import Tools
+from telecine.engine.work import Work, made_good
 
 
 @pytest.mark.parametrize(
@@ -76,11 +77,11 @@ def test_pictures_that_are_missing_under_a_copied_rung_are_counted() -> None:
 # --- the copy of a source that seeks badly, shared by steps of their own folders ----------------
 
 
-def waiting_work(shared: Path, cancel: Cancel, told: list[float]) -> _Work:
+def waiting_work(shared: Path, cancel: Cancel, told: list[float]) -> Work:
     plan = make_plan(lasting(54), make_profile())
     tools = Tools(Path("ffmpeg"), "9.0.2", Sandbox("none"))
     step = plan.step("encode-0001")
-    return _Work(plan, step, shared, shared, shared, tools, cancel, told.append)
+    return Work(plan, step, shared, {}, shared, shared, tools, cancel, told.append)
 
 
 @contextmanager

@@ -58,13 +58,13 @@ def refused(code: str, folder: Path) -> Iterator[None]:
 
 
 def test_a_new_folder_is_made(tmp_path: Path, source: Path) -> None:
-    with claimed(tmp_path / "a" / "out", OURS, source, force=False):
+    with claimed(tmp_path / "a" / "out", OURS, (source,), force=False):
         assert (tmp_path / "a" / "out" / ".telecine").is_dir()
 
 
 def test_a_folder_with_other_things_is_used_and_they_stay(tmp_path: Path, source: Path) -> None:
     fill(tmp_path / "out", "holiday.txt", "video.txt")
-    with claimed(tmp_path / "out", OURS, source, force=True):
+    with claimed(tmp_path / "out", OURS, (source,), force=True):
         pass
     assert (tmp_path / "out" / "holiday.txt").exists()
     assert (tmp_path / "out" / "video.txt").exists()
@@ -76,10 +76,10 @@ def test_a_folder_with_other_things_is_used_and_they_stay(tmp_path: Path, source
 def test_what_is_not_ours_is_not_overwritten(tmp_path: Path, source: Path, name: str) -> None:
     folder = tmp_path / "out"
     fill(folder, name, "beside")
-    with refused("output_exists", folder), claimed(folder, OURS, source, force=False):
+    with refused("output_exists", folder), claimed(folder, OURS, (source,), force=False):
         pass
     assert not (folder / ".telecine").exists()
-    with claimed(folder, OURS, source, force=True):
+    with claimed(folder, OURS, (source,), force=True):
         assert not (folder / name).exists()
         assert (folder / "beside").exists()
 
@@ -90,9 +90,9 @@ def test_another_plans_output_is_refused_and_with_force_wholly_replaced(
     folder = tmp_path / "out"
     keep_plan(folder, OTHER)
     fill(folder, "720p.mp4", "audio.mp3", "report.json", ".telecine/steps/audio.json", "mine")
-    with refused("output_exists", folder), claimed(folder, OURS, source, force=False):
+    with refused("output_exists", folder), claimed(folder, OURS, (source,), force=False):
         pass
-    with claimed(folder, OURS, source, force=True):
+    with claimed(folder, OURS, (source,), force=True):
         left = set(snapshot(folder))
     assert left == {"mine", ".telecine", LOCK}
 
@@ -102,7 +102,7 @@ def test_the_same_plan_goes_on_where_it_stopped(tmp_path: Path, source: Path) ->
     keep_plan(folder, OURS)
     half = "video/720p/.segment-3.m4s.0123abcd.tmp"
     fill(folder, "master.m3u8", "video/720p/segment-1.m4s", half, ".telecine/steps/audio.json")
-    with claimed(folder, OURS, source, force=False):
+    with claimed(folder, OURS, (source,), force=False):
         assert (folder / "video/720p/segment-1.m4s").exists()
         assert (folder / ".telecine/steps/audio.json").exists()
         assert not (folder / half).exists()
@@ -111,37 +111,37 @@ def test_the_same_plan_goes_on_where_it_stopped(tmp_path: Path, source: Path) ->
 def test_an_unreadable_plan_is_someone_elses(tmp_path: Path, source: Path) -> None:
     folder = tmp_path / "out"
     fill(folder, PLAN)
-    with refused("output_exists", folder), claimed(folder, OURS, source, force=False):
+    with refused("output_exists", folder), claimed(folder, OURS, (source,), force=False):
         pass
-    with claimed(folder, OURS, source, force=True):
+    with claimed(folder, OURS, (source,), force=True):
         assert not (folder / PLAN).exists()
 
 
 def test_one_process_at_a_time(tmp_path: Path, source: Path) -> None:
     folder = tmp_path / "out"
     with (
-        claimed(folder, OURS, source, force=False),
+        claimed(folder, OURS, (source,), force=False),
         refused("output_busy", folder),
-        claimed(folder, OURS, source, force=True),
+        claimed(folder, OURS, (source,), force=True),
     ):
         pass
-    with claimed(folder, OURS, source, force=False):
+    with claimed(folder, OURS, (source,), force=False):
         pass
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, source: Path) -> None:
-    with refused("output_unwritable", tmp_path), claimed(source, OURS, source, force=True):
+    with refused("output_unwritable", tmp_path), claimed(source, OURS, (source,), force=True):
         pass
 
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("name", ["video/film.mp4", "poster.jpg", ".telecine/film.mp4"])
-def test_the_source_itself_is_never_overwritten(tmp_path: Path, name: str, force: bool) -> None:
+def test_no_source_is_ever_overwritten(tmp_path: Path, name: str, force: bool) -> None:
     folder = tmp_path / "out"
     fill(folder, name)
     with (
         refused("output_is_source", folder),
-        claimed(folder, OURS, folder / name, force=force),
+        claimed(folder, OURS, (folder / "film.mkv", folder / name), force=force),
     ):
         pass
 
@@ -152,7 +152,7 @@ def test_a_source_where_the_other_plan_wrote_is_safe_too(tmp_path: Path) -> None
     fill(folder, "720p.mp4")
     with (
         refused("output_is_source", folder),
-        claimed(folder, OURS, folder / "720p.mp4", force=True),
+        claimed(folder, OURS, (folder / "720p.mp4",), force=True),
     ):
         pass
 
@@ -169,7 +169,7 @@ def test_a_hostile_plan_in_the_folder_makes_nothing_else_go(
     assert text != earlier.to_json()
     fill(folder, PLAN)
     (folder / PLAN).write_text(text)
-    with claimed(folder, OURS, tmp_path / "film.mp4", force=True):
+    with claimed(folder, OURS, (tmp_path / "film.mp4",), force=True):
         assert (tmp_path / "home" / "treasure").exists()
         assert (folder / "mine").exists()
 
@@ -190,5 +190,5 @@ def test_a_stream_of_sound_alone_has_a_home_for_it(tmp_path: Path, source: Path)
     folder = tmp_path / "out"
     fill(folder, "audio/x")
     plan = make_plan(SONG, make_profile())
-    with refused("output_exists", folder), claimed(folder, plan, source, force=False):
+    with refused("output_exists", folder), claimed(folder, plan, (source,), force=False):
         pass

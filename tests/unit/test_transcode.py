@@ -59,7 +59,7 @@ class Stage:
 
         self._monkeypatch.setattr(module, "run_step", run_step)
         with pytest.raises(StepFailed, match="enough"):
-            self.run.make(self._folder / "source")
+            self.run.make(self._folder / "source", {})
         return [event.data for event in self.told if event.name == "progress"]
 
 

@@ -11,7 +11,7 @@ import json
 import resource
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from telecine.engine.disk import disk_failure, read_small, remove, write_whole
 from telecine.engine.encode import StepResult, finished_step, left_whole, result_path, run_step
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
+from telecine.engine.inputs import NO_INPUTS
 from telecine.engine.manifests import MASTER, Measured
 from telecine.engine.output import PLAN, REPORT, STEPS, claimed, earlier_plan, start_over, tidy
 from telecine.engine.package import Publisher
 from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import encoded_instead, make_plan
-from telecine.engine.probe import probe
+from telecine.engine.probe import probe, probe_inputs
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
 from telecine.engine.progress import Progress, pace
@@ -58,9 +59,11 @@ def transcode(
     force: bool = False,
     on_event: OnEvent = lambda _: None,
     cancel: Cancel | None = None,
+    inputs: Mapping[str, Path] = NO_INPUTS,
 ) -> Report:
     """Make everything `profile` asks of `source` in `folder`, `jobs` chunks at once.
 
+    `inputs` says where the files beside the source lie, by the names of `Profile.inputs`.
     Segments and playlists appear as they are made. Raises `InputRefused` (nothing is written),
     `UsageError` (`output_exists`, `output_busy` …), `StepFailed`, `VerifyFailed`, `Interrupted`:
     finished steps stay in `folder` and are used again, growing playlists stay valid, and
@@ -72,18 +75,20 @@ def transcode(
     info = probe(source, tools, cancel=run.cancel)
     run.tell("probed", summary=list(describe(info)), duration_s=round(float(info.duration_s), 3),
              container=info.container)  # fmt: skip
-    plan = make_plan(info, profile)
+    beside = probe_inputs(profile, inputs, tools, cancel=run.cancel)
+    plan = make_plan(info, profile, inputs=beside)
     run.probed_s = run.age_s()
     plan = _taken_up(plan, folder, force=force)
-    with claimed(folder, plan, source, force=force):
+    files = (source, *inputs.values())
+    with claimed(folder, plan, files, force=force):
         try:
-            report = run.carry_out(plan, source)
+            report = run.carry_out(plan, source, inputs)
         except StepFailed as failure:
             instead = encoded_instead(plan)
             if instead is None or not run.blames_the_copy(failure):
                 raise
-            start_over(folder, instead, source)
-            report = run.carry_out(instead, source)
+            start_over(folder, instead, files)
+            report = run.carry_out(instead, source, inputs)
     playlist = None if report.playlist is None else str(folder / report.playlist)
     run.tell("done", playlist=playlist, report=str(folder / REPORT), wall_s=run.age_s(),
              time_to_first_play_s=report.time_to_first_play_s)  # fmt: skip
@@ -267,7 +272,7 @@ class _Run:
 
     # --- doing
 
-    def carry_out(self, plan: Plan, source: Path) -> Report:
+    def carry_out(self, plan: Plan, source: Path, inputs: Mapping[str, Path]) -> Report:
         """Make what is missing of this plan in the folder, which is its own."""
         self.plan = plan
         self.cancel = Cancel(self._callers_cancel)  # a failure ends this plan's children alone
@@ -277,7 +282,7 @@ class _Run:
         self._reused = False
         self.tell_plan()
         write_whole(self._folder / PLAN, plan.to_json())
-        return self.finished_before() or self.make(source)
+        return self.finished_before() or self.make(source, inputs)
 
     def finished_before(self) -> Report | None:
         """The report of an earlier run that succeeded with this very plan and still verifies."""
@@ -293,7 +298,7 @@ class _Run:
             self.tell("step", id=step.id, state="reused")
         return report
 
-    def make(self, source: Path) -> Report:
+    def make(self, source: Path, inputs: Mapping[str, Path]) -> Report:
         """Run the steps, publish, verify, report. `report.json` is written whatever happens."""
         self._making = time.monotonic()
         self._progress = Progress(self.plan)
@@ -306,7 +311,7 @@ class _Run:
         try:
             run_steps(
                 self.plan,
-                lambda step: self._one(step, source),
+                lambda step: self._one(step, source, inputs),
                 jobs=self._jobs,
                 playable=self._playable,
                 cancel=self.cancel,
@@ -340,7 +345,7 @@ class _Run:
         leftovers = failure.code == "verify_failed" and self._reused
         return copy_failed(failure) and not leftovers
 
-    def _one(self, step: Step, source: Path) -> StepResult:
+    def _one(self, step: Step, source: Path, inputs: Mapping[str, Path]) -> StepResult:
         """A step, or what an earlier run left of it."""
         result = finished_step(self.plan, step.id, self._folder, self._tools)
         self._reused = self._reused or result is not None
@@ -356,6 +361,7 @@ class _Run:
                 on_segment=self._publisher.add,
                 on_progress=lambda done_s: self._advance(step, done_s),
                 cancel=self.cancel,
+                inputs=inputs,
             )
             self.tell("step", id=step.id, state="finished", wall_s=result.wall_s)
         else:

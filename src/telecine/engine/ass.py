@@ -1,0 +1,192 @@
+"""Pure: the text events of FFmpeg's subtitle decoders → WebVTT cue text and settings.
+
+Whatever a track is (SubRip, MOV text, ASS, CEA-608), libavcodec decodes it to one form: an event of
+Advanced SubStation Alpha without its times, under a header with styles. The rules are those of
+libass's and Aegisub's documentation of the format (https://aegisub.org/docs/latest/ass_tags/). Kept
+is what WebVTT has: italic, bold, underlined, and where the text stands (`\\an`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from telecine.engine.webvtt import escaped, without_empty_lines
+
+MAX_EVENT_CHARS = 8_000
+MAX_STYLES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a text looks. `place` is that of a numeric keypad: 2 below in the middle, 7 top left."""
+
+    bold: bool = False
+    italic: bool = False
+    underline: bool = False
+    place: int = 2
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        worn = (("b", self.bold), ("i", self.italic), ("u", self.underline))
+        return tuple(tag for tag, on in worn if on)
+
+
+# SubStation Alpha 4 counts 1 to 3 below, adds 4 for the top and 8 for the middle.
+_OLD_PLACES = {1: 1, 2: 2, 3: 3, 5: 7, 6: 8, 7: 9, 9: 4, 10: 5, 11: 6}
+
+
+def read_styles(header: str) -> dict[str, Style]:
+    """The styles of a header, by name; what cannot be read is not there."""
+    styles: dict[str, Style] = {}
+    fields: list[str] = []
+    old = False
+    for line in header.splitlines():
+        word, _, rest = line.partition(":")
+        if line.startswith("["):
+            old, fields = line.strip().lower() == "[v4 styles]", []
+        elif word == "Format" and not styles:
+            fields = [name.strip().lower() for name in rest.split(",")]
+        elif word == "Style" and len(styles) < MAX_STYLES:
+            values = dict(zip(fields, (value.strip() for value in rest.split(",")), strict=False))
+            if "name" in values:
+                styles[values["name"].lstrip("*")] = _style(values, old=old)
+    return styles
+
+
+def _style(values: Mapping[str, str], *, old: bool) -> Style:
+    def on(name: str) -> bool:
+        return values.get(name, "0") not in ("0", "")
+
+    said = values.get("alignment", "2")
+    place = int(said) if said.isascii() and said.isdigit() and len(said) < 3 else 2
+    place = _OLD_PLACES.get(place, 2) if old else place
+    return Style(on("bold"), on("italic"), on("underline"), place if 1 <= place <= 9 else 2)
+
+
+_BLOCK = re.compile(r"\{([^{}]*)\}")
+_OVERRIDE = re.compile(r"\\(an|a|b|i|u|r|p|pos)(?:\(([^()\\]*)\)|([^()\\]*))")
+_BREAK = re.compile(r"\\([Nnh])")
+_PLAIN = Style()
+_CAPTION_GRID = (384, 288)  # libavcodec's picture for CEA-608 (libavcodec/ass.h)
+
+
+def cue_text(event: str, styles: Mapping[str, Style], *, caption: bool) -> tuple[str, str]:
+    """An event (`ReadOrder,Layer,Style,Name,MarginL,MarginR,MarginV,Effect,Text`) as cue text and
+    settings; "" where it shows no text. `caption`: of CEA-608, whose rows have their places.
+    """
+    parts = event[:MAX_EVENT_CHARS].split(",", 8)
+    if len(parts) < 9:
+        return "", ""
+    base = styles.get(parts[2].strip().lstrip("*"), _PLAIN)
+    reader = _Reader(styles, base)
+    text = _dressed(reader.runs(parts[8]))
+    settings = _SETTINGS[reader.place]
+    if caption and reader.position is not None:
+        settings = _caption_place(*reader.position)
+    return text, settings
+
+
+_SETTINGS = {
+    1: "align:left",
+    2: "",
+    3: "align:right",
+    4: "line:50% align:left",
+    5: "line:50%",
+    6: "line:50% align:right",
+    7: "line:0 align:left",
+    8: "line:0",
+    9: "line:0 align:right",
+}
+
+
+def _caption_place(x: int, y: int) -> str:
+    across, down = (
+        min(max(100 * at // of, 0), 90) for at, of in zip((x, y), _CAPTION_GRID, strict=True)
+    )
+    return f"line:{down}% position:{across}% align:left"
+
+
+class _Reader:
+    """Reads a text with its override tags. The first place that is said counts for all of it."""
+
+    def __init__(self, styles: Mapping[str, Style], base: Style) -> None:
+        self._styles = styles
+        self._base = base
+        self._now = base
+        self._drawing = False
+        self._placed = False
+        self.place = base.place
+        self.position: tuple[int, int] | None = None
+
+    def runs(self, text: str) -> Iterator[tuple[Style, str]]:
+        at = 0
+        for block in _BLOCK.finditer(text):
+            yield from self._run(text[at : block.start()])
+            self._obey(block[1])
+            at = block.end()
+        yield from self._run(text[at:])
+
+    def _run(self, text: str) -> Iterator[tuple[Style, str]]:
+        if text and not self._drawing:  # of a drawing the text is its outline
+            yield self._now, _BREAK.sub(_broken, text)
+
+    def _obey(self, block: str) -> None:
+        for tag in _OVERRIDE.finditer(block):
+            name, value = tag[1], (tag[2] if tag[2] is not None else tag[3]).strip()
+            number = int(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
+            if name == "pos":
+                self._position(value)
+            elif name in ("an", "a"):
+                self._place(name, number)
+            elif name == "r":
+                self._now = self._styles.get(value, self._base)
+            elif name == "p":
+                self._drawing = bool(number)
+            else:
+                self._wear(name, number)
+
+    def _wear(self, name: str, number: int | None) -> None:
+        match name:
+            case "b":  # 1, or a weight such as 700
+                bold = self._base.bold if number is None else number == 1 or number > 500
+                self._now = replace(self._now, bold=bold)
+            case "i":
+                italic = self._base.italic if number is None else number != 0
+                self._now = replace(self._now, italic=italic)
+            case _:
+                underline = self._base.underline if number is None else number != 0
+                self._now = replace(self._now, underline=underline)
+
+    def _place(self, name: str, number: int | None) -> None:
+        place = _OLD_PLACES.get(number or 0) if name == "a" else number
+        if place is not None and 1 <= place <= 9 and not self._placed:
+            self.place, self._placed = place, True
+
+    def _position(self, value: str) -> None:
+        numbers = re.fullmatch(r"(\d{1,5})(?:\.\d*)?,\s*(\d{1,5})(?:\.\d*)?", value)
+        if numbers is not None and self.position is None:
+            self.position = int(numbers[1]), int(numbers[2])
+
+
+def _broken(match: re.Match[str]) -> str:
+    return {"N": "\n", "n": " ", "h": "\u00a0"}[match[1]]
+
+
+def _dressed(runs: Iterator[tuple[Style, str]]) -> str:
+    """Runs of text as cue text: tags nested, none opened twice, none around nothing."""
+    pieces: list[str] = []
+    worn: list[str] = []
+    for style, text in runs:
+        wanted = style.tags
+        while any(tag not in wanted for tag in worn):
+            pieces.append(f"</{worn.pop()}>")
+        for tag in wanted:
+            if tag not in worn:
+                worn.append(tag)
+                pieces.append(f"<{tag}>")
+        pieces.append(escaped(text))
+    pieces += [f"</{tag}>" for tag in reversed(worn)]
+    text = without_empty_lines("".join(pieces))
+    return text if re.sub(r"<[^>]*>|\s", "", text) else ""

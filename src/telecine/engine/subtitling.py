@@ -1,0 +1,265 @@
+"""Makes subtitles: text tracks and files → WebVTT segments on the picture's grid.
+
+The reading happens in the sandbox (`cues`), once for all tracks of the source and once for each
+file beside it; what comes out of it is text, which is cleaned, cut and written here.
+
+    subtitles/NAME/00000.vtt …   a segment of the playlist, for HLS
+    subtitles/NAME/index.m3u8    the playlist, as long as the film
+    subtitles/NAME/whole.vtt     all cues in one file, for DASH and for whoever wants a file
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from telecine.engine import ass, webvtt
+from telecine.engine.disk import write_whole
+from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.manifests import FINISHED, subtitle_media, subtitle_name
+from telecine.engine.media import SubtitleFile
+from telecine.engine.plan import SUBTITLE_WHOLE, Plan, SubtitleRendition
+from telecine.engine.process import Access, Cancel, Finished, Limits, run
+from telecine.engine.timeline import Timeline
+from telecine.engine.tools import Tools
+from telecine.engine.webvtt import Cue
+from telecine.engine.work import MadeFile, Work
+
+MAX_TOLD_BYTES = 64 << 20  # of all tracks together
+# A text without an end lasts to the next one, and never longer than this.
+ENDLESS_S = Fraction(10)
+# A container's clock may be as coarse as this; a time so near a picture's is that picture's.
+CLOCK_S = Fraction(1, 1000)
+
+PROBE_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the child told of one track: times in microseconds on the file's clock."""
+
+    header: str = ""
+    cues: list[tuple[int, int | None, str | None, str]] = field(default_factory=list)
+    left: int = 0
+
+
+class _Listener:
+    """Takes the lines of a child. Raises `StepFailed` (`subtitles_unreadable`) for what is none of
+    them: a child that was taken over may say anything."""
+
+    def __init__(self, on_read: Callable[[int], object]) -> None:
+        self.tracks: dict[int, _Told] = {}
+        self.format: tuple[str, str, bool] | None = None
+        self.refused: str | None = None
+        self._on_read = on_read
+        self._rest = b""
+        self._bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > MAX_TOLD_BYTES:
+            raise StepFailed(
+                f"subtitles of more than {MAX_TOLD_BYTES >> 20} MiB", code="subtitles_unreadable"
+            )
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                self._take(json.loads(line))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise StepFailed(
+                    f"the reader of subtitles said something else: {error}",
+                    code="subtitles_unreadable",
+                ) from None
+
+    def _take(self, words: list[Any]) -> None:
+        match words:
+            case [
+                "cue",
+                int(track),
+                int(start),
+                None | int() as end,
+                None | str() as how,
+                str(text),
+            ]:
+                self._track(track).cues.append((start, end, how, text))
+            case ["header", int(track), str(text)]:
+                self._track(track).header = text
+            case ["left", int(track), int(number)]:
+                self._track(track).left = number
+            case ["read", int(time_us)]:
+                self._on_read(time_us)
+            case ["format", str(kind), str(encoding), bool(guessed)]:
+                self.format = kind, encoding, guessed
+            case ["refused", str(why)]:
+                self.refused = why
+            case _:
+                raise ValueError("an unknown line")
+
+    def _track(self, number: int) -> _Told:
+        return self.tracks.setdefault(number, _Told())
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-I", "-m", "telecine.engine.subtitle_reader", *words]
+
+
+# --- files beside the film -----------------------------------------------------------------------
+
+
+def probe_side_car(path: Path, tools: Tools, cancel: Cancel | None) -> SubtitleFile:
+    """What a file of subtitles is; read in the sandbox. Raises `InputRefused`
+    (`subtitles_unreadable`) where it is none, `StepFailed` and `Interrupted`."""
+    listener = _Listener(lambda _: None)
+    finished = run(
+        _command("file", str(path)),
+        sandbox=tools.sandbox,
+        limits=PROBE_LIMITS,
+        access=Access(read=(path,)),
+        sinks={1: listener.feed},
+        cancel=cancel,
+    )
+    _see_whole(listener, finished, path.name)
+    assert listener.format is not None
+    kind, encoding, guessed = listener.format
+    cues = sum(len(told.cues) + told.left for told in listener.tracks.values())
+    if kind not in ("webvtt", "ass", "srt"):
+        raise InputRefused(f"{path.name}: no subtitles", code="subtitles_unreadable")
+    return SubtitleFile(kind, encoding, guessed, cues)  # type: ignore[arg-type]  # checked above
+
+
+def _see_whole(listener: _Listener, finished: Finished, name: str) -> None:
+    """Raise unless a file was read to its end."""
+    why = listener.refused
+    if finished.limit is not None:
+        why = f"reading it took more than its {finished.limit} limit"
+    elif finished.returncode != 0:
+        why = "it cannot be read"
+    if why is not None or listener.format is None:
+        raise InputRefused(
+            f"{name}: no subtitles that are read: {why or 'it cannot be read'}",
+            code="subtitles_unreadable",
+            log_tail=finished.log_tail,
+        )
+
+
+# --- the step ------------------------------------------------------------------------------------
+
+
+def make_subtitles(work: Work) -> tuple[MadeFile, ...]:
+    """All subtitles of a plan. Finished files stay on disk when it fails."""
+    plan = work.plan
+    read = _read_source(work)
+    files: list[MadeFile] = []
+    for track in plan.subtitles:
+        work.go_on()
+        work.moved()
+        if track.input is None:
+            assert track.stream is not None
+            told = read.get(track.stream, _Told())
+        else:
+            told = _read_file(work, track.input)
+        cues = track_cues(plan, track, told.header, told.cues)
+        if told.left:
+            work.warnings.append(f"{track.title}: {told.left} cues too many are left out")
+        if not cues and told.cues:
+            work.warnings.append(f"{track.title}: no cue lies within the film")
+        files += _write(work, track, cues)
+    return tuple(files)
+
+
+def _read_source(work: Work) -> Mapping[int, _Told]:
+    """What all tracks of the source say, from one reading of it."""
+    tracks = [track for track in work.plan.subtitles if track.stream is not None]
+    if not tracks:
+        return {}
+    texts = ",".join(str(track.stream) for track in tracks if not track.captions)
+    captions = ",".join(str(track.stream) for track in tracks if track.captions)
+    origin_s = work.plan.timeline.origin_s
+    listener = _Listener(lambda time_us: work.told(float(Fraction(time_us, 10**6) - origin_s)))
+    duration_s = int(work.plan.source.duration_s)
+    work.python(
+        _command("source", str(work.source), texts, captions),
+        {1: listener.feed},
+        # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
+        limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
+        read=(work.source,),
+        code="subtitles_unreadable",
+    )
+    return listener.tracks
+
+
+def _read_file(work: Work, name: str) -> _Told:
+    path = work.inputs[name]
+    listener = _Listener(lambda _: None)
+    work.python(
+        _command("file", str(path)),
+        {1: listener.feed},
+        limits=PROBE_LIMITS,
+        read=(path,),
+        code="subtitles_unreadable",
+    )
+    if listener.refused is not None:  # it was read when the plan was made
+        raise StepFailed(f"{name}: {listener.refused}", code="subtitles_unreadable")
+    return listener.tracks.get(0, _Told())
+
+
+def track_cues(
+    plan: Plan,
+    track: SubtitleRendition,
+    header: str,
+    told: list[tuple[int, int | None, str | None, str]],
+) -> list[Cue]:
+    """The cues of a track on the film's own clock, in order: from (start, end, settings, text) as
+    the reader tells them."""
+    styles = ass.read_styles(header)
+    shift_s = track.zero_s - plan.timeline.origin_s
+    ordered = sorted(told, key=lambda each: each[0])
+    starts_us = [start for start, *_ in ordered]
+    cues = []
+    for number, (start_us, end_us, settings, text) in enumerate(ordered):
+        if end_us is None:
+            later = next((us for us in starts_us[number + 1 : number + 50] if us > start_us), None)
+            end_us = start_us + int(ENDLESS_S * 10**6)
+            end_us = end_us if later is None else min(later, end_us)
+        if settings is None:
+            payload, where = ass.cue_text(text, styles, caption=track.captions)
+        else:
+            payload, where = webvtt.clean(text), webvtt.clean_settings(settings)
+        start_s = on_picture(plan.timeline, Fraction(start_us, 10**6) + shift_s)
+        end_s = on_picture(plan.timeline, Fraction(end_us, 10**6) + shift_s)
+        cues.append(webvtt.cue_at(start_s, end_s, payload, where))
+    return webvtt.placed(cues, plan.timeline.duration_s)
+
+
+def on_picture(timeline: Timeline, time_s: Fraction) -> Fraction:
+    """The time of the picture that a time means which a coarse clock rounded; else itself."""
+    if not timeline.constant or not timeline.frame_ticks:
+        return time_s
+    frame_s = Fraction(timeline.frame_ticks, timeline.timescale)
+    nearest_s = round(time_s / frame_s) * frame_s
+    return nearest_s if abs(nearest_s - time_s) <= CLOCK_S else time_s
+
+
+def _write(work: Work, track: SubtitleRendition, cues: list[Cue]) -> list[MadeFile]:
+    timeline = work.plan.timeline
+    boundaries_s = [timeline.time_s(n) for n in range(timeline.segments + 1)]
+    segments, left_out = webvtt.cut(cues, boundaries_s)
+    if left_out:
+        work.warnings.append(f"{track.title}: {left_out} cues are left out where too many meet")
+    texts = {
+        subtitle_name(number): webvtt.write(inside, webvtt.FROM_THE_START)
+        for number, inside in enumerate(segments)
+    }
+    texts[SUBTITLE_WHOLE] = webvtt.write(cues)
+    texts[FINISHED] = subtitle_media(work.plan)
+    files = []
+    for name, text in texts.items():
+        path = f"{track.folder}/{name}"
+        write_whole(work.folder / path, text)
+        files.append(MadeFile(path, len(text.encode())))
+    return files
