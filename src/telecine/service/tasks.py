@@ -378,7 +378,14 @@ def _image(task: Work) -> Done:
     refs = _watermarks(task, grammar.refs(operations))
     task.go_on()
     wanted = Wanted(operations, image.format)
-    made = transform(task.services.images, source, wanted, refs=refs, cancel=task.cancel)
+    made = transform(
+        task.services.images,
+        source,
+        wanted,
+        refs=refs,
+        cancel=task.cancel,
+        on_move=task.meter.move,
+    )
     task.still_moving()
     output = measure_image(image, made)
     task.storage.put_bytes(f"{task.claim.prefix}/{image.path}", made.data)

@@ -49,8 +49,8 @@ from telecine.service.tasks import (
     tell_if_playable,
 )
 
-# Below so many times the source's size of free disk no step of it is begun: its outputs are seldom
-# larger than the source, and other workers' tasks need room too.
+# Below so many times the source's size of free disk no step of it is begun, and no picture: its
+# outputs are seldom larger than the source, and other workers' tasks need room too.
 ROOM_FACTOR = 2
 
 WATCH_S = 0.2
@@ -123,7 +123,7 @@ def _claim(services: Services, name: str, clocks: Clocks) -> tuple[Claim | None,
         try:
             with services.database.write() as tx:
                 held = queue.claim(tx, name, lease_s=clocks.lease_s)
-                if held is not None and held.kind == "step":
+                if held is not None and held.kind in queue.FILLING:
                     _see_room(services, tx, held)
                 return held, False
         except _NoRoom:

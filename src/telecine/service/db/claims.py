@@ -25,6 +25,9 @@ from telecine.service.db.tenants import decayed, take_slot
 
 LEASE_S = 30.0
 
+# Kinds of tasks that put as much on a disk as their source has, or more.
+FILLING = ("step", "image")
+
 # Others may take every candidate that was seen; whoever is left without asks again, not for ever.
 ROUNDS = 3
 
@@ -66,7 +69,7 @@ def claim(
     tx: Tx, worker: str, *, lease_s: float = LEASE_S, room_bytes: int | None = None
 ) -> Claim | None:
     """Take the best task there is, starting its job if that is queued; None: there is none. With
-    `room_bytes` steps of larger sources are passed over; it takes longer then.
+    `room_bytes` what makes files of larger sources is passed over; it takes longer then.
 
     Its attempt and prefix are recorded, and its lease runs `lease_s` from now. No event is told of
     it: that would make every claim wait for its job's row.
@@ -116,7 +119,7 @@ def _all_ready(fits: _Condition) -> sa.Select[Any]:
             sa.func.min(tasks.c.job_id).label("job_id"),
         )
         .where(tasks.c.state == "ready", tasks.c.not_before <= _NOW)
-        .where(sa.or_(tasks.c.kind != "step", fits(tasks.c.job_id)))
+        .where(sa.or_(tasks.c.kind.not_in(FILLING), fits(tasks.c.job_id)))
         .group_by(tasks.c.priority, tasks.c.opening, tasks.c.user_id)
         .subquery()
     )
@@ -181,7 +184,7 @@ def _next_of_class(fits: _Condition) -> sa.Select[Any]:
         tasks.c.priority == sa.bindparam("priority"),
         tasks.c.opening == sa.bindparam("opening"),
         tasks.c.user_id == sa.bindparam("user_id"),
-        sa.or_(tasks.c.kind != "step", fits(tasks.c.job_id)),
+        sa.or_(tasks.c.kind.not_in(FILLING), fits(tasks.c.job_id)),
     ).order_by(tasks.c.job_id, tasks.c.position)
 
 

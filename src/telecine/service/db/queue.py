@@ -35,7 +35,7 @@ from telecine.service.db.attempts import (
     removed,
     unneed,
 )
-from telecine.service.db.claims import LEASE_S, Claim, claim
+from telecine.service.db.claims import FILLING, LEASE_S, Claim, claim
 from telecine.service.db.connection import Tx
 from telecine.service.db.events import EventRow, events_after, tell
 from telecine.service.db.tables import (
@@ -57,6 +57,7 @@ from telecine.service.domain import (
 )
 
 __all__ = [
+    "FILLING",
     "LEASE_S",
     "Attempt",
     "Claim",
