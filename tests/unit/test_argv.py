@@ -62,7 +62,7 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
             made[step.id] = argv.audio_others(FFMPEG, plan, source, gains_of(plan))
         elif step.kind == "gain":
             made[step.id] = argv.measure_signals(FFMPEG, plan, source)
-            made["gain, through the encoder"] = argv.measure_encoded(
+            made["gain, through the encoder"] = argv.measure_raised(
                 FFMPEG, plan, source, gains_of(plan)
             )
         elif step.kind == "loudness":

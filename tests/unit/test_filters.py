@@ -317,31 +317,35 @@ START = "asetpts=PTS-0,aresample=48000:async=1:min_hard_comp=0.01:first_pts=0,"
 STEREO = "aformat=sample_fmts=fltp:channel_layouts=stereo"
 
 
+def default_sound(plan: Plan) -> str:
+    return filters.stream_audio(plan, plan.sounds[0])
+
+
 def test_sound_is_as_long_as_the_picture() -> None:
-    late = filters.stream_audio(make_plan(LATE_SOUND, ENCODED), origin_samples=0)
+    late = default_sound(make_plan(LATE_SOUND, ENCODED))
     # The source's own sound ends at 30.016 s: that is no excess.
     assert late == f"{START}{STEREO},apad=whole_dur=30.000000,atrim=end=30.016000"
-    short = filters.stream_audio(make_plan(SHORT_SOUND, ENCODED), origin_samples=0)
+    short = default_sound(make_plan(SHORT_SOUND, ENCODED))
     assert short == f"{START}{STEREO},apad=whole_dur=30.000000,atrim=end=30.000000"
-    long = filters.stream_audio(make_plan(LONG_SOUND, ENCODED), origin_samples=0)
+    long = default_sound(make_plan(LONG_SOUND, ENCODED))
     assert long == f"{START}{STEREO},apad=whole_dur=36.000000,atrim=end=36.000000"
 
 
 def test_sound_counts_from_presentation_0() -> None:
     # The broadcast starts at 1.4 s; its sound is held to the picture's 40 s from there.
-    made = filters.stream_audio(make_plan(BROADCAST, ENCODED), origin_samples=67_200)
+    made = default_sound(make_plan(BROADCAST, ENCODED))
     assert made.startswith("asetpts=PTS-67200,")
     assert made.endswith("apad=whole_dur=40.000000,atrim=end=40.000000")
 
 
 def test_sound_whose_end_nobody_knows_is_held_to_the_picture() -> None:
     source = media(replace(PICTURE, index_table=None), replace(SOUND, end_s=None))
-    made = filters.stream_audio(make_plan(source, ENCODED), origin_samples=0)
+    made = default_sound(make_plan(source, ENCODED))
     assert made.endswith("apad=whole_dur=30.000000,atrim=end=30.000000")
 
 
 def test_sound_alone_is_neither_padded_nor_cut() -> None:
-    made = filters.stream_audio(make_plan(SURROUND_ONLY, make_profile()), origin_samples=0)
+    made = default_sound(make_plan(SURROUND_ONLY, make_profile()))
     assert made == START + STEREO
 
 

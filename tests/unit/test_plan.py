@@ -591,7 +591,10 @@ def test_the_largest_picture_and_the_default_sound_win_and_the_plan_says_so() ->
     assert (plan.video.index, plan.audio.index) == (2, 3)
     assert plan.warnings == (
         "2 video streams: stream 2 (1280×720) taken as the largest",
-        "2 audio streams: stream 3 (deu) taken as the default",
+    )
+    files = make_plan(SEVERAL, asking("hls", "mp3"))
+    assert files.warnings[1:] == (
+        "2 audio streams: stream 3 (deu) taken for files as the default",
     )
 
 
@@ -602,14 +605,14 @@ def test_the_default_picture_wins_over_a_larger_one_and_the_first_sound_without_
             (replace(first, default=True), second),
             (replace(SOUND, index=3, default=False), replace(SURROUND, index=1, default=False)),
         ),
-        DEFAULT,
+        asking("mp4"),
     )
     assert plan.video is not None
     assert plan.audio is not None
     assert (plan.video.index, plan.audio.index) == (0, 1)
     assert plan.warnings == (
         "2 video streams: stream 0 (640×360) taken as the default",
-        "2 audio streams: stream 1 (eng) taken as the first",
+        "2 audio streams: stream 1 (eng) taken for files as the first",
     )
 
 

@@ -320,16 +320,19 @@ def signal_of(plan: Plan, file: FileOutput) -> str:
     return plan.sounds[0].name if plan.sounds else "stereo"
 
 
-def signals(plan: Plan) -> tuple[Tap, ...]:
-    """What is raised or lowered by a gain of its own, as it is before that: every rendition, and
-    what files of sound have in them that no rendition has."""
-    taps = [Tap(s.name, s.stream, filters.stream_audio(plan, s)) for s in plan.sounds]
+def signals(plan: Plan, gains: Mapping[str, Gain] = NO_GAINS) -> tuple[Tap, ...]:
+    """What is raised or lowered by a gain of its own: every rendition, and what files of sound have
+    in them that no rendition has. Without `gains` as it is before that."""
+    taps = {}
+    for sound in plan.sounds:
+        chain = filters.stream_audio(plan, sound, gains.get(sound.name, AS_IT_IS))
+        taps[sound.name] = Tap(sound.name, sound.stream, chain)
     for file in audio_files(plan):
         assert plan.audio is not None
         name = signal_of(plan, file)
-        if name not in [tap.name for tap in taps]:
-            taps.append(Tap(name, plan.audio.index, _file_chain(file, plan.audio)))
-    return tuple(taps)
+        chain = _file_chain(file, plan.audio, gains.get(name, AS_IT_IS))
+        taps.setdefault(name, Tap(name, plan.audio.index, chain))
+    return tuple(taps.values())
 
 
 def measure_signals(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
@@ -347,21 +350,31 @@ def measure_signals(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
     ]
 
 
-def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
-    """How loud each of these renditions comes out of its encoder with its gain, in their order:
-    FFmpeg decodes what it encodes, and nothing is written."""
-    sounds = [sound for sound in plan.sounds if sound.name in gains]
-    taps = [Tap(s.name, s.stream, filters.stream_audio(plan, s, gains[s.name])) for s in sounds]
-    graph, maps = _tapped(taps)
+def measure_raised(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
+    """How loud these `signals` are with their gains, in the order of `signals`. Renditions are
+    heard as they come out of their encoder: FFmpeg decodes what it encodes, and nothing is
+    written."""
+    wanted = [tap for tap in signals(plan, gains) if tap.name in gains]
+    sounds = {sound.name: sound for sound in plan.sounds}
+    coded = [n for n, tap in enumerate(wanted) if tap.name in sounds]
+    graph, maps = _tapped(
+        [
+            tap if n in coded else replace(tap, chain=f"{tap.chain},{filters.measured(n)}")
+            for n, tap in enumerate(wanted)
+        ]
+    )
     argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS, *_input(source, before=["-copyts"])]
     argv += ["-filter_complex", graph]
-    for n, sound in enumerate(sounds):
+    for output, n in enumerate(coded):
+        name = wanted[n].name
         # One output each, so that its encoder's options are its own.
-        argv += ["-map", maps[sound.name], *_aac(sound), "-flags:a", "+bitexact", "-f", "null", "-"]
-        argv += ["-dec", f"{n}:0"]
-    heard = [f"[dec:{n}]{filters.measured(n)}[m{n}]" for n in range(len(sounds))]
-    argv += ["-filter_complex", ";".join(heard)]
-    return [*argv, *_nowhere(f"[m{n}]" for n in range(len(sounds)))]
+        argv += ["-map", maps[name], *_aac(sounds[name]), "-flags:a", "+bitexact"]
+        argv += ["-f", "null", "-", "-dec", f"{output}:0"]
+        maps[name] = f"[m{n}]"
+    if coded:
+        heard = [f"[dec:{k}]{filters.measured(n)}[m{n}]" for k, n in enumerate(coded)]
+        argv += ["-filter_complex", ";".join(heard)]
+    return [*argv, *_nowhere(maps.values())]
 
 
 def measure_files(ffmpeg: Path, files: Sequence[Path]) -> list[str]:

@@ -68,7 +68,7 @@ def _sound(
         gains = {tap.name: Gain(0.0, FIRST_CEILING_DBTP) for tap in argv.signals(plan)}
     if step.kind == "gain":
         yield argv.measure_signals(ffmpeg, plan, source)
-        yield argv.measure_encoded(ffmpeg, plan, source, gains)
+        yield argv.measure_raised(ffmpeg, plan, source, gains)
     elif step.kind == "audio":
         yield argv.audio(ffmpeg, plan, source, scratch, gains)
     elif step.kind == "audio-others":

@@ -50,7 +50,7 @@ yi yid Yiddish; yo yor Yoruba; za zha Zhuang; zh zho/chi Chinese; zu zul Zulu
 _SHORTEST: dict[str, str] = {}
 _NAMES: dict[str, str] = {}
 for _row in _TABLE.split(";"):
-    _code, _longer, _name = _row.split(maxsplit=2)
+    _code, _longer, _name = _row.strip().split(maxsplit=2)
     _NAMES[_code] = _name
     for _text in (_code, *_longer.split("/"), _name.lower()):
         _SHORTEST[_text] = _code

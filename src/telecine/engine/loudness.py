@@ -25,7 +25,7 @@ MAX_GAIN_DB = 24.0
 # what was encoded is listened to before it counts.
 ENCODER_OVERSHOOT_DB = 3.0
 FIRST_CEILING_DBTP = -1.5  # for the limiter, before it is known what the encoder adds
-SETTLED_LU = 0.2
+SETTLED_LU = 0.1
 
 GAINS = "loudness.json"  # in the working folder
 
@@ -122,7 +122,7 @@ def next_gain(gain: Gain, heard: Loudness, target_lufs: float) -> Gain:
     assert gain.ceiling_dbtp is not None
     if heard.integrated_lufs is None or heard.true_peak_dbtp is None:
         return gain
-    off_lu = target_lufs - heard.integrated_lufs
+    off_lu = round(target_lufs - heard.integrated_lufs, 2)
     if abs(off_lu) > SETTLED_LU:
         raised_db = round(min(gain.gain_db + off_lu, MAX_GAIN_DB), 2)
         gain = replace(gain, gain_db=raised_db)

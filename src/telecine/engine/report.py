@@ -123,6 +123,8 @@ def describe(info: MediaInfo) -> tuple[str, ...]:
         count = sum(other.kind == kind for other in info.other)
         if count:
             lines.append(f"{count} {word}{'s' if count > 1 else ''}, not transcoded")
+    if info.chapters:
+        lines.append(f"{len(info.chapters)} chapter{'s' if len(info.chapters) > 1 else ''}")
     return tuple(lines)
 
 

@@ -121,14 +121,14 @@ def find_gains(work: Work) -> tuple[MadeFile, ...]:
 
 
 def _settle(work: Work, gains: dict[str, Gain], target_lufs: float) -> None:
-    """Better `gains` for what is encoded and near to the bound."""
+    """Better `gains`, which are in the order of the signals, for what comes near to the bound."""
     plan = work.plan
-    names = [s.name for s in plan.sounds if gains[s.name].ceiling_dbtp is not None]
+    names = [name for name, gain in gains.items() if gain.ceiling_dbtp is not None]
     for _ in range(ROUNDS):
         if not names:
             return
         tried = {name: gains[name] for name in names}
-        command = argv.measure_encoded(work.tools.ffmpeg, plan, work.source, tried)
+        command = argv.measure_raised(work.tools.ffmpeg, plan, work.source, tried)
         limits = _limits(plan, 2 * len(names))
         heard = _heard(work, command, len(names), limits=limits, read=(work.source,))
         for name, one in zip(names, heard, strict=True):
@@ -146,6 +146,14 @@ def measure(work: Work) -> None:
         limits = replace(_limits(plan, len(made)), niceness=MEASURING_NICENESS)
         found = _heard(work, command, len(made), limits=limits, read=tuple(made.values()))
     work.levels += [Level(name, one) for name, one in zip(made, found, strict=True)]
+    target_lufs = plan.profile.loudness_lufs
+    if target_lufs is not None:
+        work.warnings += [
+            f"{level.name}: {level.loudness}, wanted {target_lufs:g} LUFS and at most "
+            f"{loudness.TRUE_PEAK_DBTP:g} dBTP"
+            for level in work.levels
+            if not loudness.on_target(level.loudness, target_lufs)
+        ]
 
 
 def _limits(plan: Plan, sounds: int) -> Limits:

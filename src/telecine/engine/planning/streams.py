@@ -46,11 +46,12 @@ def choose_audio(
     )
     if len(source.audio) > 1:
         why = "the default" if chosen.default else "the first"
-        alone = "" if profile.has("hls") else ", and the others are left out"
-        warnings.append(
-            f"{len(source.audio)} audio streams: stream {chosen.index} "
-            f"({chosen.language or chosen.codec}) taken as {why}{alone}"
-        )
+        files = [o for o in profile.outputs if o.kind in (*AUDIO_KINDS, "mp4")]
+        if files:  # a file has one sound; playlists have them all
+            warnings.append(
+                f"{len(source.audio)} audio streams: stream {chosen.index} "
+                f"({chosen.language or chosen.codec}) taken for files as {why}"
+            )
     return (chosen, *(track for track in source.audio if track is not chosen))
 
 
