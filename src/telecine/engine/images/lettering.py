@@ -49,15 +49,11 @@ def _drawn(letter: str) -> bool:
         return True
     # What is missing as one is drawn as its parts: a letter, and an accent over it.
     parts = unicodedata.normalize("NFD", letter)
-    return _has(ord(letter)) or all(_has(ord(part)) for part in parts)
-
-
-def _has(code: int) -> bool:
-    return any(first <= code <= last for first, last in _ranges())
+    return ord(letter) in _codes() or _codes().issuperset(map(ord, parts))
 
 
 @functools.cache
-def _ranges() -> tuple[tuple[int, int], ...]:
+def _codes() -> frozenset[int]:
     """The code points of the font (OpenType 1.9, `cmap`, format 12: its table of all Unicode)."""
     data = FONT_FILE.read_bytes()
     (tables,) = struct.unpack_from(">H", data, 4)
@@ -74,7 +70,5 @@ def _ranges() -> tuple[tuple[int, int], ...]:
             break
     (groups,) = struct.unpack_from(">I", data, at + offset + 12)
     start = at + offset + 16
-    return tuple(
-        (first, last)
-        for first, last, _ in struct.iter_unpack(">III", data[start : start + 12 * groups])
-    )
+    ranges = struct.iter_unpack(">III", data[start : start + 12 * groups])
+    return frozenset(code for first, last, _ in ranges for code in range(first, last + 1))
