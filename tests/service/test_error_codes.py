@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import get_args
+from typing import TypeGuard, get_args
 
 from telecine.engine import errors
 from telecine.engine.errors import MediaError
@@ -52,16 +52,21 @@ def sources() -> list[tuple[str, ast.Module]]:
 
 
 @functools.cache
+def places() -> list[tuple[str, list[str], str | None]]:
+    """(the class raised, the codes, whether a retry helps if it says so) of each error made."""
+    return [place for _, tree in sources() for place in _places(tree)]
+
+
+@functools.cache
 def raised_in_source() -> dict[str, Raised]:
     """The engine's tree, which the command and the client's commands use too."""
     found: dict[str, Raised] = defaultdict(Raised)
-    for _, tree in sources():
-        for function, codes, retry in _places(tree):
-            error = getattr(errors, function, None)
-            if isinstance(error, type) and issubclass(error, MediaError):
-                for code in codes:
-                    found[code].exits.add(error.exit_code)
-                    found[code].retries.add(retry or ("yes" if error.retryable else "no"))
+    for function, codes, retry in places():
+        error = getattr(errors, function, None)
+        if isinstance(error, type) and issubclass(error, MediaError):
+            for code in codes:
+                found[code].exits.add(error.exit_code)
+                found[code].retries.add(retry or ("yes" if error.retryable else "no"))
     return found
 
 
@@ -72,14 +77,13 @@ def answered_by_the_service() -> dict[str, set[int]]:
     assert uploads.router  # both are imported: the classes of all doors are known
     classes = {error.__name__: error for error in _below(ServiceError)}
     found: dict[str, set[int]] = defaultdict(set)
-    for _, tree in sources():
-        for function, codes, _retry in _places(tree):
-            error = classes.get(function)
-            if error is not None:
-                for code in codes:
-                    made = error.__new__(error)
-                    made.code = code
-                    found[code].add(status_of(made))
+    for function, codes, _retry in places():
+        error = classes.get(function)
+        if error is not None:
+            for code in codes:
+                made = error.__new__(error)
+                made.code = code
+                found[code].add(status_of(made))
     return found
 
 
@@ -99,16 +103,19 @@ def rows(kind: str) -> list[tuple[str, int, str]]:
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, list[str], str | None]]:
-    """(the class raised, the codes, whether a retry helps if it says so) of each error made."""
     for outer in ast.walk(tree):
         if isinstance(outer, ast.ClassDef):
             for call in ast.walk(outer):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
+                if _says_code(call) and ast.unparse(call.func) == "super().__init__":
                     yield from _place(call, outer.name)
-        elif isinstance(outer, ast.Call) and ast.unparse(outer.func) != "super().__init__":
+        elif _says_code(outer) and ast.unparse(outer.func) != "super().__init__":
             yield from _place(outer, ast.unparse(outer.func))
         elif isinstance(outer, ast.FunctionDef):
             yield from _defaults(outer)
+
+
+def _says_code(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and any(word.arg == "code" for word in node.keywords)
 
 
 def _place(call: ast.Call, function: str) -> Iterator[tuple[str, list[str], str | None]]:
