@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from telecine.engine.process import Cancel
-    from telecine.engine.report import Report
+    from telecine.engine.report import FileReport, Report
 
 REFRESH_PER_S = 8
 _BAR_CELLS = 30
@@ -142,7 +142,7 @@ class Quiet:
 def summary_line(report: Report, folder: Path) -> str:
     """What was made, where, and how long it took, in one line."""
     rungs = [rung for rung in report.rungs if rung.segments]
-    names = [rung.name for rung in rungs] + [file.path for file in report.files]
+    names = [rung.name for rung in rungs] + [file.path for file in _named(report)]
     main = report.playlist or (report.files[0].path if report.files else "")
     size = sum(rung.size_bytes for rung in rungs) + sum(file.size_bytes for file in report.files)
     play = report.time_to_first_play_s
@@ -151,6 +151,11 @@ def summary_line(report: Report, folder: Path) -> str:
         f"{folder / main}: {', '.join(names)}; {clock(report.duration_s)} of media, "
         f"{megabytes(size)}, made in {clock(report.total_s)}{played}"
     )
+
+
+def _named(report: Report) -> list[FileReport]:
+    """The files that are named: the pictures of a folder are named by its index."""
+    return [file for file in report.files if "/" not in file.path]
 
 
 # --- live -------------------------------------------------------------------------------------
@@ -187,6 +192,11 @@ _STAGES = {
     "audio": "sound",
     "poster": "poster",
     "mp4": "joining",
+    "storyboard": "pictures",
+    "thumbnails": "pictures",
+    "preview": "preview",
+    "waveform": "waveform",
+    "chapters": "chapters",
 }
 
 
@@ -352,7 +362,7 @@ def print_summary(console: Console, report: Report, folder: Path) -> None:
             table.add_row(rung.name, size, rung.mode, *rates, megabytes(rung.size_bytes))
     if table.row_count:
         console.print(table)
-    for file in report.files:
+    for file in _named(report):
         console.print(Text(printable(f"{folder / file.path}  {megabytes(file.size_bytes)}")))
     for message in report.warnings:
         console.print(Text(printable(f"warning: {message}"), "yellow"))

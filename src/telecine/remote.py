@@ -152,6 +152,8 @@ def _plain_output(output: Output) -> dict[str, Any]:
         plain["size"] = "source" if output.short_side is None else f"{output.short_side}p"
     if output.bitrate_bps is not None:
         plain["bitrate_bps"] = output.bitrate_bps
+    if output.every_s is not None:
+        plain["every_s"] = output.every_s
     return plain
 
 

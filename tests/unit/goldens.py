@@ -24,6 +24,12 @@ EVERYTHING = make_profile(
         )
     )
 )
+BESIDE = make_profile(
+    tuple(
+        parse_output(word)
+        for word in ("hls", "storyboard", "thumbnails:every=10s", "preview", "waveform")
+    )
+)
 FILES = make_profile((parse_output("mp4:480p"), parse_output("aac@96k"), parse_output("flac")))
 DEFAULT = make_profile()
 LOUD = make_profile(
@@ -55,6 +61,9 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "early-sound": (sources.EARLY_SOUND, DEFAULT),
     "no-index": (sources.NO_INDEX, DEFAULT),
     "silent": (sources.SILENT, DEFAULT),
+    "beside": (sources.CHAPTERED, BESIDE),
+    "beside-alone": (sources.BROADCAST, make_profile((parse_output("storyboard"),))),
+    "song-waveform": (sources.SONG, make_profile((parse_output("waveform"),))),
     "codecs-under-a-copy": (sources.COMPLIANT, make_profile(codecs=("h264", "av1"))),
     "codecs-all": (sources.FILM, make_profile(codecs=("h264", "av1", "hevc"))),
     "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),

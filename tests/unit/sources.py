@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from telecine.engine.media import (
     AudioStream,
+    Chapter,
     Color,
     Fingerprint,
     FrameIndex,
@@ -329,3 +330,10 @@ SHORT_SOUND = media(audio=replace(SOUND, end_s=Fraction(20)))
 EARLY_SOUND = media(replace(PICTURE, start_s=Fraction(1)), replace(SOUND, end_s=Fraction(30)))
 NO_INDEX = media(replace(PICTURE, index_table=None))
 SILENT = media(audio=None)
+CHAPTERED = replace(
+    COMPLIANT,
+    chapters=(
+        Chapter(Fraction(0), Fraction(25, 2), "Opening"),
+        Chapter(Fraction(25, 2), Fraction(31), None),
+    ),
+)

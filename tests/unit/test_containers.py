@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from fractions import Fraction
 
 import pytest
+from PIL import Image
 
 from telecine.engine import containers
 from telecine.engine.errors import StepFailed
@@ -37,6 +39,92 @@ def test_jpeg_size_is_in_the_frame_header() -> None:
 def test_jpeg_without_a_frame_or_an_end_is_refused(data: bytes) -> None:
     with pytest.raises(StepFailed):
         containers.jpeg_size(data)
+
+
+# --- pictures that follow each other --------------------------------------------------------------
+
+
+def jpeg(color: int, size: tuple[int, int] = (40, 30), **how: object) -> bytes:
+    made = io.BytesIO()
+    noise = bytes((n * n * 31 + color) % 256 for n in range(3 * size[0] * size[1]))
+    Image.frombytes("RGB", size, noise).save(made, "JPEG", **how)
+    return made.getvalue()
+
+
+PICTURES = [
+    jpeg(1),
+    jpeg(2, progressive=True),  # several scans
+    jpeg(3, restart_marker_blocks=1),  # markers inside of a scan
+    jpeg(4, exif=b"Exif\0\0\xff\xd9\xff\xd8", comment=b"\xff\xd9"),  # ends that are none
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 997, 1 << 20])
+def test_jpegs_come_out_as_they_went_in(size: int) -> None:
+    stream = b"".join(PICTURES)
+    reader = containers.JpegReader()
+    found = [one for at in range(0, len(stream), size) for one in reader.feed(stream[at:][:size])]
+    assert found == PICTURES
+    assert reader.finish() == 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GIF89a",
+        PICTURES[0][:-1],
+        PICTURES[0] + b"\xff",
+        JPEG + b"\x00\x11\x22\x33",
+        PICTURES[0][:9],
+    ],
+)
+def test_a_stream_that_is_no_whole_jpegs_is_refused(data: bytes) -> None:
+    def read() -> None:
+        reader = containers.JpegReader()
+        reader.feed(data)
+        reader.finish()
+
+    with pytest.raises(StepFailed):
+        read()
+
+
+def webp(frames: int, **how: object) -> bytes:
+    made = io.BytesIO()
+    first, *others = (Image.new("RGB", (32, 20), (n * 40, 99, 5)) for n in range(frames))
+    first.save(made, "WEBP", save_all=frames > 1, append_images=others, **how)
+    return made.getvalue()
+
+
+def test_an_animated_webp_by_another_programs_hand() -> None:
+    found = containers.webp_animation(webp(3, duration=[100, 250, 40]))
+    assert found == containers.Animation(Size(32, 20), 3, 390)
+
+
+def test_a_webp_that_stands_still_is_one_picture() -> None:
+    assert containers.webp_animation(webp(1)) == containers.Animation(Size(32, 20), 1, 0)
+
+
+ANIMATED = webp(2, duration=100)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"RIFF\4\0\0\0WAVE",
+        b"RIFF\4\0\0\0WEBP",
+        ANIMATED[:-1],
+        ANIMATED + b"\0",
+        b"RIFF\x10\0\0\0WEBPANMF\xff\0\0\0abcd",
+        b"RIFF\x10\0\0\0WEBPANMF\4\0\0\0abcd",
+    ],
+)
+def test_what_is_no_whole_webp_is_refused(data: bytes) -> None:
+    with pytest.raises(StepFailed):
+        containers.webp_animation(data)
+
+
+# --- sound ----------------------------------------------------------------------------------------
 
 
 def flac(samples: int, rate: int = 44_100, block: int = 4096) -> bytes:

@@ -21,6 +21,7 @@ from telecine.engine.playlist import (
     MultivariantPlaylist,
     Rendition,
     Segment,
+    SessionData,
     Variant,
 )
 
@@ -414,6 +415,7 @@ def test_media_playlists_that_break_a_rule(text: str, message: str | None) -> No
 
 AUDIO = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="g",NAME="a"'
 OTHER_AUDIO = AUDIO.replace('"a"', '"b"')
+DATA = '#EXT-X-SESSION-DATA:DATA-ID="a",URI="u"'
 
 
 @pytest.mark.parametrize(
@@ -452,6 +454,11 @@ OTHER_AUDIO = AUDIO.replace('"a"', '"b"')
         ('#EXT-X-I-FRAME-STREAM-INF:URI="a"\n', "line 2: .* has no BANDWIDTH"),
         ("#EXT-X-TARGETDURATION:6\n", "line 2: .* into a multivariant playlist"),
         ("#EXT-X-VERSION:six\n", "line 2: #EXT-X-VERSION is no decimal integer"),
+        ('#EXT-X-SESSION-DATA:URI="a"\n', "line 2: .* has no DATA-ID"),
+        ('#EXT-X-SESSION-DATA:DATA-ID="a"\n', "line 2: .* one of VALUE and URI"),
+        (f'{DATA},VALUE="b"\n', "line 2: .* one of VALUE and URI"),
+        (f"{DATA}\n{DATA}\n", "line 3: 'a' stands twice"),
+        (f'{DATA},LANGUAGE="de"\n{DATA}\n{DATA}\n', "line 4: 'a' stands twice"),
     ],
 )
 def test_multivariant_playlists_that_break_a_rule(lines: str, message: str) -> None:
@@ -463,6 +470,27 @@ def test_multivariant_playlists_that_break_a_rule(lines: str, message: str) -> N
 def test_a_new_tag_in_a_multivariant_playlist_is_passed_over() -> None:
     text = MULTIVARIANT + '#EXT-X-CONTENT-STEERING:SERVER-URI="/s"\n'
     assert playlist.parse_multivariant(text) == playlist.parse_multivariant(MULTIVARIANT)
+
+
+def test_session_data_is_written_and_another_parser_reads_it() -> None:
+    value = MultivariantPlaylist(
+        (),
+        session_data=(
+            SessionData("com.apple.hls.chapters", uri="chapters.json"),
+            SessionData("com.example.title", value="Ein Film", language="de"),
+        ),
+    )
+    text = playlist.write_multivariant(value)
+    assert text.splitlines()[3:] == [
+        '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.chapters",URI="chapters.json"',
+        '#EXT-X-SESSION-DATA:DATA-ID="com.example.title",VALUE="Ein Film",LANGUAGE="de"',
+    ]
+    assert playlist.parse_multivariant(text) == value
+    read = m3u8.loads(text).session_data
+    assert [(one.data_id, one.uri, one.value, one.language) for one in read] == [
+        ("com.apple.hls.chapters", "chapters.json", None, None),
+        ("com.example.title", None, "Ein Film", "de"),
+    ]
 
 
 # -- round trips -----------------------------------------------------------------------------
@@ -533,6 +561,17 @@ multivariant_playlists = st.builds(
         st.builds(IFrameStream, uri=uris, bandwidth_bps=numbers, **pictures), max_size=2
     ).map(tuple),
     independent_segments=st.booleans(),
+    session_data=st.lists(
+        st.builds(
+            SessionData,
+            data_id=st.sampled_from(["com.apple.hls.chapters", "com.example.a"]),
+            uri=uris,
+            language=st.none() | st.sampled_from(["de", "en-GB"]),
+        )
+        | st.builds(SessionData, data_id=st.just("com.example.b"), value=names),
+        max_size=3,
+        unique_by=lambda data: (data.data_id, data.language),
+    ).map(tuple),
 )
 
 

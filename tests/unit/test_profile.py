@@ -29,6 +29,17 @@ WORDS = [
     ("opus@512k", Output("opus", None, 512_000), "opus@512k", "audio.opus"),
     ("flac", Output("flac"), "flac", "audio.flac"),
     ("poster", Output("poster"), "poster", "poster.jpg"),
+    ("storyboard", Output("storyboard"), "storyboard", "storyboard.vtt"),
+    ("thumbnails", Output("thumbnails"), "thumbnails", "thumbnails.vtt"),
+    (
+        "thumbnails:every=10s",
+        Output("thumbnails", every_s=10),
+        "thumbnails:every=10s",
+        "thumbnails.vtt",
+    ),
+    ("preview", Output("preview"), "preview", "preview.webp"),
+    ("waveform", Output("waveform"), "waveform", "waveform.json"),
+    ("chapters", Output("chapters"), "chapters", "chapters.vtt"),
 ]
 
 
@@ -49,6 +60,10 @@ def test_words_of_outputs(word: str, output: Output, shown: str, file: str) -> N
         *[(word, "bitrate_invalid") for word in ("mp3@15k", "mp3@513k", "mp3@0", "aac@15999")],
         *[(word, "bitrate_invalid") for word in ("flac@192k", "hls@192k", "poster@20k")],
         ("mp4:720p@192k", "bitrate_invalid"),
+        *[(f"thumbnails:every={n}s", "every_invalid") for n in ("0", "3601", "999999")],
+        *[(f"{kind}:every=10s", "every_invalid") for kind in ("storyboard", "hls", "mp3")],
+        *[(f"thumbnails:{n}", "output_unknown") for n in ("every=10", "every=-1s", "10s")],
+        ("thumbnails:every=10s@20k", "bitrate_invalid"),
         ("mp3@999999999999k", "bitrate_invalid"),
     ],
 )
@@ -93,6 +108,8 @@ def test_two_outputs_of_one_file_name_are_refused() -> None:
     with pytest.raises(UsageError, match=r"both write audio\.mp3") as refused:
         make_profile((Output("mp3"), Output("mp3", None, 96_000)))
     assert refused.value.code == "output_twice"
+    with pytest.raises(UsageError, match=r"both write thumbnails\.vtt"):
+        make_profile((Output("thumbnails"), Output("thumbnails", every_s=5)))
     assert make_profile((Output("mp4", 720), Output("mp4"))).outputs == (
         Output("mp4", 720),
         Output("mp4"),

@@ -6,7 +6,11 @@ it. Every violation is a `StepFailed` with code `malformed_media`.
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 
 from telecine.engine.bmff import malformed
@@ -32,6 +36,168 @@ def jpeg_size(data: bytes) -> Size:
             return Size(width, height)
         at += 2 + max(size, 2)
     raise malformed("the JPEG has no frame header")
+
+
+# Inside of coded pixels 0xFF stands before a zero, or is a restart marker (10918-1, B.1.1.2).
+_ENDS_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+class JpegReader:
+    """JPEGs that follow each other in a stream → each of them whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; give the JPEGs that became whole with them."""
+        self._rest += data
+        whole = []
+        while (end := _jpeg_end(self._rest)) is not None:
+            whole.append(self._rest[:end])
+            self._rest = self._rest[end:]
+        self.count += len(whole)
+        return whole
+
+    def finish(self) -> int:
+        """How many there were. Raises `StepFailed` where the stream ends inside one."""
+        if self._rest:
+            raise malformed("the JPEG is cut off")
+        return self.count
+
+
+def _jpeg_end(data: bytes) -> int | None:
+    """Where the JPEG ends that `data` starts with; None while it is not whole."""
+    if len(data) < 2:
+        return None
+    if data[:2] != b"\xff\xd8":
+        raise malformed("not a JPEG")
+    at = 2
+    while at + 4 <= len(data) or data[at : at + 2] == b"\xff\xd9":
+        if data[at] != 0xFF:
+            raise malformed("the JPEG has no marker where one should be")
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return at + 2
+        at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
+        if marker == 0xDA:
+            found = _ENDS_SCAN.search(data, at)
+            if found is None:
+                return None
+            at = found.start()
+    return None
+
+
+_EOI, _SOS, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
+_FILLED = re.compile(rb"\xff{1,16}[^\x00\xff]")  # a marker, and what may stand before it: B.1.1.2
+MOTION_JPEG = "mjpeg"  # FFmpeg's name of a raw row of JPEGs: `MediaInfo.container`
+# As much of a file as tells whether others follow its first JPEG: more than a film's frame has.
+LONGEST_JPEG = 64 << 20
+_MOST_SEGMENTS = 5000  # a photo has some hundred at most: profile, EXIF, tables, scans
+_FOLLOWED = re.compile(rb"\xff\xd9\x00{0,4096}\xff{1,16}\xd8\xff")
+_NEXT = re.compile(rb"\x00{0,4096}\xff{1,16}\xd8(?=\xff)")
+
+
+def is_motion_jpeg(data: bytes) -> bool:
+    """Whether a file that begins like a JPEG is a film of them, one after the other: behind the end
+    of the first comes another with the same frame header (size, components, sampling).
+
+    A photo may carry others behind its end: a preview or a map of depth, which is smaller, or of
+    the same size what it says itself in a Multi-Picture index (CIPA DC-007, 5.2) or in a directory
+    of its XMP (Dynamic Depth, Ultra HDR).
+    """
+    if _FOLLOWED.search(data) is None:  # of nearly all photos: this is quick
+        return False
+    first, end = b"", 0
+    for marker, begin, end in _segments(data, 0):
+        if marker == _APP2 and data.startswith(b"MPF\0", begin):
+            return False
+        if marker == _APP1 and data.find(b"Container", begin, end) >= 0:
+            return False
+        if marker in _SOF:
+            first = data[begin - 4 : end]
+    following = _NEXT.match(data, end)
+    if following is None:
+        return False
+    second = _segments(data, following.end() - 2)
+    return first == next((data[b - 4 : e] for marker, b, e in second if marker in _SOF), None)
+
+
+def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Of the JPEG at `at` each marker, and where its segment's content begins and ends (ITU-T T.81,
+    B.1.1): up to EOI, or as far as it goes."""
+    found = _FILLED.match(data, at + 2)
+    for _ in range(_MOST_SEGMENTS):
+        if found is None:
+            return
+        at = found.end()
+        marker = data[at - 1]
+        if marker == _EOI:
+            yield marker, at, at
+            return
+        end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
+        yield marker, at + 2, end
+        found = (_ENDS_SCAN.search if marker == _SOS else _FILLED.match)(data, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Animation:
+    """What a player makes of an animated picture; a still one lasts 0 ms."""
+
+    size: Size
+    pictures: int
+    duration_ms: int
+
+
+def webp_animation(data: bytes) -> Animation:
+    """The frames of an animated WebP (RFC 9649, 2.7), or of a lossy one that stands still, which is
+    what an encoder makes of frames that are all alike; the file must be whole."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise malformed("not a WebP")
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end != len(data):
+        raise malformed("the WebP is cut off")
+    size, pictures, duration_ms = Size(0, 0), 0, 0
+    at = 12
+    while at + 8 <= end:
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        body = data[at + 8 : at + 8 + length]
+        if len(body) != length:
+            raise malformed("a chunk of the WebP is cut off")
+        if kind == b"VP8X" and length >= 10:
+            width, height = (int.from_bytes(body[n : n + 3], "little") + 1 for n in (4, 7))
+            size = Size(width, height)
+        elif kind == b"ANMF" and length >= 16:
+            pictures += 1
+            duration_ms += int.from_bytes(body[12:15], "little")
+        elif kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a" and length >= 10:
+            pictures += 1
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+            size = Size(width, height)
+        at += 8 + length + length % 2
+    if not pictures or not size.pixels:
+        raise malformed("the WebP has no picture")
+    return Animation(size, pictures, duration_ms)
+
+
+def png_size(data: bytes) -> Size:
+    """The size in a PNG's header (ISO/IEC 15948, 11.2.2); every chunk must have its checksum, and
+    the end chunk must be last."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise malformed("not a PNG")
+    at, kind, size = 8, b"", None
+    while at + 12 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        body = data[at + 4 : at + 8 + length]
+        if zlib.crc32(body) != int.from_bytes(data[at + 8 + length : at + 12 + length], "big"):
+            raise malformed("the PNG is cut off or damaged")
+        if kind == b"IHDR" and length >= 8:
+            width, height = struct.unpack_from(">II", body, 4)
+            size = Size(width, height)
+        at += 12 + length
+    if kind != b"IEND" or at != len(data) or size is None:
+        raise malformed("the PNG is cut off or damaged")
+    return size
 
 
 def flac_duration_s(head: bytes, tail: bytes) -> Fraction:

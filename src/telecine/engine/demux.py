@@ -27,6 +27,7 @@ from av.stream import Disposition
 from telecine.engine.bmff import boxes, header
 from telecine.engine.chapters import MAX_CHAPTERS, MAX_TITLE
 from telecine.engine.cmaf import reorder_ticks
+from telecine.engine.containers import LONGEST_JPEG, MOTION_JPEG, is_motion_jpeg
 from telecine.engine.errors import MediaError
 from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
 from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
@@ -48,7 +49,9 @@ def main(path: str) -> Json:
         "max_streams": str(MAX_STREAMS),
     }
     try:
-        opened = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        opened = av.open(
+            f"file:{path}", format=_demuxer(path), options=options, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         return {"error": str(error), "kind": type(error).__name__}
     with opened as container:
@@ -88,6 +91,15 @@ def _chapters(container: Any) -> list[Json]:
             }
         )
     return found
+
+
+def _demuxer(path: str) -> str | None:
+    """What FFmpeg would not take the file for: to it a row of JPEGs is one picture."""
+    with open(path, "rb") as file:  # noqa: PTH123  # a launched program with few imports
+        head = file.read(3)
+        if head != b"\xff\xd8\xff" or not is_motion_jpeg(head + file.read(LONGEST_JPEG)):
+            return None
+    return MOTION_JPEG
 
 
 def _stream(stream: Any) -> Json:

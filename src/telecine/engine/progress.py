@@ -8,11 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from telecine.engine.encoders import VIDEO_ENCODERS
-from telecine.engine.plan import Plan, Span, Step
+from telecine.engine.plan import Plan, Span, Step, StepKind
 
 # Work of a second of these, in megapixels encoded a second: measured on Big Buck Bunny, 2 cores.
 _DECODE_SHARE = 0.3
 _LIGHT = 2.0
+_LIGHT_SHARES: dict[StepKind, float] = {
+    "poster": 0.1,
+    "mp4": 0.1,
+    "storyboard": 0.1,
+    "thumbnails": 0.1,
+    "preview": 0.1,
+    "waveform": 0.1,
+    "chapters": 0.01,
+}
 
 
 @dataclass(slots=True)
@@ -65,7 +74,7 @@ def step_work(plan: Plan, step: Step) -> float:
 def _weight(plan: Plan, step: Step) -> float:
     """Work in a second of the step."""
     if step.kind != "encode":
-        return _LIGHT * (0.1 if step.kind in ("poster", "mp4") else 1.0)
+        return _LIGHT * _LIGHT_SHARES.get(step.kind, 1.0)
     rate = float(plan.timeline.rate)
     encoded = sum(_span_work(plan, span) for span in step.spans) / step_span_s(plan, step)
     decoded = 0.0

@@ -108,6 +108,12 @@ def make_chunks(timeline: Timeline, keyframes_s: Sequence[Fraction]) -> tuple[Ch
     return tuple(Chunk(n, first, end) for n, (first, end) in enumerate(spans))
 
 
+def gops_in(length_s: Fraction) -> int:
+    """How many GOPs of about 2 s a segment of this length has where its borders are the source's
+    own: they are spread evenly in it."""
+    return max(1, round(length_s / 2))
+
+
 def _enters(time_s: Fraction, keyframes_s: Sequence[Fraction]) -> bool:
     """Whether a chunk that starts here finds its keyframe soon."""
     if not keyframes_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from telecine.engine.copying import MAX_B_FRAME_OFFSET_S
@@ -21,10 +21,11 @@ from telecine.engine.ladder import (
 )
 from telecine.engine.media import Color, VideoStream
 from telecine.engine.plan import WORK, VideoRange, VideoRendition, display_of
-from telecine.engine.profile import Output, Profile
+from telecine.engine.profile import PICTURE_KINDS, Output, Profile
 from telecine.engine.timeline import MAX_CHUNK_S, Chunk, Timeline
 
 FALLBACK_SHORT_SIDE = 720
+SMALL_SHORT_SIDE = 360
 
 HEAD_RUNGS = 2
 HEAD_SEGMENTS = 2
@@ -36,9 +37,18 @@ def ladder_for(profile: Profile, display: tuple[Fraction, Fraction], rate: Fract
     if profile.has("hls"):
         return make_ladder(display, rate, profile.rungs)
     asked = [mp4_side(output, display) for output in profile.outputs if output.kind == "mp4"]
-    if not asked:
-        return Ladder((), (), ())
-    return make_ladder(display, rate, asked)
+    if asked:
+        return make_ladder(display, rate, asked)
+    if any(output.kind in PICTURE_KINDS for output in profile.outputs):
+        return _small_ladder(display, rate)
+    return Ladder((), (), ())
+
+
+def _small_ladder(display: tuple[Fraction, Fraction], rate: Fraction) -> Ladder:
+    """One rung for pictures beside the film, which are made of a rendition's segments."""
+    side = min(SMALL_SHORT_SIDE, source_size(display).short_side)
+    (rung,) = make_ladder(display, rate, [side]).rungs
+    return Ladder((replace(rung, reason="for the pictures beside the film"),), (), ())
 
 
 def mp4_side(output: Output, display: tuple[Fraction, Fraction]) -> int:
@@ -184,6 +194,8 @@ def _with_files(
             rung = rung_for(output, ladder, display, rate)
             if rung not in rungs:
                 rungs.append(rung)
+    if not ladders and not rungs:
+        rungs = list(ladder.rungs)
     rungs.sort(key=lambda rung: rung.size.pixels, reverse=True)
     whole = CodecLadder(FALLBACK, tuple(rungs), 8, "SDR")
     return [whole, *(each for each in ladders if each.encoder is not FALLBACK)]

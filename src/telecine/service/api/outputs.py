@@ -9,7 +9,12 @@ from pydantic import Field, WithJsonSchema
 from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.images import grammar
 from telecine.engine.images.formats import WRITTEN
-from telecine.engine.profile import AUDIO_RATE_RANGE_BPS, TopPolicy
+from telecine.engine.profile import (
+    AUDIO_RATE_RANGE_BPS,
+    DEFAULT_EVERY_S,
+    EVERY_RANGE_S,
+    TopPolicy,
+)
 from telecine.service.api.schemas import Asked
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
 from telecine.service.image_plans import NAME
@@ -99,6 +104,45 @@ class PosterOutput(Asked):
     type: Literal["poster"]
 
 
+class StoryboardOutput(Asked):
+    """Small pictures of the whole film on sheets, for the bar of a player: JPEGs, and WebVTT that
+    names the time and place of each."""
+
+    type: Literal["storyboard"]
+
+
+class ThumbnailsOutput(Asked):
+    """A JPEG of the film every few seconds, with WebVTT and JSON that name the time of each."""
+
+    type: Literal["thumbnails"]
+    every_s: int | None = Field(
+        None,
+        ge=EVERY_RANGE_S[0],
+        le=EVERY_RANGE_S[1],
+        description="Seconds from one to the next, as near as key pictures allow. Null: "
+        f"{DEFAULT_EVERY_S}. At most 1000 are made.",
+        examples=[10],
+    )
+
+
+class PreviewOutput(Asked):
+    """A small animation of 5 s from several places of the film, as WebP."""
+
+    type: Literal["preview"]
+
+
+class WaveformOutput(Asked):
+    """The sound as a line: PNG, and peaks as JSON (audiowaveform's format, version 2)."""
+
+    type: Literal["waveform"]
+
+
+class ChaptersOutput(Asked):
+    """The film's chapters as WebVTT and JSON; `hls` brings them by itself."""
+
+    type: Literal["chapters"]
+
+
 def operations_schema() -> dict[str, Any]:
     """What operations on a picture are, as a schema without definitions of its own."""
     found = grammar.json_schema()
@@ -146,6 +190,11 @@ WantedOutput = Annotated[
     | OpusOutput
     | FlacOutput
     | PosterOutput
+    | StoryboardOutput
+    | ThumbnailsOutput
+    | PreviewOutput
+    | WaveformOutput
+    | ChaptersOutput
     | ImageOutput,
     Field(discriminator="type"),
 ]

@@ -119,12 +119,20 @@ class AudioShown(Answer):
     language: str | None = Field(examples=["eng"])
 
 
+class ChapterShown(Answer):
+    """A stretch of the film with a name, as the file says it."""
+
+    start_s: float = Field(examples=[0.0])
+    end_s: float = Field(examples=[93.5])
+    title: str | None = Field(examples=["Opening"])
+
+
 class MediaShown(Answer):
     """What the probe found."""
 
     container: str = Field(examples=["mov,mp4,m4a,3gp,3g2,mj2"])
     duration_s: float = Field(examples=[596.5])
-    chapters: int = Field(examples=[0])
+    chapters: list[ChapterShown]
     video: list[VideoShown]
     audio: list[AudioShown]
     warnings: list[str]
@@ -213,7 +221,14 @@ def show_media(plain: Mapping[str, Any]) -> MediaShown:
     return MediaShown(
         container=info.container,
         duration_s=round(float(info.duration_s), 3),
-        chapters=info.chapters,
+        chapters=[
+            ChapterShown(
+                start_s=round(float(chapter.start_s), 3),
+                end_s=round(float(chapter.end_s), 3),
+                title=chapter.title,
+            )
+            for chapter in info.chapters
+        ],
         video=[_show_video(stream) for stream in info.video],
         audio=[_show_audio(stream) for stream in info.audio],
         warnings=list(info.warnings),
