@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from telecine.engine import filters
 from telecine.engine.beside import Preview, Stills
+from telecine.engine.containers import MOTION_JPEG
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.loudness import AS_IT_IS, Gain
@@ -65,9 +66,11 @@ _NOTHING_ELSE = [
 ]
 
 
-def _input(source: Path, *, before: Sequence[str] = ()) -> list[str]:
+def _input(source: Path, *, before: Sequence[str] = (), container: str = "") -> list[str]:
     return [
         *input_flags(),
+        # A row of JPEGs FFmpeg takes for one picture.
+        *(("-f", container) if container == MOTION_JPEG else ()),
         # Broken packets are skipped, not fatal: a damaged film is still wanted.
         *("-err_detect", "ignore_err"),
         *("-max_error_rate", "1"),  # nor is a great share of them: the frame count is checked
@@ -117,7 +120,7 @@ def encode_chunk(
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS]
     # copyts: times stay the source's, so that every chunk counts on the same clock.
     # reinit_filter 0: a size that changes midway is scaled, not a new graph with a new clock.
-    argv += _input(source, before=before)
+    argv += _input(source, before=before, container="" if working_copy else plan.source.container)
     argv += ["-filter_complex", graph]
     for n, span in enumerate(step.spans):
         argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
@@ -421,7 +424,7 @@ def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[
         before += _seek(plan.timeline.origin_s + time_s)
     return [
         *(str(ffmpeg), *_QUIET),
-        *_input(source, before=before),
+        *_input(source, before=before, container=plan.source.container),
         *("-map", f"0:{plan.video.index}"),
         *("-vf", filters.poster(plan, poster_size(plan))),
         *("-frames:v", "1"),
@@ -513,7 +516,7 @@ def working_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[s
     assert plan.video is not None
     return [
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
-        *_input(source, before=["-copyts"]),
+        *_input(source, before=["-copyts"], container=plan.source.container),
         *("-map", f"0:{plan.video.index}", "-c", "copy"),
         *("-output_ts_offset", f"{float(WORKING_COPY_ORIGIN_S - plan.timeline.origin_s):.6f}"),
         *_NOTHING_ELSE,
@@ -521,12 +524,15 @@ def working_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[s
     ]
 
 
-def decode_check(ffmpeg: Path, stream_index: int, source: Path, *, frames: int) -> list[str]:
+def decode_check(
+    ffmpeg: Path, stream_index: int, source: Path, *, frames: int, container: str = ""
+) -> list[str]:
     """Decode a few frames and describe them on stderr: whether anything decodes is decided by the
     decoder that will do the work, and what it shows is the truth about size and field order."""
     return [
         *(str(ffmpeg), *_TALKATIVE),
-        *_input(source, before=["-copyts"]),  # the times it tells are the source's own
+        # The times it tells are the source's own.
+        *_input(source, before=["-copyts"], container=container),
         *("-map", f"0:{stream_index}"),
         *("-frames:v", str(frames)),
         *("-vf", "showinfo=checksum=0"),
@@ -547,11 +553,11 @@ def audio_check(ffmpeg: Path, stream_index: int, source: Path) -> list[str]:
     ]
 
 
-def field_check(ffmpeg: Path, stream_index: int, source: Path) -> list[str]:
+def field_check(ffmpeg: Path, stream_index: int, source: Path, *, container: str = "") -> list[str]:
     """Measure field order where the file does not say (idet over two seconds of pictures)."""
     return [
         *(str(ffmpeg), *_TALKATIVE),
-        *_input(source),
+        *_input(source, container=container),
         *("-map", f"0:{stream_index}"),
         *("-frames:v", "60"),
         *("-vf", "idet"),

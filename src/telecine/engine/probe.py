@@ -82,8 +82,8 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
     _refuse_sizes(videos)
     warnings: list[str] = []
 
-    def check_video(facts: dict[str, Any]) -> VideoStream | None:
-        return _check_video(source, tools, facts, cancel)
+    def check_video(stream: dict[str, Any]) -> VideoStream | None:
+        return _check_video(source, tools, stream, facts["container"], cancel)
 
     def check_audio(facts: dict[str, Any]) -> AudioStream | None:
         return _check_audio(source, tools, facts, cancel)
@@ -311,12 +311,14 @@ def _mastering(said: Sequence[Fraction]) -> tuple[int, ...]:
 
 
 def _check_video(
-    source: Path, tools: Tools, facts: dict[str, Any], cancel: Cancel | None
+    source: Path, tools: Tools, facts: dict[str, Any], container: str, cancel: Cancel | None
 ) -> VideoStream | None:
     """The stream as it decodes; None when no picture comes out of it."""
     seen = _Seen([])
     index = facts["index"]
-    command = argv.decode_check(tools.ffmpeg, index, source, frames=CHECK_FRAMES)
+    command = argv.decode_check(
+        tools.ffmpeg, index, source, frames=CHECK_FRAMES, container=container
+    )
     _ask(command, source, tools, facts, cancel, lambda line: seen.line(line, index))
     if seen.too_large and not seen.pts:
         raise InputRefused(
@@ -325,7 +327,8 @@ def _check_video(
         )
     if not seen.pts or seen.width == 0 or seen.height == 0:
         return None
-    return _video_stream(facts, seen, _field_order(source, tools, facts, seen, cancel))
+    fields = _field_order(source, tools, facts, container, seen, cancel)
+    return _video_stream(facts, seen, fields)
 
 
 def _ask(
@@ -352,7 +355,12 @@ def _ask(
 
 
 def _field_order(
-    source: Path, tools: Tools, facts: dict[str, Any], seen: _Seen, cancel: Cancel | None
+    source: Path,
+    tools: Tools,
+    facts: dict[str, Any],
+    container: str,
+    seen: _Seen,
+    cancel: Cancel | None,
 ) -> FieldOrder:
     if "T" in seen.fields:
         return "tff"
@@ -366,9 +374,8 @@ def _field_order(
         if found := _IDET.match(line):
             counts[:] = map(int, found.groups())
 
-    _ask(
-        argv.field_check(tools.ffmpeg, facts["index"], source), source, tools, facts, cancel, listen
-    )
+    command = argv.field_check(tools.ffmpeg, facts["index"], source, container=container)
+    _ask(command, source, tools, facts, cancel, listen)
     top, bottom, progressive, _ = counts
     if max(top, bottom) > progressive:
         return "tff" if top >= bottom else "bff"

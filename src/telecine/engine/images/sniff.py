@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import struct
 
+from telecine.engine.containers import is_motion_jpeg
+
 # As much of a file as `sniff` should be given: a PNG says that it is animated after its colour
 # profile at the latest, an SVG has its root element after comments.
 HEAD_BYTES = 1 << 20
@@ -21,7 +23,7 @@ def sniff(head: bytes) -> str | None:
     """
     for name, signature in _SIGNATURES:
         if head.startswith(signature):
-            return name
+            return None if name == "jpeg" and is_motion_jpeg(head) else name
     for look in (_png, _webp, _iso_bmff, _jp2, _bmp, _ico, _svg):
         found = look(head)
         if found is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from telecine.engine.containers import LONGEST_JPEG, is_motion_jpeg
 from telecine.engine.errors import InputRefused, MediaError
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.images.sniff import HEAD_BYTES, sniff
@@ -198,8 +199,7 @@ def _digest(path: Path, upload: UploadRow) -> str:
 
 def _identify(services: Services, path: Path, user_id: str) -> orders.Found:
     """What a file is. Raises `InputRefused`, for a picture that moves what its inspection said."""
-    with path.open("rb") as file:
-        format = sniff(file.read(HEAD_BYTES))
+    format = _format(path)
     if format is None:
         return orders.Found(media=probe(path, services.tools), image=None)
     try:
@@ -213,6 +213,17 @@ def _identify(services: Services, path: Path, user_id: str) -> orders.Found:
             raise
         return orders.Found(media=media, image=None)
     return orders.Found(_moving(services, path) if is_animated(image) else None, image)
+
+
+def _format(path: Path) -> str | None:
+    """The format of a picture; None of all else."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        format = sniff(head)
+        if format == "jpeg" and len(head) == HEAD_BYTES:
+            head += file.read(LONGEST_JPEG - HEAD_BYTES)
+            return None if is_motion_jpeg(head) else format
+    return format
 
 
 def _moving(services: Services, path: Path) -> MediaInfo | None:
