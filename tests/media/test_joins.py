@@ -37,6 +37,9 @@ IRREGULAR = (*X264, "-g", "999", "-x264-params", "scenecut=0", "-force_key_frame
 IRREGULAR_KEYS = "0,0.5,6.75,16.75,17.5,22,31.9,32.4,39,44,54,55,63"
 
 
+ENCODED_IN_ALL = ("--top", "encode", "--codec", "h264,av1,hevc")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A source and the constant rate that its ladder must have (`None`: the source's own times,
@@ -128,6 +131,64 @@ CASES = (
             "seconds": 56,
         },
         options=("--top", "copy"),
+    ),
+    # Two sizes in three codecs, all from one decode; H.264 has a head.
+    Case("codecs-24", "mp4", film(24), {}, options=ENCODED_IN_ALL, rungs=6, head_segments=2),
+    Case(
+        "codecs-29.97-without-h264",
+        "mov",
+        NTSC,
+        {"size": SMALL},
+        options=("--top", "encode", "--codec", "av1,hevc"),
+        rungs=2,
+        head_segments=2,
+    ),
+    Case(
+        "codecs-interlaced",
+        "mp4",
+        NTSC_FIELDS,
+        {"video": (*X264, "-flags", "+ildct+ilme"), "fields": "tff", "size": SMALL},
+        options=ENCODED_IN_ALL,
+        rungs=3,
+        head_segments=2,
+        deinterlace="bwdif=mode=send_field",
+    ),
+    Case(
+        "codecs-vfr-gap-at-joins",
+        "mp4",
+        film(20),
+        {
+            "rate": film(25),
+            "size": SMALL,
+            "paces": (Pace(0, 0, 40), Pace(100, 9500, 33), Pace(433, 27000, 39)),
+            "seconds": 36,
+        },
+        options=ENCODED_IN_ALL,
+        rungs=3,
+        head_segments=2,
+    ),
+    Case(
+        "codecs-under-a-copied-top",
+        "mp4",
+        None,
+        {"rate": film(24), "video": (*IRREGULAR, IRREGULAR_KEYS)},
+        options=("--top", "copy", "--codec", "h264,av1,hevc"),
+        rungs=6,
+        seconds=66,
+    ),
+    Case(
+        "codecs-under-a-copied-top-vfr",
+        "mp4",
+        None,
+        {
+            "rate": film(25),
+            "size": SMALL,
+            "video": (*IRREGULAR, "0,4.4,9.5,15,25.01,33,38,47.9,52,61"),
+            "paces": (Pace(0, 0, 40), Pace(120, 9500, 33), Pace(600, 33000, 41)),
+            "seconds": 56,
+        },
+        options=("--top", "copy", "--codec", "h264,av1,hevc"),
+        rungs=3,
     ),
 )  # fmt: skip
 

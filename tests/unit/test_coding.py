@@ -103,7 +103,7 @@ def test_a_sequence_header_and_a_shown_key_frame_make_a_start_of_av1(
     ("sample", "message"),
     [
         (obu(6, b"\x10\x00")[:-1], "does not fit"),
-        (b"\x36", "does not fit"),  # the extension is cut off
+        (b"\x34", "does not fit"),  # the extension is cut off
         (b"\x92\x00", "does not fit"),  # the forbidden bit
         (b"\x32", "no size"),
         (b"\x32" + b"\x80" * 8 + b"\x00", "no size"),  # longer than eight bytes
