@@ -30,6 +30,7 @@ from telecine.engine.profile import (
     parse_output,
     parse_rung,
 )
+from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Asked:
     path: Path  # SOURCE, FILE, or DIR of `verify`
     folder: Path | None
     profile: Profile
+    inputs: dict[str, Path]  # the files beside SOURCE, by the names that the profile gives them
     jobs: int
     force: bool
     decode: bool
@@ -216,6 +218,21 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "(EBU R 128); it is then encoded, and listened to before (default: as it is)",
     )
     sub.add_argument(
+        "--subtitle",
+        action="append",
+        default=[],
+        metavar="LANGUAGE=FILE",
+        help="a file of subtitles (SubRip, WebVTT, ASS) beside the film's own, as in en=film.srt; "
+        "en:forced=FILE where only what is foreign is translated, en:sdh=FILE for the hard of "
+        "hearing. Repeat it for more",
+    )
+    sub.add_argument(
+        "--burn-subtitle",
+        metavar="LANGUAGE|STREAM",
+        help="make subtitles part of the pictures: those of a language, or of a stream by its "
+        "number",
+    )
+    sub.add_argument(
         "--jobs",
         type=_jobs,
         default=default_jobs(len(os.sched_getaffinity(0))),
@@ -263,6 +280,8 @@ def parse(words: Sequence[str]) -> Asked:
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
     loudness = getattr(found, "loudness", None)
+    burn = getattr(found, "burn_subtitle", None)
+    beside = _subtitle_files(getattr(found, "subtitle", ()))
     return Asked(
         command=found.command,
         path=found.path,
@@ -274,13 +293,30 @@ def parse(words: Sequence[str]) -> Asked:
             codecs=parse_codecs(getattr(found, "codec", FALLBACK.name)),
             hdr=getattr(found, "hdr", HDR_WORDS[0]) == "keep",
             loudness_lufs=None if loudness is None else parse_loudness(loudness),
+            subtitles=tuple(side_car for side_car, _ in beside),
+            burn=None if burn is None else parse_burn(burn),
         ),
+        inputs={side_car.name: path for side_car, path in beside},
         jobs=getattr(found, "jobs", 1),
         force=getattr(found, "force", False),
         decode=getattr(found, "decode", False),
         json=found.json,
         ffmpeg=found.ffmpeg,
     )
+
+
+def _subtitle_files(words: Sequence[str]) -> list[tuple[SideCar, Path]]:
+    """`en=film.srt` → what it is, and where it lies."""
+    found = []
+    for word in words:
+        what, equals, path = word.partition("=")
+        if not equals or not path:
+            raise UsageError(
+                f"--subtitle {word[:60]!r}: a language and a file, such as en=film.srt",
+                code="subtitle_invalid",
+            )
+        found.append((parse_side_car(what), Path(path)))
+    return found
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -372,6 +408,7 @@ def _transcode(asked: Asked, cancel: Cancel) -> int:
                 force=asked.force,
                 on_event=show.hear,
                 cancel=cancel,
+                inputs=asked.inputs,
             )
     except Interrupted:
         why = "interrupted: the same command again goes on where this one stopped"
@@ -401,12 +438,14 @@ def _probe(asked: Asked, cancel: Cancel) -> int:
 def _plan(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.commands import commands
     from telecine.engine.planning import make_plan
-    from telecine.engine.probe import probe
+    from telecine.engine.probe import probe, probe_inputs
     from telecine.engine.serial import to_plain
 
     tools = _tools(asked.ffmpeg, json=asked.json)
     with _stoppable(cancel, raising=False):
-        plan = make_plan(probe(asked.path, tools, cancel=cancel), asked.profile)
+        found = probe(asked.path, tools, cancel=cancel)
+        beside = probe_inputs(asked.profile, asked.inputs, tools, cancel=cancel)
+        plan = make_plan(found, asked.profile, inputs=beside)
     folder = Path("DIR") if asked.folder is None else asked.folder
     lines = commands(plan, tools, asked.path.resolve(), folder)
     if asked.json:
@@ -449,6 +488,10 @@ def _plan_lines(plan: Plan) -> list[str]:
     for sound in plan.sounds:
         track = f"{sound.title}, {sound.bitrate_bps // 1000} kb/s"
         lines += [f"  {sound.name:<6} {track}: {sound.reason}"]
+    for text in plan.subtitles:
+        lines += [f"  {text.name:<6} {text.title}: {text.reason}"]
+    if plan.burned_in is not None:
+        lines += [f"  burnt into the pictures: {plan.burned_in.reason}"]
     if plan.files:
         lines += ["files"]
         lines += [f"  {file.path}" for file in plan.files]

@@ -46,6 +46,10 @@ def segments_of(plan: Plan, name: str, count: int | None = None) -> list[Segment
     return made
 
 
+def texts_of(plan: Plan) -> dict[str, manifests.Rates]:
+    return {track.name: (1000, 500) for track in plan.subtitles}
+
+
 def codecs_of(plan: Plan) -> dict[str, str]:
     sound = None if plan.sound is None else plan.sound.name
     return {name: AAC if name == sound else H264 for name in manifests.finished_names(plan)}
@@ -223,11 +227,13 @@ def test_a_finished_rendition_is_measured() -> None:
 )
 def test_the_mpd_names_the_same_segments(plan: Plan) -> None:
     made = {name: segments_of(plan, name) for name in manifests.finished_names(plan)}
-    found = MPEGDASHParser.parse(mpd.write_mpd(manifests.mpd(plan, made, codecs_of(plan))))
+    manifest = manifests.mpd(plan, made, codecs_of(plan), texts_of(plan))
+    found = MPEGDASHParser.parse(mpd.write_mpd(manifest))
     (period,) = found.periods
     representations = [r for group in period.adaptation_sets for r in group.representations]
-    assert [r.id for r in representations] == list(manifests.finished_names(plan))
-    for representation in representations:
+    texts = [f"subtitles-{track.name}" for track in plan.subtitles]
+    assert [r.id for r in representations] == [*manifests.finished_names(plan), *texts]
+    for representation in representations[: len(representations) - len(texts)]:
         folder = plan.folder_of(representation.id)
         (template,) = representation.segment_templates
         assert template.initialization == f"{folder}/init.mp4"
@@ -240,5 +246,5 @@ def test_every_case_of_the_goldens_can_be_published() -> None:
         made = {each: segments_of(plan, each) for each in manifests.finished_names(plan)}
         if not made:
             continue
-        master = manifests.final_master(plan, made, codecs_of(plan))
+        master = manifests.final_master(plan, made, codecs_of(plan), texts_of(plan))
         assert m3u8.M3U8(playlist.write_multivariant(master)).playlists, name

@@ -25,13 +25,14 @@ from tests.unit.sources import (
     media,
 )
 
-from telecine.engine.encode import MadeFile, StepResult
+from telecine.engine.encode import StepResult
 from telecine.engine.manifests import Measured
-from telecine.engine.media import AudioStream, Color, MediaInfo, OtherStream, VideoStream
+from telecine.engine.media import AudioStream, Color, MediaInfo, OtherStream, SubtitleStream, VideoStream
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.work import MadeFile
 
 
 def test_a_source_in_plain_words() -> None:
@@ -75,13 +76,26 @@ def test_a_picture_without_a_rate_and_sound_without_a_layout() -> None:
 
 def test_several_of_a_kind_are_counted() -> None:
     others = (
-        OtherStream(2, "subtitle", "subrip"),
-        OtherStream(3, "subtitle", "ass"),
+        OtherStream(2, "data", "klv"),
+        OtherStream(3, "data", "bin_data"),
         OtherStream(4, "attachment", "ttf"),
     )
     assert describe(media(other=others))[3:] == (
-        "2 subtitle tracks, not transcoded",
+        "2 data streams, not transcoded",
         "1 attachment, not transcoded",
+    )
+
+
+def test_each_track_of_subtitles_is_named() -> None:
+    tracks = (
+        SubtitleStream(2, "text", "subrip", "deu", forced=True),
+        SubtitleStream(3, "bitmap", "dvd_subtitle", hearing_impaired=True),
+        SubtitleStream(0, "captions", "eia_608"),
+    )
+    assert describe(media(subtitles=tracks))[3:] == (
+        "subtitles: subrip, deu, forced",
+        "subtitles: dvd_subtitle, pictures, for the hard of hearing",
+        "subtitles: eia_608, inside the pictures",
     )
 
 

@@ -66,7 +66,12 @@ def _style(values: Mapping[str, str], *, old: bool) -> Style:
 
 
 _BLOCK = re.compile(r"\{([^{}]*)\}")
-_OVERRIDE = re.compile(r"\\(an|a|b|i|u|r|p|pos)(?:\(([^()\\]*)\)|([^()\\]*))")
+_OVERRIDE = re.compile(
+    # A number or nothing behind the name; else it is that of another tag (\\bord, \\iclip).
+    r"\\(?:(?P<name>an|a|b|i|u|p)(?P<number>\d{0,5})(?![\w.-])"
+    r"|r(?P<style>[^\\()]*)"
+    r"|pos\(\s*(?P<x>\d{1,5})(?:\.\d*)?\s*,\s*(?P<y>\d{1,5})(?:\.\d*)?\s*\))"
+)
 _BREAK = re.compile(r"\\([Nnh])")
 _PLAIN = Style()
 _CAPTION_GRID = (384, 288)  # libavcodec's picture for CEA-608 (libavcodec/ass.h)
@@ -134,14 +139,13 @@ class _Reader:
 
     def _obey(self, block: str) -> None:
         for tag in _OVERRIDE.finditer(block):
-            name, value = tag[1], (tag[2] if tag[2] is not None else tag[3]).strip()
-            number = int(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
-            if name == "pos":
-                self._position(value)
+            name, number = tag["name"], int(tag["number"]) if tag["number"] else None
+            if tag["x"] is not None:
+                self.position = self.position or (int(tag["x"]), int(tag["y"]))
+            elif tag["style"] is not None:
+                self._now = self._styles.get(tag["style"].strip(), self._base)
             elif name in ("an", "a"):
                 self._place(name, number)
-            elif name == "r":
-                self._now = self._styles.get(value, self._base)
             elif name == "p":
                 self._drawing = bool(number)
             else:
@@ -163,11 +167,6 @@ class _Reader:
         place = _OLD_PLACES.get(number or 0) if name == "a" else number
         if place is not None and 1 <= place <= 9 and not self._placed:
             self.place, self._placed = place, True
-
-    def _position(self, value: str) -> None:
-        numbers = re.fullmatch(r"(\d{1,5})(?:\.\d*)?,\s*(\d{1,5})(?:\.\d*)?", value)
-        if numbers is not None and self.position is None:
-            self.position = int(numbers[1]), int(numbers[2])
 
 
 def _broken(match: re.Match[str]) -> str:

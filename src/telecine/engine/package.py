@@ -95,9 +95,10 @@ class Publisher:
                 write_whole(self._home(name) / IFRAMES, manifests.iframes(plan, name, made[name]))
             self._end_growing()
             if names:
-                codecs = self._codecs(names)
-                write_whole(self._folder / MANIFEST, write_mpd(manifests.mpd(plan, made, codecs)))
-                master = manifests.final_master(plan, made, codecs)
+                codecs, texts = self._codecs(names), self._texts()
+                manifest = manifests.mpd(plan, made, codecs, texts)
+                write_whole(self._folder / MANIFEST, write_mpd(manifest))
+                master = manifests.final_master(plan, made, codecs, texts)
                 write_whole(self._folder / MASTER, playlist.write_multivariant(master))
             return tuple(manifests.measure(plan, name, made[name]) for name in names)
 
@@ -177,6 +178,17 @@ class Publisher:
     def _codecs(self, names: Iterable[str]) -> dict[str, str]:
         return {
             name: read_init((self._home(name) / INIT_NAME).read_bytes()).codec for name in names
+        }
+
+    def _texts(self) -> dict[str, manifests.Rates]:
+        """The rates of all subtitles, whose step wrote them whole."""
+        names = [manifests.subtitle_name(n) for n in range(self._plan.timeline.segments)]
+        return {
+            track.name: manifests.subtitle_rates(
+                self._plan,
+                [(self._folder / track.folder / name).stat().st_size for name in names],
+            )
+            for track in self._plan.subtitles
         }
 
     def _write_growing(self, name: str, *, ended: bool) -> None:

@@ -48,7 +48,8 @@ from telecine.engine.tools import Tools
 DEMUX_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
 CHECK_WALL_S = 6.0
 CHECK_FRAMES = 8
-CHECKED_STREAMS = 4  # of a kind; more are reported and not decoded
+# More are reported and not decoded.
+CHECKED_STREAMS = {"video": 4, "audio": 16}
 
 # "-ss before -i" is exact in these and in no other (DESIGN section 6).
 _EXACT_SEEK = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -89,8 +90,8 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
         return _check_audio(source, tools, facts, cancel)
 
     with ThreadPoolExecutor(max_workers=4) as pool:  # children run side by side
-        seeing = pool.map(check_video, videos[:CHECKED_STREAMS])
-        hearing = pool.map(check_audio, audios[:CHECKED_STREAMS])
+        seeing = pool.map(check_video, videos[: CHECKED_STREAMS["video"]])
+        hearing = pool.map(check_audio, audios[: CHECKED_STREAMS["audio"]])
         seen, heard = list(seeing), list(hearing)
     video = tuple(v for v in seen if v is not None)
     _refuse_still(facts, video)
@@ -235,9 +236,7 @@ _MASTERING = re.compile(
     r"r\(([\d.]+), *([\d.]+)\) g\(([\d.]+), *([\d.]+)\) b\(([\d.]+),? *([\d.]+)\) "
     r"wp\(([\d.]+), *([\d.]+)\) min_luminance=([\d.]+), max_luminance=([\d.]+)$"
 )
-_CONTENT = re.compile(
-    _FILTER.format("showinfo") + r" *side data - .*MaxCLL=(\d+), MaxFALL=(\d+)$"
-)
+_CONTENT = re.compile(_FILTER.format("showinfo") + r" *side data - .*MaxCLL=(\d+), MaxFALL=(\d+)$")
 _MATRIX = re.compile(r"^ {4,}Display Matrix: rotation of (-?[\d.]+|nan) degrees$")
 _STREAM = re.compile(r"^  Stream #0:(\d+)")
 _PIXELS = re.compile(r"(?i)^\[.*(picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel)")
@@ -571,11 +570,12 @@ def _warnings(
     said = []
     usable = {v.index for v in video} | {a.index for a in audio}
     for kind, streams in (("video", videos), ("audio", audios)):
-        for stream in streams[:CHECKED_STREAMS]:
+        most = CHECKED_STREAMS[kind]
+        for stream in streams[:most]:
             if stream["index"] not in usable:
                 said.append(f"{kind} stream {stream['index']} ({stream['codec']}) does not decode")
-        if len(streams) > CHECKED_STREAMS:
-            said.append(f"{len(streams)} {kind} streams: the first {CHECKED_STREAMS} were read")
+        if len(streams) > most:
+            said.append(f"{len(streams)} {kind} streams: the first {most} were read")
     for stream_facts in facts["streams"]:
         if stream_facts.get("empty"):
             said.append(f"audio stream {stream_facts['index']} is empty")

@@ -2,8 +2,8 @@
 
 Run as a program by `subtitling` and `probe` only:
 
-    python -I -m telecine.engine.subtitle_reader source FILE 3,4 0    text tracks 3 and 4, captions in track 0
-    python -I -m telecine.engine.subtitle_reader file FILE            a file of subtitles
+    … source FILE 3,4 0    text tracks 3 and 4, captions in the pictures of track 0
+    … file FILE            a file of subtitles
 
 Each line is a list that begins with its kind:
 
@@ -90,7 +90,7 @@ def _source(path: str, texts: list[int], captions: list[int]) -> None:
             if stream.index in texts:
                 readers[stream.index] = _Text(stream.codec_context, stream.index)
             elif stream.index in captions:
-                readers[stream.index] = _Captions(stream.index, stream.codec_context.name)
+                readers[stream.index] = _Captions(stream.index)
             else:
                 stream.discard = Discard.all  # MP4 need not even read what nobody wants
         _read(container, readers)
@@ -197,11 +197,17 @@ def _caption_times(found: Any) -> tuple[int, int | None]:
 # --- captions inside pictures --------------------------------------------------------------------
 
 
+_SILENT_CAPTIONS = b"Scenarist_SCC V1.0\n\n00:00:00:00\t9420\n"
+
+
 class _Captions:
     """Captions in the pictures of a track, put into the order in which those are shown."""
 
-    def __init__(self, number: int, _codec: str) -> None:
-        self._context = av.CodecContext.create("cc_dec", "r")
+    def __init__(self, number: int) -> None:
+        # A decoder knows the clock of its packets only as a stream's: here that of a file of
+        # captions which says nothing, whose clock is milliseconds.
+        self._silent = av.open(io.BytesIO(_SILENT_CAPTIONS), format="scc")
+        self._context: Any = self._silent.streams[0].codec_context
         self._track = _Track(number)
         self._waiting: list[tuple[int, int, bytes]] = []
         self._headed = False
@@ -212,16 +218,16 @@ class _Captions:
             return
         data = caption_bytes(bytes(packet))
         if data:
-            at_us = _microseconds(packet.pts, packet.time_base)
+            at_ms = _microseconds(packet.pts, packet.time_base) // 1000
             self._taken += 1
-            heapq.heappush(self._waiting, (at_us, self._taken, data))
+            heapq.heappush(self._waiting, (at_ms, self._taken, data))
         while len(self._waiting) > _REORDERED:
             self._decode(*heapq.heappop(self._waiting))
 
-    def _decode(self, at_us: int, _: int, data: bytes) -> None:
+    def _decode(self, at_ms: int, _: int, data: bytes) -> None:
         packet = av.Packet(data)
-        packet.pts = packet.dts = at_us
-        packet.time_base = Fraction(1, 1_000_000)
+        packet.pts = packet.dts = at_ms
+        packet.time_base = Fraction(1, 1000)
         self._tell(packet)
 
     def _tell(self, packet: Any) -> None:

@@ -436,7 +436,7 @@ class _Reader:
         """The fields of `Found` for what only a plan tells of."""
         if plan is None:
             return {}
-        kinds = {one.kind: one for one in plan.stills}
+        kinds: dict[str, Stills] = {one.kind: one for one in plan.stills}
         previews = ["preview.webp"] if plan.preview is not None else []
         peaks = ["waveform.json"] if plan.waveform is not None else []
         chapters = [CHAPTERS_VTT] if plan.chapters else []

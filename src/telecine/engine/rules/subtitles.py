@@ -86,7 +86,8 @@ def _ends(segments: tuple[object, ...]) -> list[Fraction]:
 
 @rule("subtitle-timestamps", "RFC 8216 3.5", _has)
 def _subtitle_timestamps(found: Found) -> tuple[Problems, str]:
-    """Every segment of subtitles maps its cues' time 0 to that of the pictures, where they begin."""
+    """Every segment of subtitles maps its cues' time 0 to that of the pictures, where they
+    begin."""
     problems = []
     count = 0
     for track in found.texts:
