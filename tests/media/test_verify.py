@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import struct
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -25,18 +26,26 @@ from telecine.engine.errors import Interrupted
 from telecine.engine.process import Cancel
 from telecine.engine.profile import TopPolicy, make_profile, parse_output
 from telecine.engine.rules import RULES, Verification
-from telecine.engine.tools import Tools, find_tools
+from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.engine.verify import verify
 
-FILES = ("hls", "mp4:240p", "mp3", "aac", "opus", "flac", "poster")
+BESIDE = ("storyboard", "thumbnails:every=4s", "preview", "waveform")
+FILES = ("hls", "mp4:240p", "mp3", "aac", "opus", "flac", "poster", *BESIDE)
+CHAPTERS = """;FFMETADATA1
+[CHAPTER]
+TIMEBASE=1/1000
+START=0
+END=5000
+title=One
+[CHAPTER]
+TIMEBASE=1/1000
+START=5000
+END=13000
+title=Two
+"""
 FRAME = 1000  # ticks of a frame at 24 a second: the timescale is 24 000
 GOP = 48
-
-
-@pytest.fixture(scope="session")
-def tools() -> Tools:
-    return find_tools()
 
 
 def _made(
@@ -49,8 +58,11 @@ def _made(
 
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools) -> Path:
-    """13 s at 24 frames/s, two encoded rungs, segments of 6, 6 and 1 s, and every kind of file."""
+    """13 s at 24 frames/s, two encoded rungs, segments of 6, 6 and 1 s, two chapters, and every
+    kind of file."""
     folder = tmp_path_factory.mktemp("encoded")
+    chapters = folder / "chapters.txt"
+    chapters.write_text(CHAPTERS)
     clip = make(
         folder / "source.mp4",
         ffmpeg=ffmpeg,
@@ -59,7 +71,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools)
         size=(320, 240),
         mux=("-metadata:s:a:0", "language=deu"),
     )
-    return _made(folder / "out", clip.path, tools, "encode")
+    named = folder / "named.mp4"
+    argv = [ffmpeg, "-v", "error", "-i", str(clip.path), "-i", str(chapters), "-map", "0"]
+    subprocess.run([*argv, "-map_chapters", "1", "-c", "copy", str(named)], check=True)
+    return _made(folder / "out", named, tools, "encode")
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +116,8 @@ def test_every_rule_is_judged_and_kept(encoded: Path, tools: Tools) -> None:
     assert figure(found, "resolution") == "320×240, 160×120"
     assert figure(found, "gop-length") == "longest 2.000 s"
     assert figure(found, "poster") == "320×240"
-    assert figure(found, "decodes") == "8 decoded, 936 pictures"
+    # Three times 312 pictures, a sheet, three thumbnails, and three pieces of a second's preview.
+    assert figure(found, "decodes") == "11 decoded, 970 pictures"
     assert not list((encoded / ".telecine").glob("*.tmp"))
 
 
@@ -254,6 +270,22 @@ def _nal_too_long(folder: Path) -> None:
     data = path.read_bytes()
     (mdat, *_) = (at for at in damage.top(data) if data[at + 4 : at + 8] == b"mdat")
     damage.put(path, mdat + 8, "I", 1 << 30)
+
+
+def _hasty(folder: Path) -> None:
+    """Each picture of the preview a tenth as long."""
+    path = folder / "preview.webp"
+    data = path.read_bytes()
+    for found in re.finditer(b"ANMF", data):
+        damage.put(path, found.start() + 8 + 12, "B", 10)  # the lowest of three bytes: 100 ms
+
+
+def _noisy_sheet(folder: Path) -> None:
+    """A Huffman code that there is not; the frame header and the end stay."""
+    path = folder / "storyboard/00000.jpg"
+    size = path.stat().st_size
+    for place in range(size // 2, size // 2 + 400, 8):
+        damage.put(path, place, "Q", 0xFEFEFEFEFEFEFEFE)
 
 
 def _noise(folder: Path) -> None:
@@ -474,6 +506,45 @@ DAMAGES = (
     hits("audio-files", "M4A cut off", lambda f: damage.cut(f / "audio.m4a", 1000)),
     hits("poster", "cut off", lambda f: damage.cut(f / "poster.jpg", 100)),
     hits("poster", "gone", lambda f: (f / "poster.jpg").unlink()),
+    # beside the film
+    hits("stills-whole", "a sheet is cut off",
+         lambda f: damage.cut(f / "storyboard/00000.jpg", 100)),
+    hits("stills-whole", "a thumbnail of another size",
+         lambda f: shutil.copy(f / "storyboard/00000.jpg", f / "thumbnails/00001.jpg")),
+    hits("stills-whole", "a thumbnail is gone", lambda f: (f / "thumbnails/00002.jpg").unlink()),
+    hits("stills-whole", "another place on the sheet",
+         lambda f: edit(f / "storyboard.vtt", "xywh=240,0", "xywh=241,0")),
+    hits("stills-whole", "JSON of another time",
+         lambda f: edit(f / "thumbnails.json", r'"start_s": 4\.0', '"start_s": 4.1')),
+    hits("stills-whole", "no JSON", lambda f: (f / "thumbnails.json").write_text("{}")),
+    hits("stills-whole", "no WebVTT", lambda f: edit(f / "storyboard.vtt", "WEBVTT", "WEBSRT")),
+    hits("stills-cover", "a hole between two",
+         lambda f: edit(f / "storyboard.vtt", "--> 00:00:04.000", "--> 00:00:03.000")),
+    hits("stills-cover", "the end is missing",
+         lambda f: edit(f / "storyboard.vtt", "--> 00:00:13.000", "--> 00:00:12.900")),
+    hits("stills-cover", "one is missing",
+         lambda f: edit(f / "storyboard.vtt", r"\n00:00:10.*\n.*\n", "")),
+    hits("stills-cover", "of another stretch",
+         lambda f: edit(f / "storyboard.vtt", r"00:00:02\.000", "00:00:01.000", count=2)),
+    hits("preview", "cut off", lambda f: damage.cut(f / "preview.webp", 10)),
+    hits("preview", "a shorter time", _hasty),
+    hits("preview", "of another size",
+         lambda f: _edit_plan(f, lambda plan: plan["preview"]["size"].update(width=300))),
+    hits("waveform", "a number too few", lambda f: edit(f / "waveform.json", r",-?\d+\]", "]")),
+    hits("waveform", "version 1",
+         lambda f: edit(f / "waveform.json", '"version":2', '"version":1')),
+    hits("waveform", "the greatest first",
+         lambda f: edit(f / "waveform.json", r'"data":\[-?\d+', '"data":[127')),
+    hits("waveform", "no numbers", lambda f: edit(f / "waveform.json", r'\[.*\]', '["a"]')),
+    hits("waveform", "no picture", lambda f: damage.cut(f / "waveform.png", 1)),
+    hits("chapters", "a title with a tag",
+         lambda f: edit(f / "chapters.vtt", "One", "<b>One</b>")),
+    hits("chapters", "beyond the film",
+         lambda f: edit(f / "chapters.vtt", r"00:00:13\.000", "00:00:14.000")),
+    hits("chapters", "JSON of another time",
+         lambda f: edit(f / "chapters.json", '"start-time": 5', '"start-time": 6')),
+    hits("chapters", "not listed", _master("#EXT-X-SESSION-DATA.*\n", "")),
+    replace(hits("decodes", "noise in a sheet", _noisy_sheet), decode=True),
     hits("report", "no state", lambda f: edit(f / "report.json", "succeeded", "done")),
     hits("report", "of another plan",
          lambda f: edit(f / "report.json", '"plan_id": ".', '"plan_id": "_')),

@@ -337,7 +337,7 @@ def _files_of(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def _stills_of(plan: Mapping[str, Any]) -> dict[str, str]:
     """The pictures that lie in folders; plans of version 1 had none."""
-    found = {}
+    found: dict[str, str] = {}
     for stills in plan.get("stills", ()):
         files = -(-stills["count"] // (stills["columns"] * stills["rows"]))
         paths = [picture_path(stills["kind"], n) for n in range(files)]

@@ -11,6 +11,7 @@ from telecine.engine import chapters as chapter_files
 from telecine.engine import peaks
 from telecine.engine.beside import Preview, Stills, StillsKind, Waveform
 from telecine.engine.ladder import Size, even
+from telecine.engine.media import Chapter
 from telecine.engine.plan import FileOutput, Plan, VideoRendition
 from telecine.engine.profile import DEFAULT_EVERY_S, file_name
 from telecine.engine.timeline import gops_in
@@ -44,7 +45,7 @@ def with_beside(plan: Plan) -> Plan:
             stills.append(_storyboard(plan))
         elif output.kind == "thumbnails":
             stills.append(_thumbnails(plan, output.every_s or DEFAULT_EVERY_S, warnings))
-    chapters = ()
+    chapters: tuple[Chapter, ...] = ()
     if profile.has("hls") or profile.has("chapters"):
         timeline = plan.timeline
         chapters = chapter_files.film_chapters(
