@@ -190,6 +190,7 @@ def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
         "encode.py: code",  # _Work.ffmpeg, whose callers are read instead
         "errors.py: error.code",  # in a line of the log
         "image_plans.py: code",  # the engine's, and three that others make too
+        "image_refusals.py: told['code']",  # the engine's, told again
         "orders.py: error.code",  # the engine's
         "queue.py: WORKER_LOST",  # of a task, in an event
         "queue.py: code",
