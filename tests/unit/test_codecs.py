@@ -176,20 +176,21 @@ def test_ceilings_are_shares_of_h264s() -> None:
 # --- sizes that an encoder refuses ---------------------------------------------------------------
 
 
-def test_a_rung_too_small_for_an_encoder_is_left_out_with_its_reason() -> None:
-    side = VIDEO_ENCODERS["av1"].smallest_side
-    plan = square(side - 2)
+@pytest.mark.parametrize("codec", ["av1", "hevc"])
+def test_a_rung_too_small_for_an_encoder_is_left_out_with_its_reason(codec: str) -> None:
+    encoder = VIDEO_ENCODERS[codec]
+    side = encoder.smallest_side
+    plan = square(side - 2, codecs=("h264", codec))
     assert sides(plan, "h264") == [side - 2]
-    assert sides(plan, "av1") == []
-    (left_out,) = (rung for rung in plan.dropped if rung.name.startswith("av1"))
-    assert left_out.reason == f"AV1 needs at least {side}×{side}"
-    assert sides(square(side), "av1") == [side]
+    assert sides(plan, codec) == []
+    (left_out,) = (rung for rung in plan.dropped if rung.name.startswith(codec))
+    assert left_out.reason == f"{encoder.title} needs at least {side}×{side}"
+    assert sides(square(side, codecs=("h264", codec)), codec) == [side]
 
 
 def test_a_source_too_small_for_every_encoder_is_refused() -> None:
-    side = VIDEO_ENCODERS["av1"].smallest_side
-    with pytest.raises(InputRefused, match=f"AV1 4:2:0 needs at least {side}×{side}") as caught:
-        square(side - 2, codecs=("av1",))
+    with pytest.raises(InputRefused, match="HEVC 4:2:0 needs at least 64×64") as caught:
+        square(62, codecs=("hevc",))
     assert caught.value.code == "too_small"
 
 
