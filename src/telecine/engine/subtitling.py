@@ -111,7 +111,7 @@ def _command(*words: str) -> list[str]:
 # --- files beside the film -----------------------------------------------------------------------
 
 
-def probe_side_car(path: Path, tools: Tools, cancel: Cancel | None) -> SubtitleFile:
+def probe_side_car(path: Path, tools: Tools, cancel: Cancel | None = None) -> SubtitleFile:
     """What a file of subtitles is; read in the sandbox. Raises `InputRefused`
     (`subtitles_unreadable`) where it is none, `StepFailed` and `Interrupted`."""
     listener = _Listener(lambda _: None)

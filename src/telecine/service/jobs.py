@@ -13,6 +13,7 @@ from telecine.engine.images.values import ImageInfo
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.serial import from_plain
+from telecine.service.beside import find_keys, look_into
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
 from telecine.service.db import queue, work
@@ -248,12 +249,15 @@ def _planned(
         image = asset_rows.find_image(tx, asset_id)
         expected = work.expected_sha256(tx, asset_id)
         marks = asset_rows.picture_keys(tx, who.user_id, watermarks(order.images))
+        keys = find_keys(tx, who.user_id, order.outputs)
     check_watermarks(order.images, marks)
     source = Found(
         None if media is None else from_plain(MediaInfo, media),
         None if image is None else from_plain(ImageInfo, image),
+        is_subtitles=asset.kind == "subtitles",
     )
-    return asset, plan_order(order, source, services.images.limits), expected
+    inputs = look_into(services, order.profile, keys)
+    return asset, plan_order(order, source, services.images.limits, inputs), expected
 
 
 def _asset_of(tx: Tx, who: Principal, upload_id: str) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
-from telecine.engine.media import MediaInfo
+from telecine.engine.media import ExtraInput, MediaInfo
 from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import (
@@ -31,7 +31,8 @@ from telecine.engine.profile import (
     parse_rung,
 )
 from telecine.engine.progress import step_span_s, step_work
-from telecine.engine.report import changes, describe
+from telecine.engine.report import beside, changes, describe
+from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
 from telecine.service.image_plans import (
@@ -213,7 +214,7 @@ def _output(plain: Mapping[str, Any]) -> Output:
 
 
 _FIELDS: dict[str, frozenset[str]] = {
-    "hls": frozenset({"rungs", "top", "codecs", "hdr"}),
+    "hls": frozenset({"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle"}),
     "mp4": frozenset({"size"}),
     "thumbnails": frozenset({"every_s"}),
     **{kind: frozenset({"bitrate_bps"}) for kind in AUDIO_KINDS if kind != "flac"},
@@ -242,13 +243,49 @@ def _streaming(outputs: tuple[Output, ...], plain: Mapping[str, Any]) -> Profile
     hdr = _field(plain, "hdr", str, HDR_WORDS[0])
     if hdr not in HDR_WORDS:
         raise Invalid(f"hdr {hdr[:40]!r}: one of {', '.join(HDR_WORDS)}", code="output_invalid")
+    burn = _field(plain, "burn_subtitle", str, None)
     return make_profile(
         outputs,
         tuple(parse_rung(str(rung)) for rung in rungs),
         top,
         codecs=parse_codecs(",".join(codecs)),
         hdr=hdr == "keep",
+        subtitles=tuple(side_car for side_car, _ in _side_cars(plain)),
+        burn=None if burn is None else parse_burn(burn),
     )
+
+
+_SIDE_CAR_FIELDS = {"asset": str, "language": str, "forced": bool, "hearing_impaired": bool}
+
+
+def _side_cars(plain: Mapping[str, Any]) -> list[tuple[SideCar, str]]:
+    """The files of subtitles that an `hls` output names, each with the id of its asset."""
+    found = []
+    for item in _field(plain, "subtitles", list, []):
+        known = isinstance(item, Mapping) and {"asset", "language"} <= item.keys()
+        if not known or any(type(item[f]) is not _SIDE_CAR_FIELDS.get(f) for f in item):
+            raise Invalid(
+                'subtitles: objects such as {"asset": "…", "language": "en"}, with forced or '
+                "hearing_impaired where they are so",
+                code="output_invalid",
+            )
+        side_car = replace(
+            parse_side_car(item["language"]),
+            forced=item.get("forced", False),
+            hearing_impaired=item.get("hearing_impaired", False),
+        )
+        found.append((side_car, item["asset"]))
+    return found
+
+
+def input_assets(outputs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The assets that a checked order reads beside its source: name of the input → id."""
+    return {
+        side_car.name: asset_id
+        for output in outputs
+        if output["type"] == "hls"
+        for side_car, asset_id in _side_cars(output)
+    }
 
 
 def _field(plain: Mapping[str, Any], name: str, kind: type, missing: Any) -> Any:
@@ -294,15 +331,25 @@ def choose_digest(known: str | None, expected: str | None) -> Digest:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is known of a source: as a film or sound, as a picture; an animation is both."""
+    """What is known of a source: as a film or sound, as a picture, as a file of subtitles; an
+    animation is both of the first."""
 
     media: MediaInfo | None
     image: ImageInfo | None
+    is_subtitles: bool = False
 
 
-def plan_order(order: Order, source: Found, limits: ImageLimits) -> Plan | ImagePlan:
-    """How to carry this order out. Raises `Invalid` (`output_not_of_source`), and what `make_plan`
-    or `plan_images` raises where the source does not fit what is wanted."""
+def plan_order(
+    order: Order, source: Found, limits: ImageLimits, inputs: tuple[ExtraInput, ...] = ()
+) -> Plan | ImagePlan:
+    """How to carry this order out; `inputs` are the files that it reads beside the source. Raises
+    `Invalid` (`output_not_of_source`), and what `make_plan` or `plan_images` raises where the
+    source does not fit what is wanted."""
+    if source.is_subtitles:
+        raise Invalid(
+            "a file of subtitles goes with a film: name it there, in `subtitles` of `hls`",
+            code="output_not_of_source",
+        )
     if order.images:
         if source.image is None:
             raise Invalid(
@@ -317,7 +364,7 @@ def plan_order(order: Order, source: Found, limits: ImageLimits) -> Plan | Image
             f"{kinds}: made of films and sound, and this is a picture: ask for image outputs",
             code="output_not_of_source",
         )
-    return make_plan(source.media, order.profile)
+    return make_plan(source.media, order.profile, inputs=inputs)
 
 
 def new_job(
@@ -439,6 +486,7 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
         "dropped": [{"name": rung.name, "reason": rung.reason} for rung in plan.dropped],
         "top_not_copied": list(plan.copy_refusals) if plan.copied is None else [],
         "files": [{"type": file.kind, "path": file.path} for file in plan.files],
+        "beside": [{"output": one.output, "reason": one.reason} for one in beside(plan)],
         "warnings": list(plan.warnings),
         "steps": {step.id: _step_summary(plan, step) for step in plan.steps},
     }

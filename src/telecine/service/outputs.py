@@ -72,6 +72,7 @@ def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[
     names = {rendition.name for rendition in plan.listed}
     names |= {sound.name for sound in plan.sounds if sound.listed}
     homes = [f"{plan.folder_of(name)}/" for name in names]
+    homes += [f"{track.folder}/" for track in plan.subtitles]
     total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
     return {
         "duration_s": report.duration_s,

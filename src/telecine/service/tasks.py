@@ -39,6 +39,7 @@ from telecine.engine.progress import step_span_s
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.transcode import join_steps
+from telecine.service.beside import find_keys
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import queue, work
 from telecine.service.db.connection import Tx
@@ -227,6 +228,7 @@ def _step(task: Work) -> Done:
     source = _local(task, _source_key(subject), "source")
     if step.needs:
         gather(task, plan, step.needs, task.scratch)
+    inputs = _inputs(task, subject, step)
     with Advancer(task, plan, step) as advancer:
         result = run_step(
             plan,
@@ -238,11 +240,27 @@ def _step(task: Work) -> Done:
             on_progress=task.meter.move,
             cancel=advancer.cancel,
             shared=task.shared,
+            inputs=inputs,
         )
     for file in result.files:
         task.storage.put_file(f"{task.claim.prefix}/{file.path}", task.scratch / file.path)
         task.meter.move()
     return Done(to_plain(result), warnings=result.warnings, plan=plan)
+
+
+def _inputs(task: Work, subject: work.Subject, step: Step) -> dict[str, Path]:
+    """The files that a step reads beside the source. Raises `InputRefused` (`source_deleted`)."""
+    if not step.inputs:
+        return {}
+    user_id = task.claim.user_id
+    keys = consult(task.services, task.cancel, lambda tx: find_keys(tx, user_id, subject.outputs))
+    found = {}
+    for name in step.inputs:
+        try:
+            found[name] = _local(task, keys[name], name)
+        except (KeyError, Missing):
+            raise InputRefused(f"the file for {name} was deleted", code="source_deleted") from None
+    return found
 
 
 def _agree(task: Work, subject: work.Subject) -> None:

@@ -15,12 +15,22 @@ from telecine.engine.profile import (
     EVERY_RANGE_S,
     TopPolicy,
 )
+from telecine.engine.subtitle_words import MAX_SIDE_CARS
 from telecine.service.api.schemas import Asked
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
 from telecine.service.image_plans import NAME
 from telecine.service.orders import MAX_OUTPUTS, MAX_RUNGS, Order, make_order
 
 _RATE = f"Bits a second, {AUDIO_RATE_RANGE_BPS[0]} to {AUDIO_RATE_RANGE_BPS[1]}."
+
+
+class SubtitleFile(Asked):
+    """A file of subtitles beside the film's own: SubRip, WebVTT or ASS, in any common encoding."""
+
+    asset: str = Field(description="Where it was uploaded: an asset of yours of kind `subtitles`.")
+    language: str = Field(description="A tag of RFC 5646.", examples=["en", "pt-BR"])
+    forced: bool = Field(False, description="Whether only what is foreign is translated.")
+    hearing_impaired: bool = Field(False, description="Whether it tells sounds as well.")
 
 
 class HlsOutput(Asked):
@@ -56,6 +66,16 @@ class HlsOutput(Asked):
         "tone-map",
         description="What becomes of an HDR source: SDR, or `keep`: ten bits of HDR10 or HLG in "
         "AV1 and HEVC, beside an SDR ladder in H.264.",
+    )
+    subtitles: list[SubtitleFile] | None = Field(
+        None, max_length=MAX_SIDE_CARS, description="Beside those that the film has itself."
+    )
+    burn_subtitle: str | None = Field(
+        None,
+        max_length=40,
+        description="Subtitles that become part of the pictures: those of a language, or of a "
+        "stream by its number.",
+        examples=["en", "3"],
     )
 
 

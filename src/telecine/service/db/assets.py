@@ -78,6 +78,18 @@ def picture_keys(tx: Tx, user_id: str, asset_ids: Collection[str]) -> dict[str, 
     return {row.id: row.source_key for row in rows}
 
 
+def source_keys(tx: Tx, user_id: str, asset_ids: Collection[str]) -> dict[str, str]:
+    """Of these assets those that are this user's and have their source: id → key."""
+    rows = tx.connection.execute(
+        sa.select(assets.c.id, assets.c.source_key).where(
+            assets.c.id.in_(asset_ids),
+            assets.c.user_id == user_id,
+            assets.c.source_key.is_not(None),
+        )
+    )
+    return {row.id: row.source_key for row in rows}
+
+
 def list_assets(
     tx: Tx,
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Subject:
     age_s: float
     time_to_first_play_s: float | None
     made_with: str | None
+    outputs: Sequence[Mapping[str, Any]]  # as they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def find_subject(tx: Tx, job_id: str) -> Subject | None:
             tx.now - sa.func.coalesce(jobs.c.started_at, jobs.c.created_at),
             jobs.c.time_to_first_play_s,
             jobs.c.made_with,
+            jobs.c.outputs,
         )
         .join(assets, assets.c.id == jobs.c.asset_id)
         .where(jobs.c.id == job_id)

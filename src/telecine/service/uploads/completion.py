@@ -20,7 +20,9 @@ from telecine.engine.media import MediaInfo
 from telecine.engine.probe import probe
 from telecine.engine.report import describe
 from telecine.engine.serial import to_plain
+from telecine.engine.subtitling import probe_side_car
 from telecine.service import orders
+from telecine.service.beside import find_keys, look_into
 from telecine.service.db import queue
 from telecine.service.db import uploads as db
 from telecine.service.db.assets import picture_keys
@@ -201,7 +203,7 @@ def _identify(services: Services, path: Path, user_id: str) -> orders.Found:
     """What a file is. Raises `InputRefused`, for a picture that moves what its inspection said."""
     format = _format(path)
     if format is None:
-        return orders.Found(media=probe(path, services.tools), image=None)
+        return _film_or_subtitles(services, path)
     try:
         image = inspect(services.images, path, tenant=user_id)
     except MediaError as refused:
@@ -213,6 +215,19 @@ def _identify(services: Services, path: Path, user_id: str) -> orders.Found:
             raise
         return orders.Found(media=media, image=None)
     return orders.Found(_moving(services, path) if is_animated(image) else None, image)
+
+
+def _film_or_subtitles(services: Services, path: Path) -> orders.Found:
+    try:
+        return orders.Found(media=probe(path, services.tools), image=None)
+    except InputRefused as refused:
+        if refused.code not in ("not_media", "format_refused"):
+            raise
+        try:
+            probe_side_car(path, services.tools)
+        except InputRefused:
+            raise refused from None
+        return orders.Found(media=None, image=None, is_subtitles=True)
 
 
 def _format(path: Path) -> str | None:
@@ -281,6 +296,8 @@ def _add_asset_and_job(
 def _kind(source: orders.Found) -> AssetKind:
     if source.image is not None:
         return "image"
+    if source.is_subtitles:
+        return "subtitles"
     return "video" if source.media is not None and source.media.video else "audio"
 
 
@@ -318,8 +335,10 @@ def _plan_job(
         order = orders.read_order(upload.on_complete)
         with services.database.read() as tx:
             marks = picture_keys(tx, upload.user_id, watermarks(order.images))
+            keys = find_keys(tx, upload.user_id, order.outputs)
         check_watermarks(order.images, marks)
-        plan = orders.plan_order(order, source, services.images.limits)
+        inputs = look_into(services, order.profile, keys)
+        plan = orders.plan_order(order, source, services.images.limits, inputs)
     except (MediaError, ServiceError) as error:
         return None, {"code": error.code, "message": error.message}
     job = orders.new_job(

@@ -131,6 +131,13 @@ class FileShown(Answer):
     path: str = Field(examples=["poster.jpg"])
 
 
+class BesideShown(Answer):
+    """Something beside the film, and from what it is made."""
+
+    output: str = Field(examples=["storyboard"])
+    reason: str = Field(examples=["29 key pictures of 240p, one every 2 s, 5 × 5 on a sheet"])
+
+
 class PlanShown(Answer):
     """What is made of the source, and why."""
 
@@ -144,6 +151,9 @@ class PlanShown(Answer):
     dropped: list[DroppedShown]
     top_not_copied: list[str] = Field(description="Why the source's own picture is no rung.")
     files: list[FileShown]
+    beside: list[BesideShown] = Field(
+        default_factory=list, description="Pictures, waveform and chapters."
+    )
     warnings: list[str]
 
 
@@ -328,6 +338,8 @@ def list_presets() -> Page[PresetShown]:
         no_audio=422,
         output_not_of_source=422,
         watermark_missing=422,
+        input_unknown=422,
+        burn_unknown=422,
     ),
 )
 def create_job(
