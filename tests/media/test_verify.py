@@ -529,7 +529,8 @@ DAMAGES = (
     hits("preview", "cut off", lambda f: damage.cut(f / "preview.webp", 10)),
     hits("preview", "a shorter time", _hasty),
     hits("preview", "of another size",
-         lambda f: _edit_plan(f, lambda plan: plan["preview"]["size"].update(width=300))),
+         lambda f: _edit_plan(f, lambda plan: plan["preview"].update(
+             size={"width": 300, "height": 240}))),
     hits("waveform", "a number too few", lambda f: edit(f / "waveform.json", r",-?\d+\]", "]")),
     hits("waveform", "version 1",
          lambda f: edit(f / "waveform.json", '"version":2', '"version":1')),

@@ -195,6 +195,8 @@ class Playback:
     embed_url: str
     embed_html: str
     expires_at: datetime | None
+    storyboard_url: str | None = None
+    chapters_url: str | None = None
 
 
 # --- jobs -------------------------------------------------------------------------------------

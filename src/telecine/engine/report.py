@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from telecine.engine.argv import audio_files, signal_of
+from telecine.engine.argv import audio_files
 from telecine.engine.encode import StepResult
 from telecine.engine.loudness import Loudness
 from telecine.engine.manifests import Measured
@@ -57,8 +57,8 @@ class BesideReport:
 @dataclass(frozen=True, slots=True)
 class SoundReport:
     """One rendition or file of sound as a listener has it. `loudness` is None where it was not
-    measured; `before` is the source's own, and `gain_db` by how much it was raised, where a
-    loudness was asked for."""
+    measured; `before` is how loud it would be without the gain, and `gain_db` by how much it was
+    raised, where a loudness was asked for."""
 
     name: str
     title: str | None
@@ -301,14 +301,14 @@ def _sounds(plan: Plan, results: Sequence[StepResult]) -> tuple[SoundReport, ...
         SoundReport(s.name, s.title, s.language, s.kind, s.channels, s.default, None)
         for s in plan.sounds
     ]
-    signals = {sound.name: sound.name for sound in plan.sounds}
-    for file in audio_files(plan):
-        signals[file.path] = signal_of(plan, file)
-        said.append(SoundReport(file.path, None, None, "main", None, default=False, loudness=None))
+    said += [
+        SoundReport(file.path, None, None, "main", None, default=False, loudness=None)
+        for file in audio_files(plan)
+    ]
     for n, sound in enumerate(said):
         if sound.name in after:
             said[n] = replace(said[n], loudness=after[sound.name].loudness)
-        if (source := before.get(signals[sound.name])) is not None:
+        if (source := before.get(sound.name)) is not None:
             said[n] = replace(said[n], before=source.loudness, gain_db=source.gain_db)
     return tuple(said)
 

@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from telecine.engine import manifests
 from telecine.engine.beside import content_type, picture_path
+from telecine.engine.chapters import CHAPTERS_VTT
 from telecine.engine.cmaf import read_init
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
@@ -74,6 +75,8 @@ class Playback:
     dash: str | None
     file: str | None
     poster: str | None
+    storyboard: str | None
+    chapters: str | None
     embed: str
     expires_at: int | None
 
@@ -207,15 +210,19 @@ def _playback(
     media = _media_of(asset.id, token)
     job = choose_job(rows.jobs_of(tx, asset.id))
     state = _state(storage, tx, asset, job)
-    hls = dash = file = None
+    hls = dash = file = storyboard = chapters = None
     if job is not None:
         home = f"{media}/{job.id}"
         streams = "hls" in job.kinds
         hls = f"{home}/{MASTER}" if streams else None
         if state == "ready":
             dash = f"{home}/{MANIFEST}" if streams else None
-            path = _layout(tx, job).film
-            file = None if path is None else f"{home}/{path}"
+            layout = _layout(tx, job)
+            file = None if layout.film is None else f"{home}/{layout.film}"
+            storyboard, chapters = (
+                f"{home}/{name}" if name in layout.files else None
+                for name in ("storyboard.vtt", CHAPTERS_VTT)
+            )
     return Playback(
         asset=asset,
         state=state,
@@ -223,6 +230,8 @@ def _playback(
         dash=dash,
         file=file,
         poster=_poster(tx, media, asset, job),
+        storyboard=storyboard,
+        chapters=chapters,
         embed=f"{'' if token is None else f'/p/{token}'}/embed/{asset.id}",
         expires_at=expires_at,
     )

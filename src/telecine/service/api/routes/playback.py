@@ -72,6 +72,15 @@ class PlaybackAnswer(Answer):
         description="A picture of it; null until there is one.",
         examples=["https://media.example/media/01KAJ9…/01KAJA…/poster.jpg"],
     )
+    storyboard_url: str | None = Field(
+        description="WebVTT that names a picture for each time, as players show above their bar; "
+        "null unless one was asked for and it is `ready`.",
+        examples=["https://media.example/media/01KAJ9…/01KAJA…/storyboard.vtt"],
+    )
+    chapters_url: str | None = Field(
+        description="WebVTT with the chapters; null where there are none, or it is not `ready`.",
+        examples=[None],
+    )
     embed_url: str = Field(
         description="A page with a player, to be framed by any page.",
         examples=["https://media.example/embed/01KAJ9…"],
@@ -122,6 +131,8 @@ def get_playback(
         dash_url=url(found.dash),
         file_url=url(found.file),
         poster_url=url(found.poster),
+        storyboard_url=url(found.storyboard),
+        chapters_url=url(found.chapters),
         embed_url=base + found.embed,
         embed_html=embed_html(base + found.embed, found.asset.title),
         expires_at=rfc3339(found.expires_at),
