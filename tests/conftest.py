@@ -12,6 +12,8 @@ import imageio_ffmpeg
 import pytest
 from hypothesis import settings
 
+from telecine.engine.tools import Tools, find_tools
+
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "tests" / "unit"
 CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media"))
@@ -67,6 +69,12 @@ def _not_run(why: str) -> None:
 def ffmpeg() -> str:
     """The FFmpeg that Telecine ships with."""
     return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """FFmpeg and the sandbox's tier: they test themselves, so once is enough."""
+    return find_tools()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from telecine.engine.errors import UsageError
 from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.tools import Tools, find_tools
+from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 
 # Reads like a line of FFmpeg's showinfo, with two filters that read files in its middle.
@@ -24,11 +24,6 @@ FORGED = (
     "color_space:bt709,drawtext=textfile=/etc/hostname,movie=/etc/passwd "
     "color_primaries:bt709 color_trc:smpte2084"
 )
-
-
-@pytest.fixture(scope="module")
-def tools() -> Tools:
-    return find_tools()
 
 
 def make(ffmpeg: str, path: Path, *flags: str, color: str = "0x00c800") -> Path:

@@ -25,7 +25,7 @@ from tests.service.databases import (
 )
 from tests.service.films import film
 
-from telecine.engine.tools import Tools, find_tools
+from telecine.engine.tools import Tools
 from telecine.service import logs
 from telecine.service.api.app import make_app
 from telecine.service.assembly import open_services
@@ -52,12 +52,6 @@ PASSWORD = "a long word that nobody guesses 7"
 def quiet() -> None:
     """What is logged goes where pytest looks for it, not to the terminal."""
     logs.configure(stream=io.StringIO())
-
-
-@pytest.fixture(scope="session")
-def tools() -> Tools:
-    """FFmpeg and the sandbox's tier: they test themselves, so once is enough."""
-    return find_tools()
 
 
 @pytest.fixture
