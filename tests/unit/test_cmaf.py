@@ -14,6 +14,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.boxes import atom, words
 
 from telecine.engine import bmff, cmaf
 from telecine.engine.cmaf import Fragment, FragmentReader, Init, Sample, Track
@@ -57,15 +58,6 @@ MDI=
 )
 
 VIDEO = Track(track_id=1, handler="vide", timescale=24000, codec="avc1.64000a", language="und")
-
-
-def atom(kind: str, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return (len(body) + 8).to_bytes(4, "big") + kind.encode() + body
-
-
-def words(*values: int) -> bytes:
-    return b"".join(value.to_bytes(4, "big", signed=value < 0) for value in values)
 
 
 # -- init segments ---------------------------------------------------------------------------

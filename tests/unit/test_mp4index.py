@@ -11,18 +11,10 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.boxes import atom, words
 
 from telecine.engine import mp4index
 from telecine.engine.errors import InputRefused
-
-
-def atom(kind: str, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return (len(body) + 8).to_bytes(4, "big") + kind.encode() + body
-
-
-def words(*values: int) -> bytes:
-    return b"".join(value.to_bytes(4, "big", signed=value < 0) for value in values)
 
 
 def table(kind: str, *rows: tuple[int, ...]) -> bytes:
