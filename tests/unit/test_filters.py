@@ -14,6 +14,7 @@ from tests.unit import goldens
 from tests.unit.sources import (
     BROADCAST,
     COMPLIANT,
+    HDR10,
     LATE_SOUND,
     LONG_SOUND,
     PICTURE,
@@ -27,7 +28,7 @@ from tests.unit.sources import (
 from telecine.engine import filters
 from telecine.engine.ladder import Size
 from telecine.engine.media import Color, VideoStream
-from telecine.engine.plan import Plan
+from telecine.engine.plan import Plan, VideoRange
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 
@@ -291,24 +292,65 @@ def test_rungs_begun_elsewhere_may_be_those_that_others_are_made_from() -> None:
 
 @given(
     case=st.sampled_from(sorted(goldens.CASES)),
-    count=st.integers(min_value=1, max_value=7),
-    late=st.lists(st.integers(min_value=0, max_value=2), min_size=7, max_size=7),
+    wanted=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 2), st.sampled_from(["SDR", "PQ"])),
+        min_size=1,
+        max_size=9,
+    ),
 )
-def test_any_graph_joins_every_label_once(case: str, count: int, late: list[int]) -> None:
+def test_any_graph_joins_every_label_once(
+    case: str, wanted: list[tuple[int, int, VideoRange]]
+) -> None:
+    """Sizes in any order, any of them for several encoders, each from another segment on."""
     plan = make_plan(*goldens.CASES[case])
-    sizes = [rendition.size for rendition in plan.renditions][:count]
+    sizes = [rendition.size for rendition in plan.renditions]
     if not sizes:
         return
     end = plan.chunks[0].end
-    rungs = [(size, min(n, end - 1)) for size, n in zip(sizes, late, strict=False)]
-    made = filters.chunk_graph(plan, rungs, end, origin_ticks=0, stream_index=0)
+    asked = [
+        filters.Wanted(sizes[n % len(sizes)], min(first, end - 1), video_range)
+        for n, first, video_range in wanted
+    ]
+    made = filters.chunk_graph(plan, asked, end, origin_ticks=0, stream_index=0)
     labels = re.findall(r"\[([a-z]+\d*)\]", made)
-    outputs = {f"v{n}" for n in range(len(sizes))}
+    outputs = {f"v{n}" for n in range(len(asked))}
     assert {label for label in labels if labels.count(label) == 1} == outputs
     assert all(labels.count(label) == 2 for label in labels if label not in outputs)
     # A deep cascade gets soft: no output lies behind more than two scalings.
     for part in made.split(";"):
         assert part.count("scale=") - part.count("zscale=") <= 1
+    # A size is scaled once for each range.
+    pictures = {(each.size, each.video_range) for each in asked}
+    assert made.count("scale=") - made.count("zscale=") == len(pictures)
+
+
+def test_a_size_that_several_encoders_take_is_scaled_once() -> None:
+    plan = make_plan(lasting(30), ENCODED)
+    wanted = [filters.Wanted(size, first) for first in (1, 0) for size in (P720, P480, P360)]
+    made = filters.chunk_graph(plan, wanted, 5, origin_ticks=7, stream_index=3).split(";")
+    late = "trim=start_pts=144,setpts=PTS-144"
+    first = f"scale=1280:720:{ONCE}:out_range=tv,setsar=1,format=yuv420p"
+    assert made[0].endswith(f"{first},split=4[k0][v3][b1][b2]")
+    assert made[1] == f"[k0]{late}[v0]"
+    assert made[2] == f"[b1]scale=854:480:{TWICE},setsar=1,split=2[k1][v4]"
+    assert made[3] == f"[k1]{late}[v1]"
+    # What none of them wants is left out before it is scaled.
+    wanted = [filters.Wanted(P720, 0), *[filters.Wanted(P480, 1)] * 2, filters.Wanted(P360, 0)]
+    lower = filters.chunk_graph(plan, wanted, 5, origin_ticks=7, stream_index=3).split(";")[1]
+    assert lower == f"[b1]{late},scale=854:480:{TWICE},setsar=1,split=2[v1][v2]"
+
+
+def test_hdr_and_sdr_part_before_anything_is_scaled() -> None:
+    plan = make_plan(HDR10, make_profile(codecs=("h264", "av1"), hdr=True))
+    wanted = [filters.Wanted(P720, 0), filters.Wanted(P720, 0, "PQ")]
+    head, sdr, hdr = filters.chunk_graph(plan, wanted, 5, origin_ticks=0, stream_index=0).split(";")
+    assert head.endswith("setpts=PTS-0,split=2[r0][r1]")
+    assert sdr.startswith("[r0]scale=1280:720:flags=bicubic,setsar=1,zscale=tin=smpte2084")
+    assert hdr == (
+        "[r1]setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084,"
+        "sidedata=mode=delete,scale=1280:720:flags=bicubic:out_range=tv,setsar=1,"
+        "format=yuv420p10le[v1]"
+    )
 
 
 # --- sound -------------------------------------------------------------------------------------
