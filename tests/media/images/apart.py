@@ -64,6 +64,11 @@ def seconds(jpeg: bytes, width: int, operation: Operation) -> tuple[float, float
     return _ask(_seconds, jpeg, width, operation)
 
 
+def spread(rgb: Pixels) -> tuple[Pixels, Pixels]:
+    """Colours as a GIF's quantiser sees them, and those made of them again."""
+    return _ask(_spread, rgb)
+
+
 # --- in the child ---------------------------------------------------------------------------------
 
 
@@ -100,6 +105,17 @@ def _picture(frames: list[Pixels]) -> Any:
     images = [pyvips.Image.new_from_array(frame).copy(interpretation=tag) for frame in frames]
     delays = tuple(range(10, 10 * len(frames) + 1, 10)) if len(frames) > 1 else ()
     return Picture(tuple(images), depth=depth, delays_ms=delays)
+
+
+def _spread(rgb: Pixels) -> tuple[Pixels, Pixels]:
+    import pyvips
+
+    from telecine.engine.images import palettes
+
+    image = pyvips.Image.new_from_array(rgb).copy(interpretation="srgb")
+    codes = palettes.spread(image).numpy()
+    again = np.frombuffer(palettes.true_colours(codes.tobytes()), np.uint8)
+    return codes, again.reshape(codes.shape)
 
 
 def _streamed(jpeg: bytes, operations: Sequence[Operation]) -> Pixels:

@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pyvips
 
 from telecine.engine.errors import InputRefused
+from telecine.engine.images import palettes
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.images.operations import Convert
 from telecine.engine.images.picture import Picture
@@ -102,13 +103,15 @@ class _Encoder:
             picture = _flat(picture)
         frames = picture.frames
         strip = frames[0] if len(frames) == 1 else pyvips.Image.arrayjoin(list(frames), across=1)
-        if convert.quality == "auto" or convert.max_bytes is not None:
+        if convert.quality == "auto" or convert.max_bytes is not None or output == "gif":
             strip = strip.copy_memory()
         self.strip, self.keep = _with_metadata(strip, picture, output)
 
     def __call__(self, quality: int | None, image: pyvips.Image | None = None) -> bytes:
         whole = self.strip.width * self.strip.height
         options = _options(self.output, self.convert, quality, whole)
+        if self.output == "gif":
+            return _gif(self.strip, options)
         target = self.strip if image is None else image
         keep = self.keep if image is None else 0
         name = f"{_SAVERS[self.output]}_buffer"
@@ -273,9 +276,27 @@ def _options(output: str, convert: Convert, quality: int | None, pixels: int) ->
             }
         case "gif":
             # Frames that are alike stay frames: whoever asked for four gets four.
-            return {"effort": 4, "keep_duplicate_frames": True}
+            return {"keep_duplicate_frames": True}
         case _:
             return {"compression": "deflate", "predictor": "horizontal"}
+
+
+# Measured on photos of 200 pixels: effort 7 dithers only where it is smooth, and loses ΔE2000 p99
+# 3.9 to 4.5 where 4 loses 5.3 to 6.1, or 4.9 with half the dither. It takes 0.12 s instead of 0.04
+# (at 800 pixels 1.0 instead of 0.3): an animation of hundreds would not be ready in time.
+_GIF_BEST = {"effort": 7}
+_GIF_QUICK = {"effort": 4, "dither": 0.5}
+_LARGE_GIF_PIXELS = 12_000_000
+
+
+def _gif(strip: pyvips.Image, options: Mapping[str, Any]) -> bytes:
+    """Where there are more colours than a palette holds, those that the eye tells apart; where
+    there are not, each as it is."""
+    moving = "page-height" in strip.get_fields()
+    quick = moving or strip.width * strip.height > _LARGE_GIF_PIXELS
+    options = {**options, **(_GIF_QUICK if quick else _GIF_BEST), "keep": 0}
+    spread = bytes(palettes.spread(strip).gifsave_buffer(**options))
+    return palettes.restored(spread) or bytes(strip.gifsave_buffer(**options))
 
 
 def _quality(quality: int | None) -> dict[str, int]:
