@@ -24,7 +24,7 @@ from tests.unit.sources import (
 )
 
 from telecine.engine import argv
-from telecine.engine.loudness import Gain
+from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
@@ -40,7 +40,7 @@ def gains_of(plan: Plan) -> dict[str, Gain]:
     """As the step `gain` might leave them: one comes near to the bound, the others do not."""
     if plan.profile.loudness_lufs is None:
         return {}
-    gains = {tap.name: Gain(-3.5) for tap in argv.signals(plan)}
+    gains = {name: Gain(-3.5) for name in argv.encoded_sounds(plan)}
     return gains | {plan.sounds[0].name: Gain(6.25, -1.5)}
 
 
@@ -61,10 +61,9 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         elif step.kind == "audio-others":
             made[step.id] = argv.audio_others(FFMPEG, plan, source, gains_of(plan))
         elif step.kind == "gain":
-            made[step.id] = argv.measure_signals(FFMPEG, plan, source)
-            made["gain, through the encoder"] = argv.measure_raised(
-                FFMPEG, plan, source, gains_of(plan)
-            )
+            as_it_is = dict.fromkeys(gains_of(plan), AS_IT_IS)
+            made[step.id] = argv.measure_encoded(FFMPEG, plan, source, as_it_is)
+            made["gain, again"] = argv.measure_encoded(FFMPEG, plan, source, gains_of(plan))
         elif step.kind == "loudness":
             files = [FOLDER / f"{sound.name}.mp4" for sound in plan.sounds]
             files += [FOLDER / file.path for file in argv.audio_files(plan)]

@@ -8,7 +8,7 @@ need seeking while they are written, one output inside the step's working folder
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -210,7 +210,7 @@ def audio(
     ffmpeg: Path, plan: Plan, source: Path, folder: Path, gains: Mapping[str, Gain] = NO_GAINS
 ) -> list[str]:
     """The sound that plays by default, in one process from one decode: the stream's AAC to a pipe,
-    files to `folder`. `gains` are by the names of `signals`."""
+    files to `folder`. `gains` are by the names of `encoded_sounds`."""
     return _sounds(ffmpeg, plan, source, plan.sounds[:1], audio_files(plan), folder, gains)
 
 
@@ -230,19 +230,10 @@ def _sounds(
     folder: Path,
     gains: Mapping[str, Gain],
 ) -> list[str]:
-    taps, maps = [], {}
-    for sound in sounds:
-        maps[sound.name] = f"0:{sound.stream}"
-        if sound.mode == "encode":
-            gain = gains.get(sound.name, AS_IT_IS)
-            taps.append(Tap(sound.name, sound.stream, filters.stream_audio(plan, sound, gain)))
-    for file in files:
-        assert plan.audio is not None
-        maps[file.path] = f"0:{plan.audio.index}"
-        if not file.copy:
-            gain = gains.get(signal_of(plan, file), AS_IT_IS)
-            taps.append(Tap(file.path, plan.audio.index, _file_chain(file, plan.audio, gain)))
-    graph, labels = _tapped(taps)
+    maps = {sound.name: f"0:{sound.stream}" for sound in sounds}
+    if plan.audio is not None:
+        maps |= {file.path: f"0:{plan.audio.index}" for file in files}
+    graph, labels = _tapped(_taps(plan, sounds, files, gains))
     maps |= labels
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *_input(source, before=["-copyts"])]
     if graph:
@@ -267,6 +258,26 @@ class Tap:
     name: str
     stream: int
     chain: str
+
+
+def _taps(
+    plan: Plan,
+    sounds: Sequence[AudioRendition],
+    files: Sequence[FileOutput],
+    gains: Mapping[str, Gain],
+) -> list[Tap]:
+    """What is encoded of these."""
+    taps = []
+    for sound in sounds:
+        if sound.mode == "encode":
+            chain = filters.stream_audio(plan, sound, gains.get(sound.name, AS_IT_IS))
+            taps.append(Tap(sound.name, sound.stream, chain))
+    for file in files:
+        assert plan.audio is not None
+        if not file.copy:
+            chain = _file_chain(file, plan.audio, gains.get(file.path, AS_IT_IS))
+            taps.append(Tap(file.path, plan.audio.index, chain))
+    return taps
 
 
 def _tapped(taps: Sequence[Tap]) -> tuple[str, dict[str, str]]:
@@ -295,12 +306,15 @@ def _file_chain(file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) ->
     return ",".join([*stereo, *filters.raised(gain, rate)])
 
 
+# The same bytes on any machine: the encoder may not choose by its processor.
+_SAME_ANYWHERE = ["-flags:a", "+bitexact"]
+
+
 def _aac_stream(rendition: AudioRendition) -> list[str]:
     return [
         *_aac(rendition),
         *_NOTHING_ELSE,
-        # The same bytes on any machine: the encoder may not choose by its processor.
-        *("-flags:a", "+bitexact"),
+        *_SAME_ANYWHERE,
         *_FRAGMENTED,
         *("-frag_duration", "1000000"),  # a second at once: segments are published as they fill
     ]
@@ -315,69 +329,30 @@ def _aac(rendition: AudioRendition) -> list[str]:
 # --- how loud it is ------------------------------------------------------------------------------
 
 
-def signal_of(plan: Plan, file: FileOutput) -> str:
-    """Which of `signals` a file of sound is made of. Stereo is as loud at any rate."""
-    assert plan.audio is not None
-    if file.kind == "flac" and plan.audio.channels != 2:
-        return "flac"
-    return plan.sounds[0].name if plan.sounds else "stereo"
+def encoded_sounds(plan: Plan) -> tuple[str, ...]:
+    """Everything that may be heard, by its name or path: what a gain may be for."""
+    return (*(sound.name for sound in plan.sounds), *(file.path for file in audio_files(plan)))
 
 
-def signals(plan: Plan, gains: Mapping[str, Gain] = NO_GAINS) -> tuple[Tap, ...]:
-    """What is raised or lowered by a gain of its own: every rendition, and what files of sound have
-    in them that no rendition has. Without `gains` as it is before that."""
-    taps = {}
-    for sound in plan.sounds:
-        chain = filters.stream_audio(plan, sound, gains.get(sound.name, AS_IT_IS))
-        taps[sound.name] = Tap(sound.name, sound.stream, chain)
-    for file in audio_files(plan):
-        assert plan.audio is not None
-        name = signal_of(plan, file)
-        chain = _file_chain(file, plan.audio, gains.get(name, AS_IT_IS))
-        taps.setdefault(name, Tap(name, plan.audio.index, chain))
-    return tuple(taps.values())
-
-
-def measure_signals(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
-    """How loud each of `signals` is, in their order."""
-    taps = [
-        replace(tap, chain=f"{tap.chain},{filters.measured(n)}")
-        for n, tap in enumerate(signals(plan))
-    ]
-    graph, maps = _tapped(taps)
-    return [
-        *(str(ffmpeg), *_TALKATIVE, *_PROGRESS),
-        *_input(source, before=["-copyts"]),
-        *("-filter_complex", graph),
-        *_nowhere(maps.values()),
-    ]
-
-
-def measure_raised(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
-    """How loud these `signals` are with their gains, in the order of `signals`. Renditions are
-    heard as they come out of their encoder: FFmpeg decodes what it encodes, and nothing is
-    written."""
-    wanted = [tap for tap in signals(plan, gains) if tap.name in gains]
-    sounds = {sound.name: sound for sound in plan.sounds}
-    coded = [n for n, tap in enumerate(wanted) if tap.name in sounds]
-    graph, maps = _tapped(
-        [
-            tap if n in coded else replace(tap, chain=f"{tap.chain},{filters.measured(n)}")
-            for n, tap in enumerate(wanted)
-        ]
-    )
+def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
+    """How loud what is named in `gains` comes out of its encoder, in the order of `encoded_sounds`:
+    FFmpeg decodes what it encodes, and nothing is written. What an encoder leaves out, such as the
+    highest tones, and by how much its peaks are too high, is then known."""
+    sounds = [sound for sound in plan.sounds if sound.name in gains]
+    files = [file for file in audio_files(plan) if file.path in gains]
+    graph, maps = _tapped(_taps(plan, sounds, files, gains))
     argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS, *_input(source, before=["-copyts"])]
     argv += ["-filter_complex", graph]
-    for output, n in enumerate(coded):
-        name = wanted[n].name
+    encoders = [(maps[sound.name], _aac(sound)) for sound in sounds]
+    for file in files:
+        assert plan.audio is not None
+        encoders.append((maps[file.path], _file_codec(file, plan.audio)))
+    for n, (label, encoder) in enumerate(encoders):
         # One output each, so that its encoder's options are its own.
-        argv += ["-map", maps[name], *_aac(sounds[name]), "-flags:a", "+bitexact"]
-        argv += ["-f", "null", "-", "-dec", f"{output}:0"]
-        maps[name] = f"[m{n}]"
-    if coded:
-        heard = [f"[dec:{k}]{filters.measured(n)}[m{n}]" for k, n in enumerate(coded)]
-        argv += ["-filter_complex", ";".join(heard)]
-    return [*argv, *_nowhere(maps.values())]
+        argv += ["-map", label, *encoder, *_SAME_ANYWHERE, "-f", "null", "-", "-dec", f"{n}:0"]
+    heard = [f"[dec:{n}]{filters.measured(n)}[m{n}]" for n in range(len(encoders))]
+    argv += ["-filter_complex", ";".join(heard)]
+    return [*argv, *_nowhere(f"[m{n}]" for n in range(len(encoders)))]
 
 
 def measure_files(ffmpeg: Path, files: Sequence[Path]) -> list[str]:
@@ -402,18 +377,21 @@ _AUDIO_FORMATS = {"mp3": "mp3", "opus": "opus", "flac": "flac", "aac": "ipod"}
 
 
 def _audio_file(file: FileOutput, stream: AudioStream) -> list[str]:
-    encoder = AUDIO_ENCODERS[file.kind]
+    # faststart: it plays while it downloads.
+    index = ["-movflags", "+faststart"] if file.kind == "aac" else []
+    return [*_file_codec(file, stream), *index, *("-f", _AUDIO_FORMATS[file.kind])]
+
+
+def _file_codec(file: FileOutput, stream: AudioStream) -> list[str]:
     if file.copy:
-        codec = ["-c:a", "copy"]
-    else:
-        codec = ["-c:a", encoder.ffmpeg_name, *encoder.flags]
-        if file.bitrate_bps is not None:
-            codec += ["-b:a", str(file.bitrate_bps)]
+        return ["-c:a", "copy"]
+    encoder = AUDIO_ENCODERS[file.kind]
+    codec = ["-c:a", encoder.ffmpeg_name, *encoder.flags]
+    if file.bitrate_bps is not None:
+        codec += ["-b:a", str(file.bitrate_bps)]
     if file.kind == "flac" and stream.channels > 8:
         codec += ["-ac", "8"]  # FLAC's limit (RFC 9639, 9.1.3)
-    if file.kind == "aac":
-        codec += ["-movflags", "+faststart"]  # plays while it downloads
-    return [*codec, *("-f", _AUDIO_FORMATS[file.kind])]
+    return codec
 
 
 def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.loudness import FIRST_CEILING_DBTP, Gain
+from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
 from telecine.engine.plan import WORK, Plan, Step
 from telecine.engine.tools import Tools
 
@@ -65,10 +65,10 @@ def _sound(
     with them what is listened to again, as everything is that comes near to the bound."""
     gains: dict[str, Gain] = {}
     if plan.profile.loudness_lufs is not None:
-        gains = {tap.name: Gain(0.0, FIRST_CEILING_DBTP) for tap in argv.signals(plan)}
+        gains = {name: Gain(0.0, FIRST_CEILING_DBTP) for name in argv.encoded_sounds(plan)}
     if step.kind == "gain":
-        yield argv.measure_signals(ffmpeg, plan, source)
-        yield argv.measure_raised(ffmpeg, plan, source, gains)
+        yield argv.measure_encoded(ffmpeg, plan, source, dict.fromkeys(gains, AS_IT_IS))
+        yield argv.measure_encoded(ffmpeg, plan, source, gains)
     elif step.kind == "audio":
         yield argv.audio(ffmpeg, plan, source, scratch, gains)
     elif step.kind == "audio-others":

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import av
 from av.stream import Disposition
@@ -369,7 +369,7 @@ class _Span:
         if self.first is None:
             return {"empty": True}
         span_s = (self.end - self.first) * base
-        drift_s = abs(span_s - self.count * frame_s) if frame_s else Fraction(0)
+        drift_s = _drift(span_s, self.count * frame_s, frame_s) if frame_s else Fraction(0)
         return {
             "start": str(self.first * base),
             "end": str(self.end_s(base, stated_end_s)),
@@ -549,6 +549,14 @@ def _cuts_pictures(track: TrackTable, pts: list[int], index: Json | None) -> boo
     return last_shown_s >= end_s
 
 
+_Time = TypeVar("_Time", int, Fraction)
+
+
+def _drift(lasts: _Time, frames: _Time, frame: _Time) -> _Time:
+    """How far a span is from that of its frames; the last of them may be cut short."""
+    return lasts - lasts if 0 <= frames - lasts < frame else abs(lasts - frames)
+
+
 def _audio_track(track: TrackTable, stream: Any) -> Json:
     span = track.span()
     if not span.count:
@@ -558,7 +566,7 @@ def _audio_track(track: TrackTable, stream: Any) -> Json:
     frame = stream.codec_context.frame_size or 0
     # A table has no holes but long frames: what exceeds a frame is one.
     excess = span.longest_step - frame
-    drift = abs(span.end_dts - frame * span.count)
+    drift = _drift(span.end_dts, frame * span.count, frame)
     return {
         "start": str((span.first_pts + offset) * base),
         "end": str((span.end_dts + offset) * base),

@@ -26,6 +26,7 @@ MAX_GAIN_DB = 24.0
 ENCODER_OVERSHOOT_DB = 3.0
 FIRST_CEILING_DBTP = -1.5  # for the limiter, before it is known what the encoder adds
 SETTLED_LU = 0.1
+SPARE_DB = 0.3  # the next encode quantises otherwise
 
 GAINS = "loudness.json"  # in the working folder
 
@@ -130,7 +131,7 @@ def next_gain(gain: Gain, heard: Loudness, target_lufs: float) -> Gain:
     above_db = heard.true_peak_dbtp + 0.1 - TRUE_PEAK_DBTP
     if above_db > 0:
         assert gain.ceiling_dbtp is not None
-        gain = replace(gain, ceiling_dbtp=round(gain.ceiling_dbtp - above_db - 0.1, 2))
+        gain = replace(gain, ceiling_dbtp=round(gain.ceiling_dbtp - above_db - SPARE_DB, 2))
     return gain
 
 

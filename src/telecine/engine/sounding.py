@@ -21,9 +21,9 @@ from telecine.engine.process import Limits, limits_for
 from telecine.engine.segments import AudioSegments, Made, OnSegment
 from telecine.engine.work import MadeFile, Work, put, whole_track
 
-# How often the encoder is listened to before its loudness is left as it is: the first time what the
-# limiter took away is seen, the second time whether giving it back was enough.
-ROUNDS = 3
+# How often what comes near to the bound is listened to again: the first time shows what the limiter
+# takes away and what the encoder adds, the others whether making that good was enough.
+ROUNDS = 4
 
 # Nobody waits for it, and it takes what chunks could use.
 MEASURING_NICENESS = 10
@@ -95,45 +95,41 @@ def _gains(work: Work) -> Mapping[str, Gain]:
 
 
 def find_gains(work: Work) -> tuple[MadeFile, ...]:
-    """Measure every signal, and decide by how much it is raised. Where that brings peaks near to
-    the bound, the encoder is listened to until its loudness and its peaks are as they should be."""
+    """Decide by how much each sound is raised, by how loud it comes out of its encoder. Where that
+    brings peaks near to the bound, it is listened to again until it is as it should be."""
     plan, target_lufs = work.plan, work.plan.profile.loudness_lufs
     assert target_lufs is not None
-    taps = argv.signals(plan)
-    command = argv.measure_signals(work.tools.ffmpeg, plan, work.source)
-    found = _heard(work, command, len(taps), limits=_limits(plan, len(taps)), read=(work.source,))
-    gains = {
-        tap.name: loudness.first_gain(one, target_lufs)
-        for tap, one in zip(taps, found, strict=True)
-    }
-    _settle(work, gains, target_lufs)
-    for tap, one in zip(taps, found, strict=True):
-        gain_db = gains[tap.name].gain_db
-        work.levels.append(Level(tap.name, one, gain_db))
-        if gain_db >= loudness.MAX_GAIN_DB:
+    names = argv.encoded_sounds(plan)
+    before = _listen(work, dict.fromkeys(names, loudness.AS_IT_IS))
+    gains = {name: loudness.first_gain(one, target_lufs) for name, one in before.items()}
+    unsure = {name: gain for name, gain in gains.items() if gain.ceiling_dbtp is not None}
+    for _ in range(ROUNDS):
+        if not unsure:
+            break
+        heard = _listen(work, unsure)
+        better = {n: loudness.next_gain(gains[n], one, target_lufs) for n, one in heard.items()}
+        unsure = {name: gain for name, gain in better.items() if gain != gains[name]}
+        gains |= better
+    for name, one in before.items():
+        work.levels.append(Level(name, one, gains[name].gain_db))
+        if gains[name].gain_db >= loudness.MAX_GAIN_DB:
             work.warnings.append(
-                f"{tap.name}: at {one.integrated_lufs} LUFS too quiet to be brought to "
-                f"{target_lufs:g}: raised by {gain_db:g} dB"
+                f"{name}: at {one.integrated_lufs} LUFS too quiet to be brought to "
+                f"{target_lufs:g}: raised by {loudness.MAX_GAIN_DB:g} dB"
             )
     text = loudness.write_gains(gains)
     write_whole(work.folder / WORK / loudness.GAINS, text)
     return (MadeFile(f"{WORK}/{loudness.GAINS}", len(text.encode())),)
 
 
-def _settle(work: Work, gains: dict[str, Gain], target_lufs: float) -> None:
-    """Better `gains`, which are in the order of the signals, for what comes near to the bound."""
+def _listen(work: Work, gains: Mapping[str, Gain]) -> dict[str, Loudness]:
+    """How loud each of these comes out of its encoder with its gain. They are in the order of
+    `argv.encoded_sounds`."""
     plan = work.plan
-    names = [name for name, gain in gains.items() if gain.ceiling_dbtp is not None]
-    for _ in range(ROUNDS):
-        if not names:
-            return
-        tried = {name: gains[name] for name in names}
-        command = argv.measure_raised(work.tools.ffmpeg, plan, work.source, tried)
-        limits = _limits(plan, 2 * len(names))
-        heard = _heard(work, command, len(names), limits=limits, read=(work.source,))
-        for name, one in zip(names, heard, strict=True):
-            gains[name] = loudness.next_gain(gains[name], one, target_lufs)
-        names = [name for name in names if gains[name] != tried[name]]
+    command = argv.measure_encoded(work.tools.ffmpeg, plan, work.source, gains)
+    limits = _limits(plan, 2 * len(gains))
+    found = _heard(work, command, len(gains), limits=limits, read=(work.source,))
+    return dict(zip(gains, found, strict=True))
 
 
 def measure(work: Work) -> None:
