@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.service.jobs_made import add_asset
 
 from telecine.engine.media import MediaInfo
 from telecine.engine.probe import probe
@@ -21,7 +22,7 @@ from telecine.engine.serial import to_plain
 from telecine.engine.tools import Tools
 from telecine.service.db import queue
 from telecine.service.db.queue import Claim, NewOutput
-from telecine.service.db.tables import assets, tasks
+from telecine.service.db.tables import tasks
 from telecine.service.domain import new_id
 from telecine.service.services import Services
 
@@ -49,15 +50,10 @@ def film(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Film:
 def add_film(services: Services, user_id: str, film: Film, **columns: Any) -> str:
     """An asset of this user with the film as its source, as an upload leaves it; its id."""
     asset_id = new_id()
-    key = f"sources/{asset_id}"
-    services.storage.put_file(key, film.path)
+    services.storage.put_file(f"sources/{asset_id}", film.path)
     values: dict[str, Any] = {
-        "state": "uploaded",
-        "visibility": "private",
         "title": "A film",
         "filename": film.path.name,
-        "content_type": "video/mp4",
-        "source_key": key,
         "source_size_bytes": film.path.stat().st_size,
         "media": to_plain(film.info),
         "summary": list(describe(film.info)),
@@ -65,16 +61,7 @@ def add_film(services: Services, user_id: str, film: Film, **columns: Any) -> st
         **columns,
     }
     with services.database.write() as tx:
-        tx.connection.execute(
-            sa.insert(assets).values(
-                id=asset_id,
-                user_id=user_id,
-                uploaded_at=tx.now,
-                created_at=tx.now,
-                updated_at=tx.now,
-                **values,
-            )
-        )
+        add_asset(tx, asset_id, user_id, **values)
     return asset_id
 
 

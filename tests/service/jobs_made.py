@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from telecine.service.db.connection import Database, Tx
@@ -23,23 +25,22 @@ def add_user(tx: Tx, user_id: str, *, max_running_jobs: int | None = None) -> No
     )
 
 
-def add_asset(tx: Tx, asset_id: str, user_id: str) -> None:
-    tx.connection.execute(
-        sa.insert(assets).values(
-            id=asset_id,
-            user_id=user_id,
-            state="uploaded",
-            visibility="private",
-            title="a film",
-            filename="film.mp4",
-            content_type="video/mp4",
-            source_key=f"sources/{asset_id}",
-            source_size_bytes=1,
-            uploaded_at=tx.now,
-            created_at=tx.now,
-            updated_at=tx.now,
-        )
-    )
+def add_asset(tx: Tx, asset_id: str, user_id: str, **columns: Any) -> None:
+    """As an upload that is complete now leaves it; but for `columns`."""
+    values: dict[str, Any] = {
+        "state": "uploaded",
+        "visibility": "private",
+        "title": "a film",
+        "filename": "film.mp4",
+        "content_type": "video/mp4",
+        "source_key": f"sources/{asset_id}",
+        "source_size_bytes": 1,
+        "uploaded_at": tx.now,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        **columns,
+    }
+    tx.connection.execute(sa.insert(assets).values(id=asset_id, user_id=user_id, **values))
 
 
 def task(*needs: int, opening: bool = False, kind: str = "noop") -> NewTask:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from tests.service.films import Film, add_film, claim, run_to_end
-from tests.service.jobs_made import add_user
+from tests.service.jobs_made import add_asset, add_user
 from tests.service.owners import Owner, owner_of
 
 from telecine.service.db import assets as rows
@@ -102,22 +102,10 @@ def test_search_finds_the_words_as_they_stand(
         user_id = new_id()
         add_user(tx, user_id)
         for title, (description, filename) in SEARCHED.items():
-            tx.connection.execute(
-                sa.insert(assets).values(
-                    id=new_id(),
-                    user_id=user_id,
-                    state="ready",
-                    visibility="public",
-                    title=title,
-                    description=description,
-                    filename=filename,
-                    content_type="video/mp4",
-                    source_size_bytes=1,
-                    uploaded_at=tx.now,
-                    created_at=tx.now,
-                    updated_at=tx.now,
-                )
-            )
+            add_asset(
+                tx, new_id(), user_id, state="ready", visibility="public", title=title,
+                description=description, filename=filename,
+            )  # fmt: skip
     with database.read() as tx:
         for whose in (user_id, None):
             listed = rows.list_assets(

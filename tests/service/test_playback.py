@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.service.conftest import sign_up
+from tests.service.jobs_made import add_asset, add_user
 from tests.unit.sources import COMPLIANT, lasting
 from tests.unit.test_cmaf import FFMPEG_INIT, FFMPEG_SOUND_INIT
 
@@ -71,13 +72,9 @@ class Stage:
         self.final_prefix = f"tasks/{self.job_id}/{new_id()}/1-89abcdef"
         self.files: dict[str, bytes] = {}  # path → what lies there
         with services.database.write() as tx:
-            tx.connection.execute(
-                sa.insert(assets).values(
-                    id=self.asset_id, user_id=user_id, state="processing", visibility=visibility,
-                    title=title, filename="film.mp4", content_type="video/mp4",
-                    source_size_bytes=1, uploaded_at=tx.now, created_at=tx.now, updated_at=tx.now,
-                )
-            )  # fmt: skip
+            add_asset(
+                tx, self.asset_id, user_id, state="processing", visibility=visibility, title=title
+            )
             queue.submit(
                 tx,
                 new_job(
@@ -209,16 +206,9 @@ class Stage:
 @pytest.fixture
 def user_id(services: Services) -> str:
     """A user who needs no password: faster than one who signs up."""
-    from telecine.service.db.tables import users
-
     made = new_id()
     with services.database.write() as tx:
-        tx.connection.execute(
-            sa.insert(users).values(
-                id=made, email=f"{made}@example.org", password_hash="-", role="user",
-                created_at=tx.now,
-            )
-        )  # fmt: skip
+        add_user(tx, made)
     return made
 
 

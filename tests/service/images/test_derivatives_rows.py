@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 from tests.service.databases import StoppedClock
+from tests.service.jobs_made import add_asset, add_user
 
 from telecine.service.db import accounts, attempts, derivatives, image_keys
 from telecine.service.db.connection import Database
@@ -15,35 +16,20 @@ from telecine.service.db.tables import assets, derivative_uses, users
 from telecine.service.domain import new_id
 
 
-def add_user(database: Database) -> str:
+def add_owner(database: Database) -> str:
+    user_id = new_id()
     with database.write() as tx:
-        user = accounts.add_user(
-            tx, email=f"{new_id()}@example.org", name="", password_hash="", role="user"
-        )
-    return user.id
+        add_user(tx, user_id)
+    return user_id
 
 
 def add_picture(database: Database, user_id: str) -> str:
     asset_id = new_id()
     with database.write() as tx:
-        tx.connection.execute(
-            sa.insert(assets).values(
-                id=asset_id,
-                user_id=user_id,
-                state="uploaded",
-                visibility="private",
-                kind="image",
-                title="",
-                filename="a.png",
-                content_type="image/png",
-                source_key=f"sources/{asset_id}",
-                source_size_bytes=1,
-                source_sha256="5" * 64,
-                uploaded_at=tx.now,
-                created_at=tx.now,
-                updated_at=tx.now,
-            )
-        )
+        add_asset(
+            tx, asset_id, user_id, kind="image", filename="a.png", content_type="image/png",
+            source_sha256="5" * 64,
+        )  # fmt: skip
     return asset_id
 
 
@@ -64,7 +50,7 @@ def look(database: Database, key_id: str, asset_id: str, request: str) -> Looked
 
 @pytest.fixture
 def user_id(clocked: Database) -> str:
-    return add_user(clocked)
+    return add_owner(clocked)
 
 
 @pytest.fixture
@@ -74,7 +60,7 @@ def key_id(clocked: Database, user_id: str) -> str:
 
 
 def test_one_look_finds_what_a_key_reaches(clocked: Database, user_id: str, key_id: str) -> None:
-    mine, theirs = add_picture(clocked, user_id), add_picture(clocked, add_user(clocked))
+    mine, theirs = add_picture(clocked, user_id), add_picture(clocked, add_owner(clocked))
     one = made("a")
     assert note(clocked, one, mine)
     assert note(clocked, made("b"), theirs)
