@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from scripts.servers import postgres_binaries, start_postgres, stop_postgres
 
-from telecine.service.db.connection import Database
+from telecine.service.db.connection import Database, Tx
 from telecine.service.db.tables import metadata
 
 
@@ -98,6 +101,51 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+class Steps:
+    """What SQLite's virtual machine has done: a cost that does not depend on the machine's load."""
+
+    taken = 0
+
+    def count(self) -> None:
+        self.taken += 1
+
+
+@contextmanager
+def counted_steps(tx: Tx) -> Iterator[Steps]:
+    """Of what the block does in this transaction."""
+    steps = Steps()
+    raw: Any = tx.connection.connection.driver_connection
+    raw.set_progress_handler(steps.count, 1)
+    try:
+        yield steps
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a database was asked."""
+
+    text: str
+    parameters: Any
+    thread: str
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[Statement]]:
+    """All that the database is asked meanwhile, by this process."""
+    said: list[Statement] = []
+
+    def note(_c: Any, _u: Any, text: str, parameters: Any, *_: Any) -> None:
+        said.append(Statement(text, parameters, threading.current_thread().name))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", note)
 
 
 def _url(text: str) -> sa.URL:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.service.databases import StoppedClock
+from tests.service.databases import StoppedClock, counted_steps
 from tests.service.in_processes import ring, work_noops
 from tests.service.jobs_made import DIAMOND, add_asset, add_user, make_job, queue_job, task
-from tests.service.working import until
+from tests.waiting import until
 
 from telecine.service.db import queue
 from telecine.service.db.assets import delete_asset, find_asset
@@ -275,20 +275,12 @@ def test_ten_thousand_queued_jobs_cost_a_claim_nothing(tmp_path: Path) -> None:
     jobs.metadata.create_all(database.engine)
 
     def steps_of_a_claim() -> int:
-        counted = 0
-
-        def count() -> None:
-            nonlocal counted
-            counted += 1
-
         with database.write() as tx:
-            raw: Any = tx.connection.connection.driver_connection
-            raw.set_progress_handler(count, 1)
-            assert queue.claim(tx, "w1") is not None
-            raw.set_progress_handler(None, 0)
+            with counted_steps(tx) as steps:
+                assert queue.claim(tx, "w1") is not None
             tx.connection.rollback()
             tx.connection.exec_driver_sql("BEGIN")
-        return counted
+        return steps.taken
 
     first = queue_job(database, ADA, (task(),))
     for _ in range(9):
@@ -833,18 +825,9 @@ def test_a_thousand_kept_films_cost_the_collector_nothing(tmp_path: Path) -> Non
     jobs.metadata.create_all(database.engine)
 
     def steps_of_a_look() -> int:
-        counted = 0
-
-        def count() -> None:
-            nonlocal counted
-            counted += 1
-
-        with database.read() as tx:
-            raw: Any = tx.connection.connection.driver_connection
-            raw.set_progress_handler(count, 1)
+        with database.read() as tx, counted_steps(tx) as steps:
             assert len(queue.collectable(tx, 0.0)) == 1
-            raw.set_progress_handler(None, 0)
-        return counted
+        return steps.taken
 
     def finish() -> None:
         queue_job(database, ADA, (task(),))
