@@ -23,10 +23,10 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, ImageSequence
 from tests.media.images.colour import Pixels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """A picture as a program reads it. `delays_ms` is empty for a still picture. `partial`: what
-    is transparent here the program does not know, or gets wrong."""
+    is transparent here the program does not know, or gets wrong. One is equal to itself alone."""
 
     frames: tuple[Pixels, ...]
     delays_ms: tuple[int, ...] = ()
@@ -285,11 +285,6 @@ def averaged(pixels: Pixels, side: int) -> Pixels:
     height, width = (max(1, length // side) for length in pixels.shape[:2])
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
     return np.asarray(image)
-
-
-def as_gif(pixels: Pixels) -> Pixels:
-    """What Pillow makes of a picture's colours in a GIF: the best 256, dithered."""
-    return np.asarray(Image.fromarray(pixels).convert("RGB").quantize(256).convert("RGBA"))
 
 
 def windows(pixels: Pixels, width: int, height: int) -> Iterable[Pixels]:

@@ -9,6 +9,7 @@ with TELECINE_LONG=1 (`make test-image-corpus`) every operation is tried in ever
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import re
@@ -24,7 +25,7 @@ import pytest
 from PIL import Image
 from tests.conftest import ROOT
 from tests.media.images import references
-from tests.media.images.colour import MEAN, Difference, Pixels, compare
+from tests.media.images.colour import Difference, Pixels, compare
 from tests.media.images.expecting import LONG, Expected, read_expected
 from tests.media.images.references import Reading
 
@@ -61,6 +62,12 @@ REFUSAL_BYTES = 300 << 20
 TIME_SLACK_MS = {"webp": 1, "gif": 10}  # a GIF counts hundredths of a second
 STILL = ("jpeg", "png", "avif", "tiff")
 MOVING = ("webp", "gif")
+
+# ΔE2000, mean and p99, where a GIF's 256 colours are too few. Of 23 photos 5 are such, 200 pixels
+# wide: telecine's are 2.0 to 2.3 and 5.9 to 8.2 off; the best of Pillow's (each method, k-means),
+# ImageMagick's (RGB and Lab) and libimagequant's own choices, dithered or not, 2.3 to 2.7 and 7.8
+# to 11.1.
+PALETTE = (2.5, 8.5)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +207,8 @@ CELLS = (
 
 
 def matrix(expected: Expected) -> list[Cell]:
-    """Short: each operation in one format; of what takes long to decode two. Long: each in each."""
+    """Short: each operation in one format; of what takes long to decode two. Long: each in each,
+    an operation's formats one after another: they share what they are held against."""
     if not LONG:
         few = [cell for cell in CELLS if (cell.format in MOVING) == bool(expected.delays_ms)]
         return few[:2] if expected.large else list(CELLS)
@@ -210,7 +218,8 @@ def matrix(expected: Expected) -> list[Cell]:
         for cell in operations.values()
         for format in (*STILL, *MOVING)
     ]  # fmt: skip
-    return [*CELLS, *(cell for cell in every if cell not in CELLS)]
+    cells = [*CELLS, *(cell for cell in every if cell not in CELLS)]
+    return sorted(cells, key=lambda cell: [*operations].index(cell.name))
 
 
 def finish(format: str, frames: Frames) -> Convert:
@@ -288,11 +297,23 @@ def check(
         got = ours.frames[at]
         if got.shape[:2] != (height, width) or (made.width, made.height) != (width, height):
             return "", [f"{got.shape[1]}×{got.shape[0]} instead of {width}×{height}"]
-        reference = cell.reference(reading.frames[number], width, height)
+        reference = referred(cell.reference, reading, number, width, height)
         far, faults = apart(cell, got, replace(reading, frames=(reference,)))
         wrong += [f"frame {number}: {fault}" for fault in faults]
         worst = far if worst is None or far.p99 > worst.p99 else worst
     return str(worst or ""), wrong
+
+
+@functools.lru_cache(maxsize=4)
+def referred(
+    operation: Callable[[Pixels, int, int], Pixels],
+    reading: Reading,
+    number: int,
+    width: int,
+    height: int,
+) -> Pixels:
+    """What another program makes of a frame: once for all formats, which follow one another."""
+    return operation(reading.frames[number], width, height)
 
 
 def timeline(ours: Reading, delays: Sequence[int], format: str) -> tuple[dict[int, int], list[str]]:
@@ -337,17 +358,11 @@ def apart(cell: Cell, got: Pixels, reading: Reading) -> tuple[Difference, list[s
         if min(got.shape[:2]) >= 32 and written.p99 < 20:
             wrong.append("no watermark to be seen")
         got, reference = got[:, middle:], reference[:, middle:]
-    if cell.format == "gif":  # 256 colours, dithered
-        whole = reference
-        got, reference = (references.averaged(each, 4) for each in (got, reference))
-        far = compare(got, reference)
-        if far.beyond() and (whole[..., 3] == 255).all():
-            # Too few colours for a photo: then no more may be lost than in another program's GIF.
-            other = compare(references.averaged(references.as_gif(whole), 4), reference)
-            if far.mean <= min(other.mean, MEAN) and far.p99 <= other.p99:
-                return far, wrong
-        return far, wrong + far.beyond()
     far = compare(got, reference)
+    if cell.format == "gif" and far.beyond() and far.mean <= PALETTE[0] and far.p99 <= PALETTE[1]:
+        # What the eye sees from a little farther off holds the bounds all the same.
+        seen = compare(*(references.averaged(each, 4) for each in (got, reference)))
+        return far, wrong + seen.beyond()
     return far, wrong + far.beyond()
 
 
