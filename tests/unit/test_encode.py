@@ -91,6 +91,7 @@ def locked_by_another(shared: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.programs
 def test_who_waits_for_the_shared_copy_takes_it_once_it_is_there(tmp_path: Path) -> None:
     told: list[float] = []
     with ThreadPoolExecutor(1) as pool:
@@ -102,6 +103,7 @@ def test_who_waits_for_the_shared_copy_takes_it_once_it_is_there(tmp_path: Path)
         assert waiting.result(timeout=10) == tmp_path / "working.mkv"
 
 
+@pytest.mark.programs
 def test_who_waits_for_the_shared_copy_tells_that_it_grows_and_can_be_cancelled(
     tmp_path: Path,
 ) -> None:
@@ -121,6 +123,7 @@ def test_who_waits_for_the_shared_copy_tells_that_it_grows_and_can_be_cancelled(
     assert set(told) == {0.0}
 
 
+@pytest.mark.programs
 def test_a_shared_copy_that_does_not_grow_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
