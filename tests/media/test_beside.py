@@ -208,6 +208,26 @@ def test_without_playlists_one_small_rung_is_made_for_the_pictures(
     assert [step["id"] for step in found["steps"]] == ["encode-0000", "storyboard"]
 
 
+def test_a_small_film_is_copied_for_them_where_it_may_be(
+    tmp_path: Path, ffmpeg: str, tools: Tools
+) -> None:
+    clip = make(
+        tmp_path / "s.mp4",
+        ffmpeg=ffmpeg,
+        rate=Fraction(25),
+        seconds=12,
+        size=(480, 360),
+        video=RARE_KEYS,
+    )
+    folder = made(tmp_path, clip.path, tools, ("storyboard", "preview"))
+    assert [r["mode"] for r in plan(folder)["renditions"]] == ["copy"]
+    listed = cues((folder / "storyboard.vtt").read_text())
+    assert [number(tile(folder, text)) for *_, text in listed] == [0, 120, 240]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(".telecine", "preview.webp", "report.json", "storyboard", "storyboard.vtt")
+    ]
+
+
 def test_a_film_of_one_frame_has_its_pictures(tmp_path: Path, ffmpeg: str, tools: Tools) -> None:
     clip = make(
         tmp_path / "s.mkv",

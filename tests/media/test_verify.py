@@ -26,6 +26,7 @@ from telecine.engine.errors import Interrupted
 from telecine.engine.process import Cancel
 from telecine.engine.profile import TopPolicy, make_profile, parse_output
 from telecine.engine.rules import RULES, Verification
+from telecine.engine.subtitle_words import SideCar
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.engine.verify import verify
@@ -48,18 +49,37 @@ FRAME = 1000  # ticks of a frame at 24 a second: the timescale is 24 000
 GOP = 48
 
 
+# Over the border at 6 s, and in the last segment.
+SUBTITLES = """WEBVTT
+
+00:00:05.000 --> 00:00:07.000
+over the border
+
+00:00:12.000 --> 00:00:12.500 line:0
+<i>above</i>
+"""
+
+
 def _made(
-    folder: Path, source: Path, tools: Tools, top: TopPolicy, outputs: Sequence[str] = FILES
+    folder: Path,
+    source: Path,
+    tools: Tools,
+    top: TopPolicy,
+    outputs: Sequence[str] = FILES,
+    *,
+    subtitles: Path | None = None,
 ) -> Path:
-    profile = make_profile(tuple(map(parse_output, outputs)), (240, 120), top)
-    transcode(source, folder, profile, tools=tools, jobs=2)
+    side_cars = () if subtitles is None else (SideCar("en", hearing_impaired=True),)
+    profile = make_profile(tuple(map(parse_output, outputs)), (240, 120), top, subtitles=side_cars)
+    inputs = {} if subtitles is None else {side_cars[0].name: subtitles}
+    transcode(source, folder, profile, tools=tools, jobs=2, inputs=inputs)
     return folder
 
 
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools) -> Path:
-    """13 s at 24 frames/s, two encoded rungs, segments of 6, 6 and 1 s, two chapters, and every
-    kind of file."""
+    """13 s at 24 frames/s, two encoded rungs, segments of 6, 6 and 1 s, two chapters, subtitles,
+    and every kind of file."""
     folder = tmp_path_factory.mktemp("encoded")
     chapters = folder / "chapters.txt"
     chapters.write_text(CHAPTERS)
@@ -74,7 +94,9 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools)
     named = folder / "named.mp4"
     argv = [ffmpeg, "-v", "error", "-i", str(clip.path), "-i", str(chapters), "-map", "0"]
     subprocess.run([*argv, "-map_chapters", "1", "-c", "copy", str(named)], check=True)
-    return _made(folder / "out", named, tools, "encode")
+    side_car = folder / "film.vtt"
+    side_car.write_text(SUBTITLES)
+    return _made(folder / "out", named, tools, "encode", subtitles=side_car)
 
 
 @pytest.fixture(scope="session")
@@ -116,8 +138,8 @@ def test_every_rule_is_judged_and_kept(encoded: Path, tools: Tools) -> None:
     assert figure(found, "resolution") == "320×240, 160×120"
     assert figure(found, "gop-length") == "longest 2.000 s"
     assert figure(found, "poster") == "320×240"
-    # Three times 312 pictures, a sheet, three thumbnails, and three pieces of a second's preview.
-    assert figure(found, "decodes") == "11 decoded, 970 pictures"
+    # Three times 312 pictures, a sheet, four thumbnails, and three pieces of a second's preview.
+    assert figure(found, "decodes") == "11 decoded, 971 pictures"
     assert not list((encoded / ".telecine").glob("*.tmp"))
 
 
@@ -431,7 +453,17 @@ DAMAGES = (
     hits("audio-group", "a variant without",
          _master(',mp4a.40.2(".*),AUDIO="audio"', r"\1"),
          "bandwidth", "average-bandwidth"),
-    hits("language", "another", _master('LANGUAGE="deu"', 'LANGUAGE="fra"')),
+    hits("language", "another", _master('LANGUAGE="de"', 'LANGUAGE="fr"')),
+    hits("audio-groups-alike", "a picture without its group",
+         _master(',AUDIO="audio"(,CLOSED-CAPTIONS=NONE\nvideo/120p)', r"\1"), "audio-group"),
+    hits("audio-tracks", "another name", _master('NAME="German"', 'NAME="Dutch"')),
+    hits("audio-tracks", "for the blind", _master(
+        "TYPE=AUDIO,", 'TYPE=AUDIO,CHARACTERISTICS="public.accessibility.describes-video",'),
+        "mpd-sounds"),
+    hits("mpd-sounds", "no main sound", lambda f: edit(
+        f / "manifest.mpd", r'(contentType="audio"[^§]*?value=")main', r"\1alternate")),
+    hits("loudness", "of nothing", lambda f: edit(
+        f / ".telecine/steps/loudness.json", '"name": "aac"', '"name": "other"')),
     # media playlists
     hits("playlist-type", "EVENT", _media(LOW, "TYPE:VOD", "TYPE:EVENT")),
     hits("playlist-type", "none", _media(LOW, "#EXT-X-PLAYLIST-TYPE:VOD\n", "")),
@@ -523,7 +555,7 @@ DAMAGES = (
     hits("stills-cover", "the end is missing",
          lambda f: edit(f / "storyboard.vtt", "--> 00:00:13.000", "--> 00:00:12.900")),
     hits("stills-cover", "one is missing",
-         lambda f: edit(f / "storyboard.vtt", r"\n00:00:10.*\n.*\n", "")),
+         lambda f: edit(f / "storyboard.vtt", r"\n00:00:12.*\n.*\n", "")),
     hits("stills-cover", "of another stretch",
          lambda f: edit(f / "storyboard.vtt", r"00:00:02\.000", "00:00:01.000", count=2)),
     hits("preview", "cut off", lambda f: damage.cut(f / "preview.webp", 10)),
@@ -576,6 +608,32 @@ DAMAGES = (
     replace(hits("master-lists-everything", "a rung is missing",
                  _master(r"#EXT-X-STREAM-INF:.*120.*\n.*120p.*\n", "")), plan=False),
 )  # fmt: skip
+
+
+TEXT = "subtitles/en-sdh"
+
+
+def _text(name: str, pattern: str, new: str, count: int = 1) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / TEXT / name, pattern, new, count=count)
+
+
+DAMAGES += (
+    hits("subtitle-group", "another name", _master('NAME="English', 'NAME="Anglish')),
+    hits("subtitle-group", "another language", _master('LANGUAGE="en"', 'LANGUAGE="fr"')),
+    hits("subtitle-group", "not for the deaf", _master("describes-music-and-sound", "x")),
+    hits("subtitle-group", "on no variant", _master(',SUBTITLES="subtitles"', "")),
+    hits("subtitle-group", "not in the MPD", _manifest("en-sdh/whole", "en-sdh/other")),
+    hits("subtitle-duration", "ends early", _text("index.m3u8", "#EXTINF.*\n00002.vtt\n", "")),
+    hits("subtitle-duration", "off the grid", _text("index.m3u8", "EXTINF:6.0", "EXTINF:5.0")),
+    hits("subtitle-duration", "grows", _text("index.m3u8", "#EXT-X-ENDLIST\n", "")),
+    hits("subtitle-timestamps", "no map", _text("00001.vtt", "X-TIMESTAMP-MAP.*\n", "")),
+    hits("subtitle-timestamps", "another start", _text("00001.vtt", "MPEGTS:0", "MPEGTS:900000")),
+    hits("subtitle-cues", "gone from a segment", _text("00001.vtt", ".*-->.*\n.*\n", "")),
+    hits("subtitle-cues", "in another segment", _text("00002.vtt", "0:12.000", "0:11.000")),
+    hits("subtitle-cues", "broken", _text("00002.vtt", "0:12.500", "0:62.500")),
+    hits("subtitle-cues", "no WebVTT", _text("00002.vtt", "WEBVTT", "webvtt")),
+    hits("files-exist", "no subtitles", lambda folder: (folder / TEXT / "00001.vtt").unlink()),
+)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def test_the_job_says_of_what_it_is_made(ada: Client, job: Job) -> None:
     assert job.plan["beside"] == [
         {
             "output": "storyboard",
-            "reason": "4 key pictures of 240p, one every 2 s, 4 × 1 on a sheet",
+            "reason": "5 key pictures of 240p, one every 2 s, 5 × 1 on a sheet",
         },
-        {"output": "thumbnails", "reason": "2 key pictures of 360p, one every 4 s, each a file"},
+        {"output": "thumbnails", "reason": "3 key pictures of 360p, one every 4 s, each a file"},
         {"output": "preview", "reason": "2.5 s each of 240p from 0, 6 s"},
         {"output": "waveform", "reason": "1688 peaks of 256 samples, at most 20000"},
         {"output": "chapters", "reason": "2 in the film"},
@@ -109,6 +109,7 @@ def test_everything_comes_down_by_its_name(ada: Client, job: Job, tmp_path: Path
         "thumbnails.json": "application/json",
         "thumbnails/00000.jpg": "image/jpeg",
         "thumbnails/00001.jpg": "image/jpeg",
+        "thumbnails/00002.jpg": "image/jpeg",
         "preview.webp": "image/webp",
         "waveform.json": "application/json",
         "waveform.png": "image/png",
@@ -116,7 +117,7 @@ def test_everything_comes_down_by_its_name(ada: Client, job: Job, tmp_path: Path
         "chapters.json": "application/json",
     }  # fmt: skip
     assert outputs["storyboard.vtt"].facts == {
-        "pictures": 4, "every_s": 2.0, "width": 240, "height": 136, "columns": 4, "rows": 1,
+        "pictures": 5, "every_s": 2.0, "width": 240, "height": 136, "columns": 5, "rows": 1,
     }  # fmt: skip
     assert outputs["preview.webp"].facts == {"width": 320, "height": 180, "duration_s": 5.0}
     ada.download_outputs(job.id, tmp_path)

@@ -28,7 +28,13 @@ from telecine.engine.ladder import Size
 from telecine.engine.media import Chapter, MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
-from telecine.engine.planning.beside import key_gap_s, rendition_for, stretches, within
+from telecine.engine.planning.beside import (
+    key_gap_s,
+    last_key_s,
+    rendition_for,
+    stretches,
+    within,
+)
 from telecine.engine.profile import make_profile, parse_output
 
 
@@ -66,18 +72,19 @@ def test_every_ending_has_its_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("duration", "every", "gap", "count"),
+    ("duration", "every", "last", "count"),
     [
-        ("30", "2", "2", 15),
-        ("31", "2", "2", 15),  # the last second may hold no key picture
-        ("30", "7", "2", 5),  # 28 s, and 2 that surely do
-        ("29.9", "7", "2", 4),
-        ("0.04", "2", "2", 1),
-        ("5", "10", "2", 1),
+        ("30", "2", "28", 15),
+        ("31", "2", "30", 16),
+        ("31", "2", "29", 15),  # the last second may hold no key picture
+        ("30", "7", "28", 5),
+        ("29.9", "7", "27.9", 4),
+        ("0.04", "2", "0", 1),
+        ("5", "10", "4", 1),
     ],
 )
-def test_stretches_by_hand(duration: str, every: str, gap: str, count: int) -> None:
-    assert stretches(Fraction(duration), Fraction(every), Fraction(gap)) == count
+def test_stretches_by_hand(duration: str, every: str, last: str, count: int) -> None:
+    assert stretches(Fraction(duration), Fraction(every), Fraction(last)) == count
 
 
 @given(
@@ -86,9 +93,8 @@ def test_stretches_by_hand(duration: str, every: str, gap: str, count: int) -> N
 )
 def test_every_stretch_has_a_key_picture(gaps: list[int], slack: int) -> None:
     keys = [sum(gaps[:n]) for n in range(len(gaps))]
-    duration, gap = sum(gaps), max(gaps)
-    every = gap + slack
-    count = stretches(Fraction(duration), Fraction(every), Fraction(gap))
+    duration, every = sum(gaps), max(gaps) + slack
+    count = stretches(Fraction(duration), Fraction(every), Fraction(keys[-1]))
     for n in range(count):
         end = (n + 1) * every if n + 1 < count else duration
         assert any(n * every <= key < end for key in keys)
@@ -97,9 +103,9 @@ def test_every_stretch_has_a_key_picture(gaps: list[int], slack: int) -> None:
 def test_a_storyboard_is_as_fine_as_the_key_pictures() -> None:
     plan = planned(FILM, "hls", "storyboard")  # 60 s at 23.976: a key every 48 frames, 2.002 s
     (stills,) = plan.stills
-    assert (stills.rendition, stills.every_s, stills.count) == ("240p", Fraction(2002, 1000), 29)
+    assert (stills.rendition, stills.every_s, stills.count) == ("240p", Fraction(2002, 1000), 30)
     assert (stills.columns, stills.rows, stills.picture_size) == (5, 5, Size(1200, 500))
-    assert stills.reason == "29 key pictures of 240p, one every 2.002 s, 5 × 5 on a sheet"
+    assert stills.reason == "30 key pictures of 240p, one every 2.002 s, 5 × 5 on a sheet"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_thumbnails_are_no_more_than_there_are_keys_or_a_thousand() -> None:
     )
     plan = planned(lasting(7201), "hls", "thumbnails:every=3s")
     assert plan.stills[0].every_s == 8
-    assert plan.stills[0].count == 900
+    assert plan.stills[0].count == 901
     assert plan.warnings == ("thumbnails every 8 s, not every 3 s: at most 1000 are made",)
 
 
@@ -163,6 +169,17 @@ def test_under_a_copied_top_rung_key_pictures_follow_its_segments() -> None:
     assert plan.copied is not None
     assert key_gap_s(plan, plan.copied) == Fraction(250, 24)
     assert key_gap_s(plan, plan.rendition("360p")) == Fraction(250, 24) / 5 + Fraction(1, 24)
+
+
+def test_the_last_stretch_is_known_by_the_last_key_picture() -> None:
+    # 60 s at 23.976: of 1439 pictures every 48th is a key, the last one the 1392nd.
+    plan = planned(FILM, "hls")
+    assert last_key_s(plan, plan.renditions[0]) == 1392 / Fraction(24000, 1001)
+    plan = planned(DEFAULT_KEYINT, "hls")  # 500 pictures before the last GOP, 720 in all
+    assert plan.copied is not None
+    assert last_key_s(plan, plan.copied) == Fraction(500, 24)
+    encoded = plan.rendition("360p")
+    assert last_key_s(plan, encoded) == 30 - key_gap_s(plan, encoded)
 
 
 def test_a_copy_with_few_key_pictures_gives_way_to_a_smaller_rung() -> None:

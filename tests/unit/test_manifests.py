@@ -15,7 +15,7 @@ from tests.unit.sources import COMPLIANT, FILM, SILENT, SONG, lasting
 from telecine.engine import manifests, mpd, playlist
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
-from telecine.engine.profile import make_profile
+from telecine.engine.profile import Output, make_profile
 from telecine.engine.segments import Segment
 
 # 30 s, 24 frames a second, segments of 6 s; the top rung is copied, and then none is.
@@ -60,6 +60,10 @@ def codecs_of(plan: Plan) -> dict[str, str]:
 
 def test_a_copied_rung_grows_alone_with_the_sound() -> None:
     assert manifests.growing_names(COPIED) == ("1080p", "aac")
+    # A copy that only a file needs: nothing is shown.
+    unlisted = make_plan(COMPLIANT, make_profile((Output("mp4"),)))
+    assert unlisted.copied is not None
+    assert manifests.growing_names(unlisted) == ()
     assert manifests.finished_names(COPIED) == ("1080p", "720p", "480p", "360p", "240p", "aac")
 
 

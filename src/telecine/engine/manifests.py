@@ -86,8 +86,9 @@ def shown(plan: Plan, listed: Sequence[str]) -> tuple[str, ...]:
 
 def growing_names(plan: Plan) -> tuple[str, ...]:
     """The renditions that are ever shown while they grow: a copied rung runs far ahead of the
-    encoded ones, which then wait for the end."""
-    pictures = plan.listed if plan.copied is None else (plan.copied,)
+    encoded ones, which then wait for the end. One that only a file needs is shown nowhere."""
+    copies = tuple(rendition for rendition in plan.listed if rendition.mode == "copy")
+    pictures = copies or plan.listed
     return shown(plan, [rendition.name for rendition in pictures])
 
 

@@ -11,7 +11,7 @@ from telecine.engine import chapters as chapter_files
 from telecine.engine import peaks
 from telecine.engine.beside import Preview, Stills, StillsKind, Waveform
 from telecine.engine.ladder import Size, even
-from telecine.engine.media import Chapter
+from telecine.engine.media import Chapter, FrameIndex
 from telecine.engine.plan import FileOutput, Plan, VideoRendition
 from telecine.engine.profile import DEFAULT_EVERY_S, file_name
 from telecine.engine.timeline import gops_in
@@ -109,9 +109,27 @@ def key_gap_s(plan: Plan, rendition: VideoRendition) -> Fraction:
         lengths_s = [timeline.time_s(n + 1) - timeline.time_s(n) for n in range(timeline.segments)]
         late_s = table.max_gap_ticks * video.time_base
         return max(length_s / gops_in(length_s) for length_s in lengths_s) + late_s
-    starts = [key.ticks for key in table.keyframes if key.idr]
-    ends = [*starts[1:], timeline.boundaries[-1] + table.first_ticks]
+    starts = _copied_keys(table)
+    ends = [*starts[1:], timeline.boundaries[-1]]
     return max(end - start for start, end in zip(starts, ends, strict=True)) * video.time_base
+
+
+def last_key_s(plan: Plan, rendition: VideoRendition) -> Fraction:
+    """The latest moment at or after which there surely is a key picture."""
+    timeline, video = plan.timeline, plan.video
+    assert video is not None
+    gap_s = key_gap_s(plan, rendition)
+    if timeline.constant:
+        return (math.ceil(timeline.duration_s / gap_s) - 1) * gap_s
+    if rendition.mode == "encode":
+        return timeline.duration_s - gap_s
+    assert video.index_table is not None
+    return _copied_keys(video.index_table)[-1] * video.time_base
+
+
+def _copied_keys(table: FrameIndex) -> list[int]:
+    """Ticks from the first picture of those that start a run in a copy."""
+    return [key.ticks - table.first_ticks for key in table.keyframes if key.idr]
 
 
 def _storyboard(plan: Plan) -> Stills:
@@ -119,7 +137,7 @@ def _storyboard(plan: Plan) -> Stills:
     rendition = rendition_for(plan.renditions, STORYBOARD_SIDE)
     gap_s = key_gap_s(plan, rendition)
     skip = max(1, math.ceil(plan.timeline.duration_s / (gap_s * MAX_TILES)))
-    return _stills(plan, "storyboard", rendition, skip * gap_s, gap_s)
+    return _stills(plan, "storyboard", rendition, skip * gap_s)
 
 
 def _thumbnails(plan: Plan, asked_s: int, warnings: list[str]) -> Stills:
@@ -136,13 +154,11 @@ def _thumbnails(plan: Plan, asked_s: int, warnings: list[str]) -> Stills:
             else f"at most {MAX_THUMBNAILS} are made"
         )
         warnings.append(f"thumbnails every {float(every_s):.4g} s, not every {asked_s} s: {why}")
-    return _stills(plan, "thumbnails", rendition, every_s, gap_s)
+    return _stills(plan, "thumbnails", rendition, every_s)
 
 
-def _stills(
-    plan: Plan, kind: StillsKind, rendition: VideoRendition, every_s: Fraction, gap_s: Fraction
-) -> Stills:
-    count = stretches(plan.timeline.duration_s, every_s, gap_s)
+def _stills(plan: Plan, kind: StillsKind, rendition: VideoRendition, every_s: Fraction) -> Stills:
+    count = stretches(plan.timeline.duration_s, every_s, last_key_s(plan, rendition))
     columns = rows = 1
     where = "each a file"
     if kind == "storyboard":
@@ -163,12 +179,12 @@ def _stills(
     )
 
 
-def stretches(duration_s: Fraction, every_s: Fraction, gap_s: Fraction) -> int:
-    """How many stretches of `every_s` a film has that surely hold a key picture, where `gap_s` is
-    the most between two. What is left over at the end belongs to the last."""
+def stretches(duration_s: Fraction, every_s: Fraction, last_key_s: Fraction) -> int:
+    """How many stretches of `every_s` a film has that surely hold a key picture; no two keys lie
+    further apart than that. A stretch that the end cuts short may have none: it then belongs
+    to the one before."""
     whole = math.floor(duration_s / every_s)
-    rest_s = duration_s - whole * every_s
-    return max(1, whole + (rest_s >= gap_s))
+    return max(1, whole + (whole * every_s <= last_key_s))
 
 
 def within(size: Size, long_side: int) -> Size:
