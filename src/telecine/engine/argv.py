@@ -97,9 +97,16 @@ def origin_ticks(plan: Plan, stream: VideoStream) -> int:
 
 
 def encode_chunk(
-    ffmpeg: Path, plan: Plan, step: Step, source: Path, *, working_copy: bool
+    ffmpeg: Path,
+    plan: Plan,
+    step: Step,
+    source: Path,
+    *,
+    working_copy: bool,
+    burn: Path | None = None,
 ) -> list[str]:
-    """One process: decode a span once, write every rung as fragmented MP4 to its own pipe."""
+    """One process: decode a span once, write every rung as fragmented MP4 to its own pipe. `burn`
+    is a file of the pictures of text that become part of the film's."""
     assert plan.video is not None
     timeline = plan.timeline
     origin_s = WORKING_COPY_ORIGIN_S if working_copy else timeline.origin_s
@@ -121,6 +128,10 @@ def encode_chunk(
     # copyts: times stay the source's, so that every chunk counts on the same clock.
     # reinit_filter 0: a size that changes midway is scaled, not a new graph with a new clock.
     argv += _input(source, before=before, container="" if working_copy else plan.source.container)
+    if burn is not None:
+        # Read from well before the span: a text that began earlier may still be shown.
+        early_s = filters.BURN_ORIGIN_S + start_s - BURN_PREROLL_S
+        argv += _input(burn, before=_seek(early_s) if early_s > 0 else [])
     argv += ["-filter_complex", graph]
     for n, span in enumerate(step.spans):
         argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
@@ -482,6 +493,25 @@ def waveform(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
         *_input(source, before=["-copyts"]),
         *("-filter_complex", f"[0:{stream.index}]{chain}[a]"),
         *("-map", "[a]", "-f", "null", "-"),
+    ]
+
+
+# The longest that a text of pictures is shown.
+BURN_PREROLL_S = Fraction(60)
+
+
+def burn_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[str]:
+    """The subtitles that become part of the pictures into a file of their own: it is small, and is
+    read again for each chunk."""
+    assert plan.burned_in is not None
+    origin_s = filters.BURN_ORIGIN_S - plan.timeline.origin_s
+    return [
+        *(str(ffmpeg), *_QUIET, *_PROGRESS),
+        *_input(source, before=["-copyts"], container=plan.source.container),
+        *("-map", f"0:{plan.burned_in.stream}", "-c", "copy"),
+        *("-output_ts_offset", f"{float(origin_s):.6f}"),
+        *_NOTHING_ELSE,
+        *("-f", "matroska", f"file:{output}"),
     ]
 
 

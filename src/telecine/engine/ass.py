@@ -8,11 +8,15 @@ is what WebVTT has: italic, bold, underlined, and where the text stands (`\\an`)
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
 
-from telecine.engine.webvtt import escaped, without_empty_lines
+from telecine.engine.ladder import Size
+from telecine.engine.webvtt import Cue, escaped, without_empty_lines
 
 MAX_EVENT_CHARS = 8_000
 MAX_STYLES = 1_000
@@ -189,3 +193,83 @@ def _dressed(runs: Iterator[tuple[Style, str]]) -> str:
     pieces += [f"</{tag}>" for tag in reversed(worn)]
     text = without_empty_lines("".join(pieces))
     return text if re.sub(r"<[^>]*>|\s", "", text) else ""
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+# Where a text stands, as shares of the picture's height: as large and as near its edge as
+# televisions show it (EBU-TT-D, and the BBC's subtitle guidelines).
+_LETTERS, _EDGE, _OUTLINE = Fraction(5, 100), Fraction(5, 100), Fraction(3, 1000)
+FONT_NAME = "DejaVu Sans"
+_TAGS = {"b": "\\b", "i": "\\i", "u": "\\u"}
+_MARKUP = re.compile(r"<(/?)([a-z]+)[^>]*>")
+
+
+def write_events(cues: Iterable[Cue], size: Size, rate: Fraction, white: int) -> str:
+    """Cues as a file of ASS for pictures of `size`, each on from the first picture that is shown in
+    its time to the last; `white` (0 to 255) is how bright its letters are.
+
+    ASS counts hundredths of a second, which are shorter than any picture here, so that a picture's
+    time rounded down is still its own. Cue text is clean, and the only tags are those made of it.
+    """
+    height = size.height
+    style = (
+        f"Style: Default,{FONT_NAME},{round(height * _LETTERS)},"
+        f"&H00{white:02X}{white:02X}{white:02X},&H00000000,&H80000000,"
+        f"0,0,0,1,{max(1, round(height * _OUTLINE))},0,2,"
+        f"{round(size.width * _EDGE)},{round(size.width * _EDGE)},{round(height * _EDGE)}"
+    )
+    lines = [
+        "[Script Info]",
+        "ScriptType: v4.00+",
+        f"PlayResX: {size.width}",
+        f"PlayResY: {height}",
+        "WrapStyle: 0",
+        "",
+        "[V4+ Styles]",
+        "Format: Name, Fontname, Fontsize, PrimaryColour, OutlineColour, BackColour, Bold, Italic, "
+        "Underline, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV",
+        style,
+        "",
+        "[Events]",
+        "Format: Layer, Start, End, Style, Text",
+    ]
+    for cue in cues:
+        start, end = (_picture_time(ms, rate) for ms in (cue.start_ms, cue.end_ms))
+        text = f"{{\\an{_keypad(cue.settings)}}}{_event_text(cue.text)}"
+        lines.append(f"Dialogue: 0,{start},{end},Default,{text}")
+    return "\n".join(lines) + "\n"
+
+
+def _picture_time(milliseconds: int, rate: Fraction) -> str:
+    """The time of the first picture at or after a time, in hundredths rounded down."""
+    hundredths = int(ceil(Fraction(milliseconds, 1000) * rate) / rate * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest // 100:02d}.{rest % 100:02d}"
+
+
+def _keypad(settings: str) -> int:
+    said = dict(word.partition(":")[::2] for word in settings.split())
+    line = said.get("line", "-1").partition(",")[0]
+    down = float(line[:-1]) if line.endswith("%") else (100.0 if line.startswith("-") else 0.0)
+    row = 7 if down < 34 else 4 if down < 67 else 1
+    align = said.get("align", "center")
+    return row + {"left": 0, "start": 0, "right": 2, "end": 2}.get(align, 1)
+
+
+def _event_text(text: str) -> str:
+    pieces = []
+    at = 0
+    for tag in _MARKUP.finditer(text):
+        pieces.append(_literal(text[at : tag.start()]))
+        at = tag.end()
+        if tag[2] in _TAGS:
+            pieces.append(f"{{{_TAGS[tag[2]]}{0 if tag[1] else 1}}}")
+    pieces.append(_literal(text[at:]))
+    return "".join(pieces)
+
+
+def _literal(text: str) -> str:
+    """Cue text as nothing but text: a space of no width behind what would begin a tag."""
+    text = html.unescape(text).replace("\\", "\\\u200b")
+    return text.replace("{", "\\{").replace("}", "\\}").replace("\n", "\\N")

@@ -28,7 +28,7 @@ def _commands(
 ) -> Iterator[tuple[str, list[str]]]:
     scratch = folder / WORK / SCRATCH
     copy = folder / WORK / "working.mkv"
-    copied = False
+    copied = burned = False
     for step in plan.steps:
         if step.kind == "encode":
             needs_copy = plan.reads_copy(step)
@@ -36,7 +36,16 @@ def _commands(
                 yield step.id, argv.working_copy(ffmpeg, plan, source, scratch / copy.name)
                 copied = True
             film = copy if needs_copy else source
-            yield step.id, argv.encode_chunk(ffmpeg, plan, step, film, working_copy=needs_copy)
+            burn = None
+            if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
+                burn = folder / WORK / "burn.mkv"
+                if not burned:
+                    yield step.id, argv.burn_copy(ffmpeg, plan, source, scratch / burn.name)
+                    burned = True
+            yield (
+                step.id,
+                argv.encode_chunk(ffmpeg, plan, step, film, working_copy=needs_copy, burn=burn),
+            )
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
         elif step.kind in ("gain", "audio", "audio-others", "loudness"):

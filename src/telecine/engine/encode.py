@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from telecine.engine.disk import (
     write_whole,
 )
 from telecine.engine.errors import StepFailed
+from telecine.engine.filters import BURN_TEXT
 from telecine.engine.inputs import NO_INPUTS, planned_inputs
 from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
@@ -43,7 +46,7 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.subtitling import make_subtitles
+from telecine.engine.subtitling import FONT, burn_text, make_subtitles
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
 from telecine.engine.work import (
@@ -241,14 +244,48 @@ def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     writers = _writers(work, on_segment)
     needs_copy = plan.reads_copy(step)
     source = _working_copy(work) if needs_copy else work.source
-    command = argv.encode_chunk(work.tools.ffmpeg, plan, step, source, working_copy=needs_copy)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
     limits = _picture_limits(plan, len(writers), span_s + 60)
     limits = replace(limits, niceness=niceness(plan, step))
-    work.ffmpeg(command, _sinks(writers), limits=limits, read=(source,))
+    with _burning(work) as (pictures, texts):
+        command = argv.encode_chunk(
+            work.tools.ffmpeg, plan, step, source, working_copy=needs_copy, burn=pictures
+        )
+        unknown: set[str] = set()
+        work.ffmpeg(
+            command,
+            _sinks(writers),
+            limits=limits,
+            read=(source,) if pictures is None else (source, pictures),
+            write=texts,
+            hear=lambda line: unknown.update(_UNKNOWN_LETTER.findall(line)),
+        )
+    if unknown:
+        letters = " ".join(sorted(chr(int(code, 16)) for code in unknown))[:60]
+        work.warnings.append(f"the burnt-in subtitles have letters that the font lacks: {letters}")
     made = tuple(writer.finish() for writer in writers)
     work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))
     return made
+
+
+_UNKNOWN_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{2,5}) ")
+
+
+@contextmanager
+def _burning(work: Work) -> Iterator[tuple[Path | None, Path | None]]:
+    """What becomes part of this chunk's pictures: a file of pictures of text, or a folder with text
+    and its font, in which the child runs; None is what there is not."""
+    burned = work.plan.burned_in
+    if burned is None:
+        yield None, None
+    elif burned.kind == "bitmap":
+        yield _made_once(work, "burn.mkv", lambda out: _copied(work, argv.burn_copy, out)), None
+    else:
+        text = _made_once(work, BURN_TEXT, lambda out: write_whole(out, burn_text(work)))
+        with working_folder(work.folder / WORK, "burn") as scratch:
+            for file in (text, FONT):
+                shutil.copyfile(file, scratch / file.name)
+            yield None, scratch
 
 
 def missing_pictures(timeline: Timeline, spans: Sequence[Span], made: Sequence[Made]) -> list[str]:
@@ -310,7 +347,7 @@ class _CopyWatch:
 
     def wait(self) -> None:
         self._work.go_on()
-        size_bytes = sum(_size(path) for path in self._work.shared.glob(".copy.*/working.mkv"))
+        size_bytes = sum(_size(path) for path in self._work.shared.glob(".copy.*/*"))
         if size_bytes != self._size_bytes:
             self._size_bytes, self._moved = size_bytes, time.monotonic()
             self._work.moved()
@@ -329,22 +366,32 @@ def _size(path: Path) -> int:
 
 
 def _working_copy(work: Work) -> Path:
-    """The source's pictures in a container that seeks exactly; made once a shared folder."""
-    copy = work.shared / "working.mkv"
+    """The source's pictures in a container that seeks exactly."""
+    copying = argv.working_copy
+    return _made_once(work, "working.mkv", lambda output: _copied(work, copying, output))
+
+
+def _copied(work: Work, command: Callable[..., list[str]], output: Path) -> None:
+    work.ffmpeg(
+        command(work.tools.ffmpeg, work.plan, work.source, output),
+        {},
+        limits=_picture_limits(work.plan, 0, work.plan.timeline.duration_s),
+        read=(work.source,),
+        write=output.parent,
+        code="copy_failed",
+        on_progress=work.moved,
+    )
+
+
+def _made_once(work: Work, name: str, make: Callable[[Path], object]) -> Path:
+    """What several chunks read beside the source; made once a shared folder."""
+    copy = work.shared / name
     with _locked(copy.with_suffix(".lock"), _CopyWatch(work).wait):
         if copy.is_file():
             return copy
         with working_folder(work.shared, "copy") as scratch:
-            output = scratch / "working.mkv"
-            work.ffmpeg(
-                argv.working_copy(work.tools.ffmpeg, work.plan, work.source, output),
-                {},
-                limits=_picture_limits(work.plan, 0, work.plan.timeline.duration_s),
-                read=(work.source,),
-                write=scratch,
-                code="copy_failed",
-                on_progress=work.moved,
-            )
+            output = scratch / name
+            make(output)
             output.replace(copy)
     return copy
 

@@ -73,8 +73,41 @@ def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
         f"fps={rate.numerator}/{rate.denominator}{opening}",
         # A source that ends or breaks early has its last picture held: lengths stay as planned.
         "tpad=stop=-1:stop_mode=clone",
+        *_burned_in(plan),  # before the film ends here, since texts may be told of after that
         f"trim=start_pts={first}:end_pts={last}",
         f"setpts=PTS-{first}",
+    ]
+
+
+# In the child's own folder, which holds this text and a font (`subtitling.burn_text`).
+BURN_TEXT = "burn.ass"
+BURN_ORIGIN_S = (
+    10  # where the film begins in the file of pictures of text: Matroska has no time < 0
+)
+
+
+def _burned_in(plan: Plan) -> list[str]:
+    """Subtitles onto upright pictures that count on the global grid, whichever chunk they are of.
+
+    Text is read from a file of ours with a name of ours, so that none of it stands in the graph.
+    Pictures of text are a second input; they are as wide as the film and stand at its lower edge,
+    also where the film was cropped and they were not.
+    """
+    if plan.burned_in is None:
+        return []
+    assert plan.video is not None
+    if plan.burned_in.kind == "text":
+        # Of which shape the pictures are when they are shown, where their pixels are no squares.
+        shape = source_size(display_of(plan.video))
+        size = f"{shape.width}x{shape.height}"
+        return [f"subtitles=filename={BURN_TEXT}:fontsdir=.:original_size={size}"]
+    rate = plan.timeline.rate
+    width = plan.video.width if plan.video.rotation in (0, 180) else plan.video.height
+    return [
+        f"null[film];[1:0]setpts=PTS-{BURN_ORIGIN_S}/TB,scale={width}:-1[text];"
+        "[film][text]overlay=x=0:y=main_h-overlay_h",
+        # What joins two clocks has one of its own: back to a tick a picture.
+        f"settb=expr={rate.denominator}/{rate.numerator}",
     ]
 
 

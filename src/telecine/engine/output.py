@@ -10,6 +10,7 @@ from pathlib import Path
 
 from telecine.engine.disk import open_lock, read_small, remove, sweep
 from telecine.engine.errors import UsageError
+from telecine.engine.filters import BURN_TEXT
 from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.plan import WORK, Plan, plan_from_json
 
@@ -20,9 +21,7 @@ STEPS = f"{WORK}/steps"
 
 
 @contextmanager
-def claimed(
-    folder: Path, plan: Plan, sources: Sequence[Path], *, force: bool
-) -> Iterator[None]:
+def claimed(folder: Path, plan: Plan, sources: Sequence[Path], *, force: bool) -> Iterator[None]:
     """Own `folder` for this plan while the block runs; one process at a time. `sources` are all
     files that it is made of.
 
@@ -141,7 +140,15 @@ def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:
 
 def tidy(folder: Path, plan: Plan) -> None:
     """The job is done: remove what only its steps needed."""
-    for name in ("working.mkv", "working.lock", "video", "audio"):
+    for name in (
+        "working.mkv",
+        "working.lock",
+        "burn.mkv",
+        BURN_TEXT,
+        "burn.lock",
+        "video",
+        "audio",
+    ):
         remove(folder / WORK / name)
     for home in _homes(folder, plan):
         sweep(home)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +21,16 @@ from typing import Any
 from telecine.engine import ass, webvtt
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.ladder import source_size
 from telecine.engine.manifests import FINISHED, subtitle_media, subtitle_name
 from telecine.engine.media import SubtitleFile
-from telecine.engine.plan import SUBTITLE_WHOLE, Plan, SubtitleRendition
+from telecine.engine.plan import (
+    SUBTITLE_WHOLE,
+    BurnedIn,
+    Plan,
+    SubtitleRendition,
+    display_of,
+)
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
@@ -36,6 +43,11 @@ ENDLESS_S = Fraction(10)
 # A container's clock may be as coarse as this; a time so near a picture's is that picture's.
 CLOCK_S = Fraction(1, 1000)
 
+# What texts are set in where they become part of pictures.
+FONT = Path(__file__).parent / "images" / "fonts" / "DejaVuSans.ttf"
+# White of graphics in HDR: 203 cd/m² of PQ, 75 % of HLG (ITU-R BT.2408, 2.1).
+_WHITES = {"smpte2084": 148, "arib-std-b67": 191}
+
 PROBE_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
 
 
@@ -46,6 +58,9 @@ class _Told:
     header: str = ""
     cues: list[tuple[int, int | None, str | None, str]] = field(default_factory=list)
     left: int = 0
+
+
+_Track = SubtitleRendition | BurnedIn
 
 
 class _Listener:
@@ -153,16 +168,12 @@ def _see_whole(listener: _Listener, finished: Finished, name: str) -> None:
 def make_subtitles(work: Work) -> tuple[MadeFile, ...]:
     """All subtitles of a plan. Finished files stay on disk when it fails."""
     plan = work.plan
-    read = _read_source(work)
+    read = _read_source(work, [track for track in plan.subtitles if track.stream is not None])
     files: list[MadeFile] = []
     for track in plan.subtitles:
         work.go_on()
         work.moved()
-        if track.input is None:
-            assert track.stream is not None
-            told = read.get(track.stream, _Told())
-        else:
-            told = _read_file(work, track.input)
+        told = _told_of(work, track, read)
         cues = track_cues(plan, track, told.header, told.cues)
         if told.left:
             work.warnings.append(f"{track.title}: {told.left} cues too many are left out")
@@ -172,9 +183,15 @@ def make_subtitles(work: Work) -> tuple[MadeFile, ...]:
     return tuple(files)
 
 
-def _read_source(work: Work) -> Mapping[int, _Told]:
-    """What all tracks of the source say, from one reading of it."""
-    tracks = [track for track in work.plan.subtitles if track.stream is not None]
+def _told_of(work: Work, track: _Track, read: Mapping[int, _Told]) -> _Told:
+    if track.input is not None:
+        return _read_file(work, track.input)
+    assert track.stream is not None
+    return read.get(track.stream, _Told())
+
+
+def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
+    """What tracks of the source say, from one reading of it."""
     if not tracks:
         return {}
     texts = ",".join(str(track.stream) for track in tracks if not track.captions)
@@ -210,7 +227,7 @@ def _read_file(work: Work, name: str) -> _Told:
 
 def track_cues(
     plan: Plan,
-    track: SubtitleRendition,
+    track: _Track,
     header: str,
     told: list[tuple[int, int | None, str | None, str]],
 ) -> list[Cue]:
@@ -263,3 +280,20 @@ def _write(work: Work, track: SubtitleRendition, cues: list[Cue]) -> list[MadeFi
         write_whole(work.folder / path, text)
         files.append(MadeFile(path, len(text.encode())))
     return files
+
+
+# --- burnt in ------------------------------------------------------------------------------------
+
+
+def burn_text(work: Work) -> str:
+    """The text that becomes part of the pictures, as a file of ASS that holds nothing but text."""
+    plan, burned = work.plan, work.plan.burned_in
+    assert burned is not None
+    assert plan.video is not None
+    read = _read_source(work, [burned] if burned.stream is not None else [])
+    told = _told_of(work, burned, read)
+    cues = track_cues(plan, burned, told.header, told.cues)
+    if not cues:
+        work.warnings.append("there is no text to burn in within the film")
+    white = _WHITES.get(plan.video.color.transfer or "", 255)
+    return ass.write_events(cues, source_size(display_of(plan.video)), plan.timeline.rate, white)

@@ -39,6 +39,9 @@ def with_steps(plan: Plan) -> Plan:
         if file.kind == "mp4":
             steps.append(_mp4_step(file, steps, whole))
     steps.extend(_beside_steps(plan, steps))
+    burned = plan.burned_in.input if plan.burned_in is not None else None
+    if burned is not None:
+        steps = [replace(s, inputs=(burned,)) if s.kind == "encode" else s for s in steps]
     return replace(plan, steps=tuple(steps))
 
 

@@ -62,8 +62,7 @@ def _subtitle_duration(found: Found) -> tuple[Problems, str]:
     """Subtitles have a finished playlist over the whole film, whose segments begin and end with the
     pictures', whether there is a cue in them or not."""
     problems = []
-    pictures = [stream.playlist for stream in found.pictures]
-    grid = _ends(pictures[0].segments) if pictures else []
+    grid = _grid(found)
     for track in found.texts:
         if track.playlist is None:
             continue
@@ -78,6 +77,14 @@ def _subtitle_duration(found: Found) -> tuple[Problems, str]:
             if abs(end - wanted) > _GRID_S
         ][:1]
     return problems, f"{len(found.texts)} tracks of {sec(grid[-1]) if grid else 'nothing'}"
+
+
+def _grid(found: Found) -> list[Fraction]:
+    """When each segment ends: by the plan, or as most pictures have it."""
+    if found.plan is not None:
+        timeline = found.plan.timeline
+        return [timeline.time_s(n + 1) for n in range(timeline.segments)]
+    return max((_ends(s.playlist.segments) for s in found.pictures), key=len, default=[])
 
 
 def _ends(segments: tuple[object, ...]) -> list[Fraction]:
