@@ -455,7 +455,7 @@ DAMAGES = (
          "bandwidth", "average-bandwidth"),
     hits("language", "another", _master('LANGUAGE="de"', 'LANGUAGE="fr"')),
     hits("audio-groups-alike", "a picture without its group",
-         _master(',AUDIO="audio"(,CLOSED-CAPTIONS=NONE\nvideo/120p)', r"\1"), "audio-group"),
+         _master(',AUDIO="audio"(,SUBTITLES="subtitles",CLOSED-CAPTIONS=NONE\nvideo/120p)', r"\1"), "audio-group"),
     hits("audio-tracks", "another name", _master('NAME="German"', 'NAME="Dutch"')),
     hits("audio-tracks", "for the blind", _master(
         "TYPE=AUDIO,", 'TYPE=AUDIO,CHARACTERISTICS="public.accessibility.describes-video",'),
@@ -623,16 +623,35 @@ DAMAGES += (
     hits("subtitle-group", "not for the deaf", _master("describes-music-and-sound", "x")),
     hits("subtitle-group", "on no variant", _master(',SUBTITLES="subtitles"', "")),
     hits("subtitle-group", "not in the MPD", _manifest("en-sdh/whole", "en-sdh/other")),
-    hits("subtitle-duration", "ends early", _text("index.m3u8", "#EXTINF.*\n00002.vtt\n", "")),
+    hits(
+        "subtitle-duration",
+        "ends early",
+        _text("index.m3u8", "#EXTINF.*\n00002.vtt\n", ""),
+        "bandwidth",
+    ),
     hits("subtitle-duration", "off the grid", _text("index.m3u8", "EXTINF:6.0", "EXTINF:5.0")),
     hits("subtitle-duration", "grows", _text("index.m3u8", "#EXT-X-ENDLIST\n", "")),
-    hits("subtitle-timestamps", "no map", _text("00001.vtt", "X-TIMESTAMP-MAP.*\n", "")),
-    hits("subtitle-timestamps", "another start", _text("00001.vtt", "MPEGTS:0", "MPEGTS:900000")),
-    hits("subtitle-cues", "gone from a segment", _text("00001.vtt", ".*-->.*\n.*\n", "")),
+    hits(
+        "subtitle-timestamps", "no map", _text("00001.vtt", "X-TIMESTAMP-MAP.*\n", ""), "bandwidth"
+    ),
+    hits(
+        "subtitle-timestamps",
+        "another start",
+        _text("00001.vtt", "MPEGTS:0", "MPEGTS:900000"),
+        "bandwidth",
+    ),
+    hits(
+        "subtitle-cues", "gone from a segment", _text("00001.vtt", ".*-->.*\n.*\n", ""), "bandwidth"
+    ),
     hits("subtitle-cues", "in another segment", _text("00002.vtt", "0:12.000", "0:11.000")),
     hits("subtitle-cues", "broken", _text("00002.vtt", "0:12.500", "0:62.500")),
     hits("subtitle-cues", "no WebVTT", _text("00002.vtt", "WEBVTT", "webvtt")),
-    hits("files-exist", "no subtitles", lambda folder: (folder / TEXT / "00001.vtt").unlink()),
+    hits(
+        "files-exist",
+        "no subtitles",
+        lambda folder: (folder / TEXT / "00001.vtt").unlink(),
+        "bandwidth",
+    ),
 )
 
 
