@@ -65,7 +65,7 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "beside-alone": (sources.BROADCAST, make_profile((parse_output("storyboard"),))),
     "song-waveform": (sources.SONG, make_profile((parse_output("waveform"),))),
     "codecs-under-a-copy": (sources.COMPLIANT, make_profile(codecs=("h264", "av1"))),
-    "codecs-all": (sources.FILM, make_profile(codecs=("h264", "av1", "hevc"))),
+    "codecs-all": (sources.PAL, make_profile(codecs=("h264", "av1", "hevc"))),
     "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),
     "hdr10-kept": (sources.HDR10, make_profile(codecs=("h264", "av1", "hevc"), hdr=True)),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from telecine.engine.chapters import CHAPTERS_VTT, chapters_json, chapters_vtt
+from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.images.grammar import conversion, parse_text
 from telecine.engine.peaks import PNG_SIZE
 from telecine.engine.plan import AudioRendition, FileOutput, Plan, VideoRendition, copied_load
@@ -25,7 +26,12 @@ PLAYING = ("mp4", "poster", *AUDIO_KINDS)
 
 BASIS = (
     f"encoder_s: {MEGAPIXELS_A_SECOND:.0f} megapixels a processor second, measured on 1080p24 film "
-    "with x264 veryfast on one core of a 2-core machine",
+    "with x264 veryfast on one core of a 2-core machine; of other codecs "
+    + ", ".join(
+        f"{encoder.title} {encoder.cost:g} times as long"
+        for encoder in VIDEO_ENCODERS.values()
+        if encoder is not FALLBACK
+    ),
     f"size_bytes: {USUAL_SHARE:.0%} of each encoded rung's ceiling, as film takes; copies by the "
     "source's own index; audio by its bit rate",
     "max_size_bytes: every encoded rung at its ceiling throughout",

@@ -43,6 +43,10 @@ STREAM = make_order(preset="stream").profile
             [{"type": "hls", "rungs": [480, 1080], "top": "encode"}],
             Profile((Output("hls"),), (1080, 480), "encode"),
         ),
+        (
+            [{"type": "hls", "codecs": ["av1", "h264"], "hdr": "keep"}],
+            Profile((Output("hls"),), codecs=("h264", "av1"), hdr=True),
+        ),
         ([{"type": "mp4"}], Profile((Output("mp4", None),))),
         ([{"type": "mp4", "size": "source"}], Profile((Output("mp4", None),))),
         ([{"type": "mp4", "size": "720p"}], Profile((Output("mp4", 720),))),
@@ -79,6 +83,14 @@ def test_typed_outputs_are_the_engines(outputs: list[Plain], profile: Profile) -
         ({"outputs": [{"type": "hls", "rungs": [8193]}]}, "rung_invalid"),
         ({"outputs": [{"type": "hls", "rungs": [-720]}]}, "rung_invalid"),
         ({"outputs": [{"type": "hls", "top": "best"}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "codecs": []}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "codecs": "av1"}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "codecs": [264]}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "codecs": ["av1"] * 4}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "codecs": ["vp9"]}]}, "codec_unknown"),
+        ({"outputs": [{"type": "hls", "hdr": True}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "hdr": "sdr"}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "hdr": "keep"}]}, "hdr_needs_ladders"),
         ({"outputs": [{"type": "hls"}, {"type": "hls", "rungs": [720]}]}, "output_twice"),
         ({"outputs": [{"type": "mp4", "size": 720}]}, "output_invalid"),
         ({"outputs": [{"type": "mp4", "size": "huge"}]}, "rung_invalid"),
@@ -94,6 +106,20 @@ def test_typed_outputs_are_the_engines(outputs: list[Plain], profile: Profile) -
         ({"outputs": [{"type": "opus", "bitrate_bps": True}]}, "output_invalid"),
         ({"outputs": [{"type": "flac", "bitrate_bps": 64_000}]}, "output_invalid"),
         ({"outputs": [{"type": "poster", "size": "720p"}]}, "output_invalid"),
+        ({"outputs": [{"type": "poster", "loudness_lufs": -16}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "loudness_lufs": "-16"}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "loudness_lufs": True}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "loudness_lufs": -3}]}, "loudness_invalid"),
+        ({"outputs": [{"type": "mp3", "loudness_lufs": 16}]}, "loudness_invalid"),
+        (
+            {
+                "outputs": [
+                    {"type": "hls", "loudness_lufs": -16},
+                    {"type": "mp3", "loudness_lufs": -23},
+                ]
+            },
+            "output_invalid",
+        ),
         ({"outputs": [{"type": "hls"}] * 33}, "output_invalid"),
         ({"preset": "stream", "priority": 101}, "priority_invalid"),
         ({"preset": "stream", "priority": -101}, "priority_invalid"),
@@ -109,6 +135,18 @@ def test_what_cannot_be_done_is_refused_with_its_code(asked: Plain, code: str) -
     with pytest.raises(Invalid) as raised:
         make_order(**asked)
     assert raised.value.code == code
+
+
+def test_a_loudness_is_that_of_all_sound_of_the_job() -> None:
+    for wanted in (
+        [{"type": "hls"}, {"type": "mp3", "loudness_lufs": -16}],
+        [{"type": "hls", "loudness_lufs": -16.0}, {"type": "flac"}],
+        [{"type": "opus", "loudness_lufs": -16}, {"type": "aac", "loudness_lufs": -16.0}],
+    ):
+        order = make_order(outputs=wanted)
+        assert order.profile.loudness_lufs == -16
+        assert read_order(write_order(order)) == order
+    assert make_order(preset="everything").profile.loudness_lufs is None
 
 
 def test_metadata_is_measured_in_bytes() -> None:
