@@ -20,6 +20,7 @@ from tests.e2e.server import MediaServer
 PlayerName = Literal["hlsjs", "shaka", "dashjs"]
 Seen = TypeVar("Seen")
 RECORDER = Path(__file__).with_name("page.js")
+PITCH_STEP_HZ = 48_000 / 8192  # of the spectrum that the page takes
 IN_STORE_S = 0.2  # players wait for more when they have less than a few frames
 
 FLAGS = (
@@ -207,6 +208,35 @@ class Player:
     def seek(self, seconds: float) -> Frame:
         """Seeks the paused video and returns the frame that then stands there."""
         return Frame(**self._page.evaluate("(seconds) => seek(seconds)", seconds))
+
+    def choose_text(self, language: str) -> list[str]:
+        """Shows the subtitles of this language; what the player calls all that it has."""
+        return list(self._page.evaluate("(language) => chooseText(language)", language))
+
+    def texts(self, count: int, timeout_s: float = 5) -> list[str]:
+        """What stands on the picture: once there are so many, or what there is when the time is
+        up. A moment passes first, in which what is wrong could show."""
+        self._page.wait_for_timeout(200)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = self._page.evaluate("() => texts()")
+            if len(found) == count or time.monotonic() > deadline:
+                return list(found)
+            self._page.wait_for_timeout(50)
+
+    def choose_sound(self, language: str) -> list[str]:
+        """Plays the sound of this language; what the player calls all that it has."""
+        return list(self._page.evaluate("(language) => chooseSound(language)", language))
+
+    def pitch(self, hz: float, timeout_s: float = 10) -> float:
+        """The loudest tone that is heard: once it is this one, or what it is when the time is
+        up."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            heard = float(self._page.evaluate("() => pitch()"))
+            if abs(heard - hz) < PITCH_STEP_HZ or time.monotonic() > deadline:
+                return heard
+            self._page.wait_for_timeout(100)
 
     def report(self) -> Report:
         raw = self._page.evaluate("() => report()")

@@ -5,6 +5,10 @@
 //   select(height)                          force a rung; null gives the choice back to the player
 //   pause(), resume(rate)
 //   await seek(seconds)                     of a paused video: the frame that then stands there
+//   await chooseText(language)              subtitles of this language; their labels, in order
+//   texts()                                 what stands on the picture now
+//   await chooseSound(language)             sound of this language; the names on offer, in order
+//   pitch()                                 the loudest tone that is heard now, in Hz (with listen)
 //   report()                                everything recorded so far
 
 const video = document.getElementById("video");
@@ -21,6 +25,7 @@ const log = {
 };
 let numbered = false; // do frames carry their number? see readNumber
 let player = null;
+let opened = null; // its name
 let selectRung = () => { throw new Error("no player is open"); };
 
 function note(type) {
@@ -88,9 +93,14 @@ function watchFrames() {
 }
 
 // Notes the media time at which each click is heard: a short loud sound over a faint one.
+let analyser = null;
 function listen() {
   const audio = new AudioContext();
   const source = audio.createMediaElementSource(video);
+  analyser = audio.createAnalyser();
+  analyser.fftSize = 8192;
+  analyser.smoothingTimeConstant = 0;
+  source.connect(analyser);
   const tap = audio.createScriptProcessor(256, 2, 1);
   let quiet_from = 0;
   tap.onaudioprocess = (e) => {
@@ -196,6 +206,7 @@ window.prepare = (name) => script(sources[name]);
 // Opens *url* and begins to play. options: {config, numbered, listen, rate}
 window.openMedia = async (name, url, options) => {
   numbered = options.numbered;
+  opened = name;
   video.defaultPlaybackRate = video.playbackRate = options.rate;
   watchFrames();
   await prepare(name);
@@ -227,6 +238,49 @@ window.seek = async (seconds) => {
   await seeked;
   const meta = await Promise.race([painted, tooLate(10)]);
   return { at_ms: now(), time: meta.mediaTime, height: meta.height, number: readNumber() };
+};
+const textChoosers = {
+  async hlsjs(language) {
+    const tracks = player.allSubtitleTracks;
+    player.subtitleDisplay = true;
+    player.subtitleTrack = tracks.findIndex((track) => track.lang === language);
+    return tracks.map((track) => track.name);
+  },
+  async shaka(language) {
+    const tracks = player.getTextTracks();
+    player.selectTextTrack(tracks.find((track) => track.language === language));
+    await player.setTextVisibility?.(true);
+    return tracks.map((track) => track.label);
+  },
+};
+window.chooseText = (language) => textChoosers[player instanceof (window.Hls ?? Event) ? "hlsjs" : "shaka"](language);
+window.texts = () => Array.from(video.textTracks)
+  .filter((track) => track.mode === "showing")
+  .flatMap((track) => Array.from(track.activeCues ?? []))
+  .map((cue) => cue.text);
+const soundChoosers = {
+  async hlsjs(language) {
+    const tracks = player.audioTracks;
+    player.audioTrack = tracks.findIndex((track) => track.lang === language);
+    return tracks.map((track) => track.name);
+  },
+  async shaka(language) {
+    const tracks = player.getAudioTracks();
+    player.selectAudioTrack(tracks.find((track) => track.language === language));
+    return tracks.map((track) => track.label);
+  },
+  async dashjs(language) {
+    const tracks = player.getTracksFor("audio");
+    player.setCurrentTrack(tracks.find((track) => track.lang === language));
+    return tracks.map((track) => track.labels[0].text);
+  },
+};
+window.chooseSound = (language) => soundChoosers[opened](language);
+window.pitch = () => {
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  const loudest = bins.reduce((best, level, n) => (level > bins[best] ? n : best), 0);
+  return bins[loudest] > -80 ? loudest * analyser.context.sampleRate / analyser.fftSize : 0;
 };
 window.report = () => {
   const quality = video.getVideoPlaybackQuality();

@@ -14,6 +14,7 @@ from telecine.engine.plan import Plan, Span, Step, StepKind
 _DECODE_SHARE = 0.3
 _LIGHT = 2.0
 _LIGHT_SHARES: dict[StepKind, float] = {
+    "loudness": 0.3,
     "poster": 0.1,
     "mp4": 0.1,
     "storyboard": 0.1,
@@ -74,7 +75,9 @@ def step_work(plan: Plan, step: Step) -> float:
 def _weight(plan: Plan, step: Step) -> float:
     """Work in a second of the step."""
     if step.kind != "encode":
-        return _LIGHT * _LIGHT_SHARES.get(step.kind, 1.0)
+        sounds = {"audio-others": len(step.spans), "gain": len(plan.sounds)}
+        several = max(1, sounds.get(step.kind, 1))
+        return _LIGHT * _LIGHT_SHARES.get(step.kind, 1.0) * several
     rate = float(plan.timeline.rate)
     encoded = sum(_span_work(plan, span) for span in step.spans) / step_span_s(plan, step)
     decoded = 0.0

@@ -27,6 +27,7 @@ from telecine.engine.profile import (
     TopPolicy,
     make_profile,
     parse_codecs,
+    parse_loudness,
     parse_output,
     parse_rung,
 )
@@ -97,7 +98,8 @@ def make_order(
     """Check a wish. Raises `Invalid`: `outputs_missing`, `outputs_and_preset`, `outputs_mixed`,
     `preset_unknown`, `output_invalid`, `priority_invalid`, `metadata_invalid`,
     `source_policy_unknown`, and the engine's own: `output_unknown`, `output_twice`,
-    `bitrate_invalid`, `rung_invalid`, `format_unknown`, those of the grammar of images."""
+    `bitrate_invalid`, `rung_invalid`, `loudness_invalid`, `format_unknown`, those of the grammar of
+    images."""
     wanted = _wanted(preset, outputs)
     pictures = _are_images(wanted)
     if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
@@ -185,7 +187,10 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
         raise Invalid("two outputs would both write master.m3u8", code="output_twice")
     try:
         outputs = tuple(_output(plain) for plain in wanted)
-        return _streaming(outputs, streams[0]) if streams else make_profile(outputs)
+        loudness_lufs = _loudness(wanted)
+        if not streams:
+            return make_profile(outputs, loudness_lufs=loudness_lufs)
+        return _streaming(outputs, streams[0], loudness_lufs)
     except UsageError as error:
         raise Invalid(error.message, code=error.code) from error
 
@@ -214,14 +219,31 @@ def _output(plain: Mapping[str, Any]) -> Output:
 
 
 _FIELDS: dict[str, frozenset[str]] = {
-    "hls": frozenset({"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle"}),
-    "mp4": frozenset({"size"}),
+    "hls": frozenset(
+        {"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle", "loudness_lufs"}
+    ),
+    "mp4": frozenset({"size", "loudness_lufs"}),
     "thumbnails": frozenset({"every_s"}),
-    **{kind: frozenset({"bitrate_bps"}) for kind in AUDIO_KINDS if kind != "flac"},
+    **{kind: frozenset({"bitrate_bps", "loudness_lufs"}) for kind in AUDIO_KINDS},
+    "flac": frozenset({"loudness_lufs"}),
 }
 
 
-def _streaming(outputs: tuple[Output, ...], plain: Mapping[str, Any]) -> Profile:
+def _loudness(wanted: Sequence[Mapping[str, Any]]) -> float | None:
+    """What all sound of the job is brought to: whichever output says it says it for all."""
+    said = [plain["loudness_lufs"] for plain in wanted if plain.get("loudness_lufs") is not None]
+    if any(type(lufs) not in (int, float) for lufs in said):
+        raise Invalid("loudness_lufs is a number such as -16", code="output_invalid")
+    if len(set(said)) > 1:
+        raise Invalid(
+            "all sound of a job is brought to one loudness_lufs: submit two", code="output_invalid"
+        )
+    return None if not said else parse_loudness(f"{said[0]:g}")
+
+
+def _streaming(
+    outputs: tuple[Output, ...], plain: Mapping[str, Any], loudness_lufs: float | None
+) -> Profile:
     """The profile of a job with this `hls` output among its own."""
     rungs = _field(plain, "rungs", list, [])
     if len(rungs) > MAX_RUNGS or any(type(rung) is not int for rung in rungs):
@@ -250,6 +272,7 @@ def _streaming(outputs: tuple[Output, ...], plain: Mapping[str, Any]) -> Profile
         top,
         codecs=parse_codecs(",".join(codecs)),
         hdr=hdr == "keep",
+        loudness_lufs=loudness_lufs,
         subtitles=tuple(side_car for side_car, _ in _side_cars(plain)),
         burn=None if burn is None else parse_burn(burn),
     )

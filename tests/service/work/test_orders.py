@@ -209,9 +209,10 @@ def test_a_task_for_each_step_then_finish_and_digest() -> None:
         ("step", "encode-0000", False, ()),
         ("step", "audio", True, ()),
         ("step", "poster", False, ()),
+        ("step", "loudness", False, (2,)),  # of the sound
         ("step", "mp4-source", False, (0, 2)),  # of the copy and the sound
         ("step", "mp4-720p", False, (1, 2)),
-        ("finish", None, False, (0, 1, 2, 3, 4, 5)),
+        ("finish", None, False, (0, 1, 2, 3, 4, 5, 6)),
         ("digest", None, False, ()),
     ]
 
@@ -232,9 +233,11 @@ def test_finish_waits_for_a_digest_that_the_client_gave() -> None:
     def told(digest: Digest) -> list[tuple[str, tuple[int, ...]]]:
         return [(task.kind, task.needs) for task in make_tasks(plan, digest=digest)]
 
-    assert told("beside") == [("step", ()), ("finish", (0,)), ("digest", ())]
-    assert told("first") == [("step", ()), ("digest", ()), ("finish", (0, 1))]
-    assert told("known") == [("step", ()), ("finish", (0,))]
+    # The sound, and how loud it is.
+    steps = [("step", ()), ("step", (0,))]
+    assert told("beside") == [*steps, ("finish", (0, 1)), ("digest", ())]
+    assert told("first") == [*steps, ("digest", ()), ("finish", (0, 1, 2))]
+    assert told("known") == [*steps, ("finish", (0, 1))]
 
 
 def test_a_task_weighs_what_its_encoder_takes() -> None:

@@ -48,11 +48,11 @@ def _audio_group(found: Found) -> tuple[Problems, str]:
     return problems, f"{sum(map(len, groups.values()))} rendition(s)"
 
 
-def _several_groups(found: Found) -> bool:
-    return len(_members(found)) > 1
+def _with_members(found: Found) -> bool:
+    return bool(_members(found))
 
 
-@rule("audio-groups-alike", "RFC 8216 4.3.4.1.1, Apple 9.6, 9.7", _several_groups)
+@rule("audio-groups-alike", "RFC 8216 4.3.4.1.1, Apple 9.6, 9.7", _with_members)
 def _groups_alike(found: Found) -> tuple[Problems, str]:
     """Groups of sound have the same members, with the same attributes but for URI and CHANNELS, and
     every picture is a variant with each of them."""
@@ -119,7 +119,7 @@ def _language(found: Found) -> tuple[Problems, str]:
     return problems, ", ".join(dict.fromkeys(said))
 
 
-@rule("mpd-sounds", "DASH 5.8.5.5, DASH-IF IOP", lambda found: bool(_members(found)))
+@rule("mpd-sounds", "DASH 5.8.5.5, DASH-IF IOP", _with_members)
 def _mpd_sounds(found: Found) -> tuple[Problems, str]:
     """The MPD has an AdaptationSet of its own for each rendition of sound, which says of it what
     HLS says: its name where there are several, whether it plays by default (role main), whether it

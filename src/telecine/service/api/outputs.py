@@ -13,6 +13,7 @@ from telecine.engine.profile import (
     AUDIO_RATE_RANGE_BPS,
     DEFAULT_EVERY_S,
     EVERY_RANGE_S,
+    LOUDNESS_RANGE_LUFS,
     TopPolicy,
 )
 from telecine.engine.subtitle_words import MAX_SIDE_CARS
@@ -22,6 +23,17 @@ from telecine.service.image_plans import NAME
 from telecine.service.orders import MAX_OUTPUTS, MAX_RUNGS, Order, make_order
 
 _RATE = f"Bits a second, {AUDIO_RATE_RANGE_BPS[0]} to {AUDIO_RATE_RANGE_BPS[1]}."
+
+
+_LOUDNESS_WORDS = (
+    "What the sound is brought to, such as -16 or -23 LUFS, with true peaks of at most -1 dBTP "
+    "(EBU R 128). It holds for all sound of the job. Null: as loud as it is."
+)
+
+
+def _loudness() -> Any:
+    low, high = LOUDNESS_RANGE_LUFS
+    return Field(None, ge=low, le=high, description=_LOUDNESS_WORDS, examples=[-16])
 
 
 class SubtitleFile(Asked):
@@ -77,6 +89,7 @@ class HlsOutput(Asked):
         "stream by its number.",
         examples=["en", "3"],
     )
+    loudness_lufs: float | None = _loudness()
 
 
 class Mp4Output(Asked):
@@ -89,6 +102,7 @@ class Mp4Output(Asked):
         description="Short side such as `720p`, or `source`.",
         examples=["720p"],
     )
+    loudness_lufs: float | None = _loudness()
 
 
 class Mp3Output(Asked):
@@ -96,6 +110,7 @@ class Mp3Output(Asked):
 
     type: Literal["mp3"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 192000.", examples=[192_000])
+    loudness_lufs: float | None = _loudness()
 
 
 class AacOutput(Asked):
@@ -103,6 +118,7 @@ class AacOutput(Asked):
 
     type: Literal["aac"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 160000, or a copy.")
+    loudness_lufs: float | None = _loudness()
 
 
 class OpusOutput(Asked):
@@ -110,12 +126,14 @@ class OpusOutput(Asked):
 
     type: Literal["opus"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 128000.")
+    loudness_lufs: float | None = _loudness()
 
 
 class FlacOutput(Asked):
     """The sound without loss."""
 
     type: Literal["flac"]
+    loudness_lufs: float | None = _loudness()
 
 
 class PosterOutput(Asked):
