@@ -142,3 +142,20 @@ def test_a_range_that_is_not_so_is_seen(range_said: str, made: Path) -> None:
         master.write_text(text)
     assert found.code == 1
     assert re.search(rf"BROKEN +video-range: .*VIDEO-RANGE {range_said}, coded SDR", found.out)
+
+
+@pytest.mark.parametrize(("name", "entry"), [("av1-240p", b"av01"), ("hevc-240p", b"hvc1")])
+def test_a_sample_entry_of_another_size_than_the_pictures_is_seen(
+    name: str, entry: bytes, made: Path
+) -> None:
+    init = made / "video" / name / "init.mp4"
+    own = init.read_bytes()
+    at = own.index(entry, own.index(b"stsd")) + 4 + 24  # width (14496-12, 12.1.3)
+    assert int.from_bytes(own[at : at + 2], "big") == 320
+    try:
+        init.write_bytes(own[:at] + (640).to_bytes(2, "big") + own[at + 2 :])
+        found = telecine("verify", made, timeout_s=60)
+    finally:
+        init.write_bytes(own)
+    assert found.code == 1
+    assert "the pictures are coded 320×240, the sample entry says 640×240" in found.out

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.boxes import atom
 
-from telecine.engine.bmff import boxes, sample_entry
-from telecine.engine.coding import AV1, AVC, HEVC, Coding
+from telecine.engine.bmff import Box, boxes, sample_entry
+from telecine.engine.coding import AV1, AVC, HEVC, Coding, Parameters
 from telecine.engine.errors import StepFailed
 
 
@@ -167,3 +167,42 @@ def test_chroma_that_is_not_halved_both_ways_has_no_place() -> None:
 def test_a_colour_box_that_is_cut_off_is_refused() -> None:
     with pytest.raises(StepFailed, match="'colr' is too short"):
         av01(b"\x81\x04\x4e\0", b"nclx\0")
+
+
+# --- what the configuration boxes hold ------------------------------------------------------------
+
+
+def config(kind: str, body: bytes) -> Box:
+    (box,) = boxes(memoryview(atom(kind, body)))
+    return box
+
+
+def array(kind: int, *units: bytes) -> bytes:
+    return (
+        bytes([0x80 | kind])
+        + struct.pack(">H", len(units))
+        + b"".join(struct.pack(">H", len(unit)) + unit for unit in units)
+    )
+
+
+def hvcc(*arrays: bytes) -> bytes:
+    """14496-15, 8.3.3.1.2: 21 bytes of profile and format, the length size, then the arrays."""
+    return bytes(21) + b"\x0f" + bytes([len(arrays)]) + b"".join(arrays)
+
+
+def test_hvcc_gives_its_sequence_parameter_sets() -> None:
+    body = hvcc(array(32, b"\x40\x01v"), array(33, b"\x42\x01a", b"\x42\x01b"), array(34, b"\x44"))
+    found = HEVC.parameters(config("hvcC", body))
+    assert found == Parameters(4, (b"\x42\x01a", b"\x42\x01b"))
+
+
+@pytest.mark.parametrize("cut", [1, 4, 6])
+def test_hvcc_that_is_cut_off_is_refused(cut: int) -> None:
+    with pytest.raises(StepFailed, match="'hvcC' is too short"):
+        HEVC.parameters(config("hvcC", hvcc(array(33, b"\x42\x01a"))[:-cut]))
+
+
+def test_av1c_gives_its_sequence_header() -> None:
+    body = b"\x81\x00\x0c\x00" + obu(1, b"\x00\x00\x01") + obu(5, b"\x01")
+    assert AV1.parameters(config("av1C", body)) == Parameters(0, (b"\x00\x00\x01",))
+    assert AV1.parameters(config("av1C", body[:4])) == Parameters()

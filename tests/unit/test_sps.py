@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.ladder import Size
-from telecine.engine.sps import sps_size
+from telecine.engine.sps import av1_size, hevc_size, sps_size
 
 # From files of the media corpus; sizes as mediainfo tells them.
 REAL = {
@@ -120,3 +122,139 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
         return
     assert size.width > 0
     assert size.height > 0
+
+
+# --- HEVC: ITU-T H.265, 7.3.2.2 and 7.3.3 ---------------------------------------------------------
+
+# From files of the media corpus and from x265; sizes as FFmpeg tells them.
+REAL_HEVC = {
+    "420101016000000300000300000300000300b7a000f008004385a2d2bb04bb9a8080808202faf08047868c0"
+    "0": Size(7680, 4320),
+    "42010102200000030000030000030000030099a003c0801107cada2d2bb04bb9a848904815c50a40": Size(
+        1920, 1080
+    ),  # of 1088
+    "42010102200000030090000003000003003ca01920324d96566924caf0168080000003008000000f0420": Size(
+        200, 200
+    ),
+    "42010101600000030090000003000003003fa00f080447d659116e4c2f016a0c0c0c0800000300080000030"
+    "0c040": Size(480, 270),  # of 272
+}
+
+
+@pytest.mark.parametrize(("text", "size"), REAL_HEVC.items())
+def test_real_parameter_sets_of_hevc(text: str, size: Size) -> None:
+    assert hevc_size(bytes.fromhex(text)) == size
+
+
+def hevc(*parts: str, layers: str = "") -> bytes:
+    """NAL header of an SPS, these bits behind a profile and its layers, and the stop bit."""
+    count = layers.count(",") + 1 if layers else 0
+    said = layers.replace(",", "")
+    body = "0000" + f"{count:03b}" + "1" + "01" * 48 + said
+    if count:
+        body += "00" * (8 - count)
+        body += "".join("1" * (88 * int(p) + 8 * int(v)) for p, v in layers.split(","))
+    bits = body + ue(0) + "".join(parts) + "1"
+    bits += "0" * (-len(bits) % 8)
+    return b"\x42\x01" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+@pytest.mark.parametrize("layers", ["", "00", "11", "10,01", "01,11,00"])
+def test_layers_of_hevc_are_passed_over(layers: str) -> None:
+    assert hevc_size(hevc(ue(1), ue(320), ue(240), "0", layers=layers)) == Size(320, 240)
+
+
+@pytest.mark.parametrize(
+    ("chroma", "size"),
+    [
+        (ue(0), Size(313, 233)),
+        (ue(1), Size(306, 226)),
+        (ue(2), Size(306, 233)),
+        (ue(3) + "0", Size(313, 233)),
+    ],
+)
+def test_windows_of_hevc_count_chroma_samples(chroma: str, size: Size) -> None:
+    window = "1" + ue(3) + ue(4) + ue(2) + ue(5)  # left, right, top, bottom
+    assert hevc_size(hevc(chroma, ue(320), ue(240), window)) == size
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x42",
+        b"\x44\x01\xc0",  # a picture parameter set
+        b"\x42\x01\x01\x60",
+        hevc(ue(1), ue(320), ue(240), "0")[:-3],
+        hevc(ue(4), ue(320), ue(240), "0"),
+        hevc(ue(1), ue(8), ue(8), "1" + ue(4) + ue(0) + ue(0) + ue(0)),
+    ],
+)
+def test_what_is_no_parameter_set_of_hevc_is_refused(data: bytes) -> None:
+    with pytest.raises(StepFailed) as caught:
+        hevc_size(data)
+    assert caught.value.code == "malformed_media"
+
+
+# --- AV1: bitstream specification, 5.5.1 ---------------------------------------------------------
+
+# From files of the media corpus and from SVT-AV1; sizes as FFmpeg tells them.
+REAL_AV1 = {
+    "0000006aefbfe1bc02f80240": Size(3840, 2160),
+    "0000002d4c37b3dfff9804": Size(1080, 720),
+    "0000004aabbfc3776fe342440241": Size(1920, 1080),
+    "0000000cc4ff673ffe6408080410": Size(640, 360),
+    "02000005223bf0d00be041818181": Size(480, 270),
+}
+
+
+@pytest.mark.parametrize(("text", "size"), REAL_AV1.items())
+def test_real_sequence_headers(text: str, size: Size) -> None:
+    assert av1_size(bytes.fromhex(text)) == size
+
+
+def packed(bits: str) -> bytes:
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+POINT = "0" * 12 + "00101"  # an operating point of level 5, which has no tier
+HIGH_POINT = "0" * 12 + "01000" + "1"  # level 8 has one
+SIZES = "1000" + "0111" + f"{319:09b}" + f"{199:08b}"  # 9 and 8 bits: 320×200
+
+
+@pytest.mark.parametrize(
+    "bits",
+    [
+        "0000" + "1" + "00101",  # a reduced still picture
+        "0000" + "0" + "0" + "0" + "00000" + POINT,
+        "0000" + "0" + "0" + "0" + "00001" + POINT + HIGH_POINT,
+        # timing: two words, pictures not alike, no model
+        "0000" + "0" + "1" + "01" * 32 + "0" + "0" + "0" + "00000" + POINT,
+        # pictures of equal length, 5 in uvlc(): 00110
+        "0000" + "0" + "1" + "01" * 32 + "1" + "00110" + "0" + "0" + "00000" + POINT,
+        # a decoder model with delays of 10 bits, which the second point has not
+        "0000" + "0" + "1" + "01" * 32 + "0" + "1" + "01001" + "01" * 21
+        + "0" + "00001" + POINT + "1" + "1" * 21 + POINT + "0",
+        # delays of display, which the second point has not
+        "0000" + "0" + "0" + "1" + "00001" + POINT + "1" + "0110" + POINT + "0",
+    ],
+)  # fmt: skip
+def test_sizes_behind_every_part_of_a_sequence_header(bits: str) -> None:
+    assert av1_size(packed(bits + SIZES)) == Size(320, 200)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0\0\x2d", bytes.fromhex("0000002d4c37")])
+def test_sequence_headers_that_are_cut_off_are_refused(data: bytes) -> None:
+    with pytest.raises(StepFailed) as caught:
+        av1_size(data)
+    assert caught.value.code == "malformed_media"
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_have_a_size_or_are_refused_in_words(data: bytes) -> None:
+    for read in (lambda found: hevc_size(b"\x42\x01" + found), av1_size):
+        with suppress(StepFailed):
+            size = read(data)
+            assert size.width > 0
+            assert size.height > 0

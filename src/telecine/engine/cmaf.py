@@ -84,7 +84,7 @@ class Track:
     sample_rate: int = 0  # Hz
     config: bytes = b""  # the body of avcC, hvcC, av1C or esds
     nal_length_size: int = 0  # AVC and HEVC: bytes of the length before each NAL unit
-    parameter_sets: tuple[bytes, ...] = ()  # AVC: every SPS, then every PPS
+    parameter_sets: tuple[bytes, ...] = ()  # see `coding.Parameters`
     default_duration: int = 0  # trex
     default_size: int = 0
     default_flags: int = 0

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from telecine.engine.bmff import Box, SampleEntry, avc_config, malformed
+from telecine.engine.ladder import Size
+from telecine.engine.sps import av1_size, hevc_size, sps_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Parameters:
     """What a decoder must know before the first sample, as far as it is needed here."""
 
     length_size: int = 0  # bytes of the length before each NAL unit; 0 where there are none
-    sets: tuple[bytes, ...] = ()  # AVC: every SPS, then every PPS
+    sets: tuple[bytes, ...] = ()  # AVC: every SPS, then every PPS; else what says the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Coding:
     codec: Callable[[SampleEntry, Box], str]  # RFC 6381
     parameters: Callable[[Box], Parameters]
     key: Callable[[bytes | memoryview, int], bool]
+    size: Callable[[bytes], Size]  # of the first of the parameters' sets
 
 
 # --- units of a sample --------------------------------------------------------------------------
@@ -101,11 +104,12 @@ def _avc_key(data: bytes | memoryview, length_size: int) -> bool:
     return _AVC_IDR in kinds
 
 
-AVC = Coding(("avc1", "avc3"), "avcC", _avc_codec, _avc_parameters, _avc_key)
+AVC = Coding(("avc1", "avc3"), "avcC", _avc_codec, _avc_parameters, _avc_key, sps_size)
 
 
 # --- HEVC -----------------------------------------------------------------------------------------
 
+_HEVC_SPS = 33
 _HEVC_IDR = (19, 20)  # IDR_W_RADL, IDR_N_LP; CRA (21) may have pictures that refer across it
 
 
@@ -124,7 +128,21 @@ def _hevc_codec(entry: SampleEntry, config: Box) -> str:
 
 
 def _hevc_parameters(config: Box) -> Parameters:
-    return Parameters((config.numbers("B", 21)[0] & 3) + 1)
+    """The length size, and every SPS (14496-15, 8.3.3.1.2)."""
+    lengths, arrays = config.numbers("2B", 21)
+    at = 23
+    found = []
+    for _ in range(arrays):
+        kind, count = config.numbers("BH", at)
+        at += 3
+        for _ in range(count):
+            (size,) = config.numbers("H", at)
+            unit = bytes(config.body[at + 2 : at + 2 + size])
+            if len(unit) < size:
+                raise malformed("'hvcC' is too short")
+            found += [unit] if kind & 0x3F == _HEVC_SPS else []
+            at += 2 + size
+    return Parameters((lengths & 3) + 1, tuple(found))
 
 
 def _hevc_key(data: bytes | memoryview, length_size: int) -> bool:
@@ -132,7 +150,7 @@ def _hevc_key(data: bytes | memoryview, length_size: int) -> bool:
     return not kinds.isdisjoint(_HEVC_IDR)
 
 
-HEVC = Coding(("hvc1", "hev1"), "hvcC", _hevc_codec, _hevc_parameters, _hevc_key)
+HEVC = Coding(("hvc1", "hev1"), "hvcC", _hevc_codec, _hevc_parameters, _hevc_key, hevc_size)
 
 
 # --- AV1 ------------------------------------------------------------------------------------------
@@ -170,8 +188,10 @@ def nclx(entry: SampleEntry) -> tuple[int, int, int, int] | None:
     return primaries, transfer, matrix, full >> 7
 
 
-def _av1_parameters(_: Box) -> Parameters:
-    return Parameters()
+def _av1_parameters(config: Box) -> Parameters:
+    """The sequence header, which stands behind the four fixed bytes (ISO binding, 2.3)."""
+    found = [bytes(payload) for kind, payload in _obus(config.body[4:]) if kind == _SEQUENCE_HEADER]
+    return Parameters(sets=tuple(found))
 
 
 def _av1_key(data: bytes | memoryview, _: int) -> bool:
@@ -185,4 +205,4 @@ def _av1_key(data: bytes | memoryview, _: int) -> bool:
     return False
 
 
-AV1 = Coding(("av01",), "av1C", _av1_codec, _av1_parameters, _av1_key)
+AV1 = Coding(("av01",), "av1C", _av1_codec, _av1_parameters, _av1_key, av1_size)

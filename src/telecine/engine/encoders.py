@@ -214,8 +214,8 @@ VIDEO_ENCODERS: dict[str, VideoEncoder] = {
             reorder_frames=1,
             b_frames=3,
             threads=1,
-            # It refuses 8×8; with ten bits it writes beyond its memory at widths from 34 to 38. From
-            # 64 on none of 196 sizes fails.
+            # It refuses 8×8; with ten bits it writes beyond its memory at widths from 34 to 38.
+            # From 64 on none of 196 sizes fails.
             smallest_side=64,
             ceiling_share=Fraction(7, 10),
             cost=1.9,

@@ -1,6 +1,7 @@
-"""Pure: the picture size that an H.264 sequence parameter set says (ITU-T H.264, 7.3.2.1.1).
+"""Pure: the picture size that coded video says in its sequence header: H.264 (ITU-T H.264,
+7.3.2.1.1), HEVC (ITU-T H.265, 7.3.2.2) and AV1 (its bitstream specification, 5.5).
 
-Sample entries repeat the size, and a copied stream's may lie; decoders obey the SPS.
+Sample entries repeat the size, and a copied stream's may lie; decoders obey the header.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ _CHROMA = {0: (1, 1), 1: (2, 2), 2: (2, 1), 3: (1, 1)}
 _MAX_CYCLE = 255  # of offsets in a picture order count cycle
 
 
+def _payload(unit: bytes) -> bytes:
+    """A NAL unit without its emulation prevention bytes."""
+    return re.sub(rb"\x00\x00\x03", b"\x00\x00", unit)
+
+
 class _Bits:
-    """Bits of a NAL unit's payload, the emulation prevention bytes taken out."""
+    """Bits of a header, read one after another."""
 
     def __init__(self, data: bytes) -> None:
-        plain = re.sub(rb"\x00\x00\x03", b"\x00\x00", data)
-        self._bits = "".join(f"{byte:08b}" for byte in plain)
+        self._bits = "".join(f"{byte:08b}" for byte in data)
         self._at = 0
 
     def u(self, count: int) -> int:
@@ -57,7 +62,7 @@ def sps_size(sps: bytes) -> Size:
     """
     if not sps or sps[0] & 0x1F != 7:
         raise malformed("not an SPS")
-    bits = _Bits(sps[1:])
+    bits = _Bits(_payload(sps[1:]))
     profile, _, _ = bits.u(8), bits.u(8), bits.u(8)
     bits.ue()  # seq_parameter_set_id
     chroma = 1
@@ -122,3 +127,85 @@ def _pass_order_count(bits: _Bits) -> None:
             raise malformed(f"the SPS has a cycle of {cycle} pictures")
         for _ in range(cycle):
             bits.se()
+
+
+# --- HEVC ----------------------------------------------------------------------------------------
+
+
+def hevc_size(sps: bytes) -> Size:
+    """Width and height of the cropped picture of an HEVC SPS NAL unit, its header included.
+
+    Raises:
+        StepFailed: (code `malformed_media`) it is no SPS, or cut off.
+    """
+    if len(sps) < 2 or sps[0] >> 1 & 0x3F != 33:
+        raise malformed("not an SPS")
+    bits = _Bits(_payload(sps[2:]))
+    bits.u(4)  # sps_video_parameter_set_id
+    layers = bits.u(3)  # sps_max_sub_layers_minus1
+    bits.u(1)  # sps_temporal_id_nesting_flag
+    _pass_profile_tier_level(bits, layers)
+    bits.ue()  # sps_seq_parameter_set_id
+    chroma = bits.ue()
+    if chroma not in _CHROMA:
+        raise malformed(f"the SPS has a chroma format {chroma}")
+    if chroma == 3:
+        bits.u(1)  # separate_colour_plane_flag
+    width, height = bits.ue(), bits.ue()
+    if bits.u(1):  # conformance_window_flag; offsets count chroma samples
+        across, down = _CHROMA[chroma]
+        left, right, top, bottom = (bits.ue() for _ in range(4))
+        width -= across * (left + right)
+        height -= down * (top + bottom)
+    if width <= 0 or height <= 0:
+        raise malformed("the SPS crops the whole picture")
+    return Size(width, height)
+
+
+def _pass_profile_tier_level(bits: _Bits, layers: int) -> None:
+    """7.3.3: 88 bits of profile and 8 of level, and as many of each layer that says it has them."""
+    bits.u(96)
+    said = [(bits.u(1), bits.u(1)) for _ in range(layers)]
+    if layers:
+        bits.u(2 * (8 - layers))  # reserved_zero_2bits
+    for profile, level in said:
+        bits.u(88 * profile + 8 * level)
+
+
+# --- AV1 -----------------------------------------------------------------------------------------
+
+
+def av1_size(sequence_header: bytes) -> Size:
+    """The largest width and height of the payload of an AV1 sequence header OBU.
+
+    Raises:
+        StepFailed: (code `malformed_media`) it is cut off.
+    """
+    bits = _Bits(sequence_header)
+    bits.u(4)  # seq_profile, still_picture
+    if bits.u(1):  # reduced_still_picture_header
+        bits.u(5)  # seq_level_idx
+    else:
+        _pass_operating_points(bits)
+    wide, high = bits.u(4) + 1, bits.u(4) + 1
+    return Size(bits.u(wide) + 1, bits.u(high) + 1)
+
+
+def _pass_operating_points(bits: _Bits) -> None:
+    delay_bits = 0
+    if bits.u(1):  # timing_info_present_flag
+        bits.u(64)  # num_units_in_display_tick, time_scale
+        if bits.u(1):  # equal_picture_interval
+            bits.ue()  # num_ticks_per_picture_minus_1, in uvlc(), which counts like ue(v)
+        if bits.u(1):  # decoder_model_info_present_flag
+            delay_bits = bits.u(5) + 1
+            bits.u(42)  # num_units_in_decoding_tick and two lengths
+    displays = bits.u(1)  # initial_display_delay_present_flag
+    for _ in range(bits.u(5) + 1):
+        bits.u(12)  # operating_point_idc
+        if bits.u(5) > 7:  # seq_level_idx
+            bits.u(1)  # seq_tier
+        if delay_bits and bits.u(1):  # decoder_model_present_for_this_op
+            bits.u(2 * delay_bits + 1)
+        if displays and bits.u(1):  # initial_display_delay_present_for_this_op
+            bits.u(4)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
 
+from telecine.engine.encoders import CODINGS
 from telecine.engine.errors import StepFailed
 from telecine.engine.ladder import Size
 from telecine.engine.playlist import (
@@ -20,7 +21,6 @@ from telecine.engine.rules.figures import mbps, sec
 from telecine.engine.rules.found import Found, Stream, TextTrack
 from telecine.engine.rules.measures import average_of, peak_bps, peak_of, placed, rate_of
 from telecine.engine.rules.table import Problems, rule, shows, streams
-from telecine.engine.sps import sps_size
 
 
 def _group(found: Found, variant: Variant) -> list[Stream] | None:
@@ -65,7 +65,8 @@ def _owner(found: Found, uri: str) -> Stream | None:
 
 @rule("resolution", "RFC 8216 4.3.4.2, Apple 9.2", shows)
 def _resolution(found: Found) -> tuple[Problems, str]:
-    """RESOLUTION is the size in the SPS, in the sample entry, and the planned one."""
+    """RESOLUTION is the size in the header of the pictures (SPS, sequence header), in the sample
+    entry, and the planned one."""
     problems = []
     sizes = []
     for variant, stream, _ in _played(found):
@@ -92,16 +93,17 @@ def _by(size: tuple[int, int] | None) -> str:
 
 
 def _coded_otherwise(stream: Stream, size: Size) -> Iterator[str]:
-    """What the SPS says, where that is not what the sample entry says."""
-    if not stream.track.codec.startswith("avc") or not stream.track.parameter_sets:
+    """What the header of the sequence says, where that is not what the sample entry says."""
+    coding = CODINGS.get(stream.track.codec[:4])
+    if coding is None or not stream.track.parameter_sets:
         return
     try:
-        coded = sps_size(stream.track.parameter_sets[0])
+        coded = coding.size(stream.track.parameter_sets[0])
     except StepFailed as error:
         yield error.message
         return
     if coded != size:
-        yield f"the SPS says {coded}, the sample entry {size}"
+        yield f"the pictures are coded {coded}, the sample entry says {size}"
 
 
 @rule("video-range", "Apple 1.24, 9.16", shows)
