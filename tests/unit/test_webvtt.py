@@ -112,6 +112,16 @@ def test_a_map_says_what_is_added() -> None:
     assert FROM_THE_START.offset_s == 0
 
 
+def test_behind_a_turn_of_the_clock_a_segment_maps_its_own_start() -> None:
+    # 2^33 ticks of 90 kHz are 95,443.7177 s, 26.5 h.
+    assert webvtt.map_at(Fraction(95_442)) == FROM_THE_START
+    later = webvtt.map_at(Fraction(95_448))
+    assert later == TimestampMap(95_448_000, 95_448_000 * 90 - 2**33)
+    assert later.offset_s == 0
+    assert TimestampMap(95_448_000, 0).offset_s != 0
+    assert TimestampMap(0, 2**33 - 90_000).offset_s == -1
+
+
 def test_more_cues_than_the_limit_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webvtt, "MAX_CUES", 2)
     cue = "00:01.000 --> 00:02.000\na\n\n"
@@ -155,7 +165,7 @@ def test_cue_text_keeps_what_webvtt_has_and_nothing_else(text: str, cleaned: str
     assert clean(text) == cleaned
 
 
-ALLOWED = re.compile(r"</?(?:b|i|u|c|v|lang|ruby|rt)(?:\.[A-Za-z0-9_]+)*(?: [^<>&]*)?>|[^<>]+")
+ALLOWED = re.compile(r"</?(?:b|i|u|c|v|lang|ruby|rt)(?:\.[A-Za-z0-9_]+)*(?: [^<>]*)?>|[^<>]+")
 HOSTILE = st.lists(
     st.sampled_from(
         [

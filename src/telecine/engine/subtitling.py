@@ -269,7 +269,7 @@ def _write(work: Work, track: SubtitleRendition, cues: list[Cue]) -> list[MadeFi
     if left_out:
         work.warnings.append(f"{track.title}: {left_out} cues are left out where too many meet")
     texts = {
-        subtitle_name(number): webvtt.write(inside, webvtt.FROM_THE_START)
+        subtitle_name(number): webvtt.write(inside, webvtt.map_at(boundaries_s[number]))
         for number, inside in enumerate(segments)
     }
     texts[SUBTITLE_WHOLE] = webvtt.write(cues)

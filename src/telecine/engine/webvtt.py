@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 # Of one track: a talkative film of three hours has 4,000 cues. What exceeds these is left out.
 MAX_CUES = 50_000
@@ -46,12 +46,23 @@ class TimestampMap:
 
     @property
     def offset_s(self) -> Fraction:
-        """What is added to a cue's time for the time of the pictures."""
-        return Fraction(self.mpegts, MPEGTS_HZ) - Fraction(self.local_ms, 1000)
+        """What is added to a cue's time for the time of the pictures, whose ticks begin again with
+        0 after 26.5 h: the nearest."""
+        ticks = self.mpegts - Fraction(self.local_ms * MPEGTS_HZ, 1000)
+        return (ticks - round(ticks / MPEGTS_WRAP) * MPEGTS_WRAP) / MPEGTS_HZ
 
 
 # The timeline of the pictures begins at 0, as that of the cues does.
 FROM_THE_START = TimestampMap(0, 0)
+
+
+def map_at(start_s: Fraction) -> TimestampMap:
+    """The map of a segment that begins then. Behind the first turn of the 33 bits players count the
+    turns by a segment's own start, so that it is mapped from there."""
+    if start_s * MPEGTS_HZ < MPEGTS_WRAP:
+        return FROM_THE_START
+    local_ms = ceil(start_s * 1000)
+    return TimestampMap(local_ms, local_ms * MPEGTS_HZ // 1000 % MPEGTS_WRAP)
 
 
 @dataclass(frozen=True, slots=True)
