@@ -13,6 +13,7 @@ from tests.unit import sources
 
 from telecine.engine.media import MediaInfo
 from telecine.engine.profile import Profile, make_profile, parse_output
+from telecine.engine.subtitle_words import Burn
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -67,6 +68,8 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "codecs-under-a-copy": (sources.COMPLIANT, make_profile(codecs=("h264", "av1"))),
     "codecs-all": (sources.PAL, make_profile(codecs=("h264", "av1", "hevc"))),
     "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),
+    "burnt-text": (sources.FILM, make_profile(burn=Burn(None, 2))),
+    "burnt-pictures": (sources.DISC, make_profile(burn=Burn("en", None))),
     "hdr10-kept": (sources.HDR10, make_profile(codecs=("h264", "av1", "hevc"), hdr=True)),
 }
 

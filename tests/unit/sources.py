@@ -262,6 +262,13 @@ FILM = media(
     other=(OtherStream(3, "attachment", "ttf"),),
 )
 
+# As from a disc: a title that is turned on its side, with pictures of text.
+DISC = replace(
+    FILM,
+    video=(replace(FILM.video[0], rotation=90),),
+    subtitles=(SubtitleStream(2, "bitmap", "hdmv_pgs_subtitle", "eng"),),
+)
+
 UHD60 = media(
     replace(
         PICTURE,

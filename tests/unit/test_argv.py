@@ -53,7 +53,13 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         if step.kind == "encode":
             copy = plan.reads_copy(step)
             film = FOLDER / "working.mkv" if copy else source
-            made[step.id] = argv.encode_chunk(FFMPEG, plan, step, film, working_copy=copy)
+            burn = None
+            if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
+                burn = FOLDER / "burn.mkv"
+                made["pictures of text"] = argv.burn_copy(FFMPEG, plan, source, burn)
+            made[step.id] = argv.encode_chunk(
+                FFMPEG, plan, step, film, working_copy=copy, burn=burn
+            )
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
         elif step.kind == "audio":
@@ -70,7 +76,7 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
             made[step.id] = argv.measure_files(FFMPEG, files)
         elif step.kind == "poster":
             made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s)
-        else:
+        elif step.kind == "mp4":
             assert step.output is not None
             sound = FOLDER / "sound.mp4" if plan.sounds else None
             made[step.id] = argv.join_mp4(FFMPEG, FOLDER / "video.mp4", sound, FOLDER / step.output)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecine.engine.ass import Style, cue_text, read_styles
-from telecine.engine.webvtt import clean
+from telecine.engine.ass import Style, cue_text, read_styles, write_events
+from telecine.engine.ladder import Size
+from telecine.engine.webvtt import Cue, clean
 
 HEADER = """[Script Info]
 ScriptType: v4.00+
@@ -137,3 +140,68 @@ def test_what_is_no_event_shows_nothing() -> None:
 def test_any_event_becomes_clean_cue_text(text: str) -> None:
     cue, _ = cue_text(f"0,0,Default,,0,0,0,,{text}", STYLES, caption=False)
     assert clean(cue) == cue
+
+
+# --- written for what is burnt in ----------------------------------------------------------------
+
+
+def events(*cues: Cue, rate: Fraction = Fraction(24)) -> list[str]:
+    text = write_events(cues, Size(1920, 1080), rate, 255)
+    return [line for line in text.split("\n") if line.startswith("Dialogue")]
+
+
+def test_a_file_of_its_own_names_one_font_and_one_size() -> None:
+    text = write_events([], Size(1920, 1080), Fraction(24), 148)
+    assert "PlayResX: 1920\nPlayResY: 1080\n" in text
+    # 5 % of 1080 lines; 148 is 0x94; the edges are 5 % of each side.
+    assert "Style: Default,DejaVu Sans,54,&H00949494," in text
+    assert text.split("Style: Default")[1].split("\n")[0].endswith(",96,96,54")
+
+
+@pytest.mark.parametrize(
+    ("rate", "cue", "times"),
+    [
+        # From picture 1 (41.667 ms) to picture 2 (83.333 ms).
+        (Fraction(24), Cue(41, 83, "x"), "0:00:00.04,0:00:00.08"),
+        # 50 ms lies between pictures 1 and 2: it begins with the second.
+        (Fraction(24), Cue(50, 3_600_000, "x"), "0:00:00.08,1:00:00.00"),
+        (Fraction(60), Cue(16, 33, "x"), "0:00:00.01,0:00:00.03"),
+        (Fraction(24_000, 1001), Cue(0, 41, "x"), "0:00:00.00,0:00:00.04"),
+    ],
+)
+def test_a_text_is_on_from_a_picture_to_a_picture(rate: Fraction, cue: Cue, times: str) -> None:
+    assert events(cue, rate=rate) == [f"Dialogue: 0,{times},Default,{{\\an2}}x"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ("", 2),
+        ("line:0", 8),
+        ("line:0 align:left", 7),
+        ("line:50%", 5),
+        ("line:50%,center align:right", 6),
+        ("line:84% position:42% align:start", 1),
+        ("line:-1 align:end", 3),
+        ("align:center", 2),
+    ],
+)
+def test_a_text_stands_where_its_settings_say(settings: str, place: int) -> None:
+    (line,) = events(Cue(0, 1000, "x", settings))
+    assert f"{{\\an{place}}}x" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("<i>it</i> <b><u>bu</u></b>", r"{\i1}it{\i0} {\b1}{\u1}bu{\u0}{\b0}"),
+        ("<v Bob>said</v> <c.red>red</c>", "said red"),
+        ("two\nlines", r"two\Nlines"),
+        (r"{\p1}drawn{\p0}", "\\{\\\u200bp1\\}drawn\\{\\\u200bp0\\}"),
+        (r"a\Nb", "a\\\u200bNb"),
+        ("1 &lt; 2 &amp;amp; 3", "1 < 2 &amp; 3"),
+    ],
+)
+def test_nothing_but_our_own_tags_is_a_tag(text: str, written: str) -> None:
+    (line,) = events(Cue(0, 1000, text))
+    assert line.removeprefix("Dialogue: 0,0:00:00.00,0:00:01.00,Default,{\\an2}") == written
