@@ -38,7 +38,7 @@ class MadeFile:
     size_bytes: int
 
 
-_SOUND_STEPS = ("audio", "audio-others", "gain", "loudness")
+_SOUND_STEPS = ("audio", "audio-others", "gain", "loudness", "waveform")
 
 
 class Work:
