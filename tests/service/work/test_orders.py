@@ -337,6 +337,19 @@ def test_an_estimate_of_a_copied_ladder() -> None:
     assert found.basis
 
 
+def test_an_estimate_counts_each_codec_by_its_cost() -> None:
+    """A minute of 1080p24 is 2986 megapixels: 35.1 s of H.264 at 85 a second; AV1 takes 0.9 times
+    that, HEVC 1.9 times. What is decoded, once for all, is in each."""
+
+    def seconds(*codecs: str) -> float:
+        wish = {"type": "hls", "rungs": [1080], "top": "encode", "codecs": list(codecs)}
+        return estimate(make_plan(lasting(60), make_order(outputs=[wish]).profile)).encoder_s
+
+    assert seconds("av1") - seconds("h264") == pytest.approx(-3.51, abs=0.11)
+    assert seconds("hevc") - seconds("h264") == pytest.approx(31.6, abs=0.11)
+    assert seconds("av1", "hevc") - seconds("av1") == pytest.approx(66.7, abs=0.11)
+
+
 def test_an_estimate_of_files() -> None:
     """30 s: an MP4 is a rung and the sound; MP3 192 kb/s, Opus 128 kb/s; FLAC at most 24 bits of
     stereo at 48 kHz."""
