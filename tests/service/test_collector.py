@@ -7,7 +7,8 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from tests.service.working import one, submit_noops, until
+from tests.service.working import one, submit_noops
+from tests.waiting import until
 
 from telecine.service.collector import (
     collect,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tests.service.databases import statements
 from tests.service.films import (
     Film,
     add_film,
@@ -28,7 +27,9 @@ from tests.service.films import (
     task_states,
 )
 from tests.service.owners import Owner, owner_of
+from tests.service.served import Served, serving
 from tests.service.working import announce
+from tests.waiting import until
 
 from telecine.service.api.feed import Feed
 from telecine.service.api.routes import jobs as routes
@@ -276,19 +277,10 @@ def test_somebody_elses_job_does_not_exist(
 def test_lists_read_no_plan(services: Services, ada: Owner, asset_id: str) -> None:
     """A page of jobs must not read what may be megabytes each."""
     ada.submit(asset_id)
-    said: list[str] = []
-    engine = services.database.engine
-
-    def note(_c: Any, _u: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
+    with statements(services.database) as said:
         ada.get("/v1/jobs")
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-    assert any("FROM jobs" in statement for statement in said)
-    assert not any("jobs.plan" in statement for statement in said)
+    assert any("FROM jobs" in one.text for one in said)
+    assert not any("jobs.plan" in one.text for one in said)
 
 
 @pytest.mark.parametrize("filters", [{}, {"state": "failed"}, {"asset_id": "A"}])
@@ -296,21 +288,12 @@ def test_a_page_costs_the_same_whatever_the_list(
     services: Services, ada: Owner, filters: dict[str, str]
 ) -> None:
     """SQLite's own plan of the query: it walks an index in the list's order, and sorts nothing."""
-    said: list[tuple[str, Any]] = []
-    engine = services.database.engine
-
-    def note(_c: Any, _u: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "FROM jobs" in statement:
-            said.append((statement, parameters))
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
+    with statements(services.database) as said:
         ada.get("/v1/jobs", params={**filters, "after": new_id()})
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-    statement, parameters = said[0]
+    query = next(one for one in said if "FROM jobs" in one.text)
     with services.database.read() as tx:
-        plan = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+        explain = f"EXPLAIN QUERY PLAN {query.text}"
+        plan = tx.connection.exec_driver_sql(explain, query.parameters).all()
     steps = [row[-1] for row in plan]
     assert all("USING INDEX ix_jobs_" in step for step in steps), steps
 
@@ -456,43 +439,12 @@ def test_a_retried_jobs_stream_goes_on_past_its_first_end(
     assert names[-1] == "succeeded"
 
 
-class Server(uvicorn.Server):
-    """The app behind a real socket, in a thread of this process."""
-
-    def install_signal_handlers(self) -> None:
-        """The test's own stay."""
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
-    )
-    server = Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
-def wait_for(what: Callable[[], Any], timeout_s: float = 20) -> None:
-    end = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
 class Listener:
     """A client of the stream: what it heard, and how it ended."""
 
-    def __init__(self, base: str, job_id: str, headers: dict[str, str], after: int = 0) -> None:
-        self._url = f"{base}/v1/jobs/{job_id}/events"
-        self._headers = {**headers, **({"Last-Event-ID": str(after)} if after else {})}
+    def __init__(self, served: Served, job_id: str, headers: dict[str, str]) -> None:
+        self._url = f"{served.base_url}/v1/jobs/{job_id}/events"
+        self._headers = headers
         self.text = ""
         self.ended = threading.Event()
         self._stop = threading.Event()
@@ -525,20 +477,20 @@ def test_events_and_progress_arrive_as_they_happen(
 ) -> None:
     job_id = ada.submit(asset_id, preset="mp3")["id"]
     with (
-        listening(app) as base,
-        closing(Listener(base, job_id, ada.headers)) as one,
-        closing(Listener(base, job_id, ada.headers)) as two,
+        serving(app) as served,
+        closing(Listener(served, job_id, ada.headers)) as one,
+        closing(Listener(served, job_id, ada.headers)) as two,
     ):
         both = (one, two)
-        wait_for(lambda: all(1 in listener.heard() for listener in both))
+        until(lambda: all(1 in listener.heard() for listener in both))
         held = claim(services)
         set_progress(services, held, 1.5)
         services.bell.ring(EVENTS)
-        wait_for(lambda: all(0 < listener.progress()[-1] < 1 for listener in both))
+        until(lambda: all(0 < listener.progress()[-1] < 1 for listener in both))
         commit(services, held)
         run_to_end(services, job_id, {"audio.mp3": b"ID3"})
         services.bell.ring(EVENTS)
-        wait_for(lambda: all(listener.ended.is_set() for listener in both))
+        until(lambda: all(listener.ended.is_set() for listener in both))
     assert one.heard() == two.heard() == list(range(1, len(one.heard()) + 1))
     assert one.progress() == sorted(one.progress())
     assert one.progress()[-1] == 1
@@ -560,7 +512,7 @@ def test_a_connection_that_is_killed_at_every_event_misses_nothing(
     heard: list[int] = []
     connections = 0
     url = f"/v1/jobs/{job_id}/events"
-    with listening(app) as base, httpx2.Client(base_url=base, timeout=60) as client:
+    with serving(app) as served, httpx2.Client(base_url=served.base_url, timeout=60) as client:
         teller = threading.Thread(target=happen)
         teller.start()
         while True:
@@ -586,17 +538,17 @@ def test_a_burst_reaches_who_listens_and_holds_up_nobody(
 ) -> None:
     """1200 events in one transaction: more than one look takes, and than the feed remembers."""
     job_id = ada.submit(asset_id, preset="mp3")["id"]
-    with listening(app) as base, closing(Listener(base, job_id, ada.headers)) as one:
-        wait_for(lambda: 1 in one.heard())
+    with serving(app) as served, closing(Listener(served, job_id, ada.headers)) as one:
+        until(lambda: 1 in one.heard())
         time.sleep(0.5)  # the feed has had its first look
         with services.database.write() as tx:
             for n in range(1200):
                 queue.tell(tx, job_id, "warning", {"n": n})
         services.bell.ring(EVENTS)
-        wait_for(lambda: len(one.heard()) >= 501)
-        assert httpx2.get(f"{base}/v1/presets", timeout=10).status_code == 200
+        until(lambda: len(one.heard()) >= 501)
+        assert httpx2.get(f"{served.base_url}/v1/presets", timeout=10).status_code == 200
         ada.post(f"/v1/jobs/{job_id}/cancel", None)
-        wait_for(one.ended.is_set)
+        until(one.ended.is_set)
     assert one.heard() == list(range(1, 1203))
 
 
@@ -638,29 +590,26 @@ def test_the_database_is_read_once_however_many_listen(
     ada: Owner, app: FastAPI, services: Services, asset_id: str
 ) -> None:
     job_id = ada.submit(asset_id, preset="mp3")["id"]
-    threads: list[str] = []
+    with serving(app) as served:
+        listeners = [Listener(served, job_id, ada.headers) for _ in range(10)]
+        until(lambda: all(1 in listener.heard() for listener in listeners))
+        with statements(services.database) as said:
 
-    def note(_c: Any, _u: Any, statement: str, *_: Any) -> None:
-        if "FROM jobs" in statement:
-            threads.append(threading.current_thread().name)
+            def looks() -> list[str]:
+                return [one.thread for one in said if "FROM jobs" in one.text]
 
-    with listening(app) as base:
-        listeners = [Listener(base, job_id, ada.headers) for _ in range(10)]
-        wait_for(lambda: all(1 in listener.heard() for listener in listeners))
-        sa.event.listen(services.database.engine, "before_cursor_execute", note)
-        seen = -1
-        while seen != (seen := len([name for name in threads if name != "feed"])):
-            time.sleep(0.5)  # until the looks of each at its beginning are over
-        threads.clear()
-        for n in range(3):
-            tell(services, job_id, "warning", n=n)
-            expected = n + 2
-            wait_for(lambda: all(expected in one.heard() for one in listeners))  # noqa: B023
-        sa.event.remove(services.database.engine, "before_cursor_execute", note)
+            seen = -1
+            while seen != (seen := len([name for name in looks() if name != "feed"])):
+                time.sleep(0.5)  # until the looks of each at its beginning are over
+            said.clear()
+            for n in range(3):
+                tell(services, job_id, "warning", n=n)
+                expected = n + 2
+                until(lambda: all(expected in one.heard() for one in listeners))  # noqa: B023
         ada.post(f"/v1/jobs/{job_id}/cancel", None)
         for listener in listeners:
             listener.close()
-    readers = [name for name in threads if name != threading.current_thread().name]
+    readers = [name for name in looks() if name != threading.current_thread().name]
     assert set(readers) == {"feed"}
     assert len(readers) < 3 * 10  # not once for each listener and thing told
 
@@ -669,13 +618,13 @@ def test_a_stream_ends_with_the_session(
     ada: Owner, app: FastAPI, services: Services, asset_id: str
 ) -> None:
     job_id = ada.submit(asset_id, preset="mp3")["id"]
-    with listening(app) as base, closing(Listener(base, job_id, ada.headers)) as one:
-        wait_for(lambda: 1 in one.heard())
+    with serving(app) as served, closing(Listener(served, job_id, ada.headers)) as one:
+        until(lambda: 1 in one.heard())
         ada.ask("DELETE", "/v1/sessions/current", 204)
         assert routes.CHECK_S <= 1  # log-out ends access within a second
         time.sleep(1.1)
         tell(services, job_id, "warning", secret="not for who has logged out")
-        wait_for(one.ended.is_set)
+        until(one.ended.is_set)
     assert "secret" not in one.text
 
 
@@ -688,10 +637,10 @@ def test_a_stream_says_that_it_is_there_and_ends_with_its_asset(
     assert routes.PING_S == 15
     monkeypatch.setattr(routes, "PING_S", 0.2)
     job_id = ada.submit(asset_id, preset="mp3")["id"]
-    with listening(app) as base, closing(Listener(base, job_id, ada.headers)) as one:
-        wait_for(lambda: one.text.count("\n: still here\n\n") >= 2)
+    with serving(app) as served, closing(Listener(served, job_id, ada.headers)) as one:
+        until(lambda: one.text.count("\n: still here\n\n") >= 2)
         ada.ask("DELETE", f"/v1/assets/{asset_id}", 204)
-        wait_for(one.ended.is_set)
+        until(one.ended.is_set)
 
 
 def test_the_feed_ends_when_nobody_listens(
@@ -701,9 +650,9 @@ def test_the_feed_ends_when_nobody_listens(
         return any(thread.name == "feed" for thread in threading.enumerate())
 
     job_id = ada.submit(asset_id, preset="mp3")["id"]
-    with listening(app) as base, closing(Listener(base, job_id, ada.headers)) as one:
-        wait_for(lambda: 1 in one.heard())
+    with serving(app) as served, closing(Listener(served, job_id, ada.headers)) as one:
+        until(lambda: 1 in one.heard())
         assert feeding()
         ada.post(f"/v1/jobs/{job_id}/cancel", None)
-        wait_for(one.ended.is_set)
-        wait_for(lambda: not feeding())
+        until(one.ended.is_set)
+        until(lambda: not feeding())

@@ -20,17 +20,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.service.conftest import sign_up
-from tests.service.uploading import (
-    OFFSET_TYPE,
-    Served,
-    eventually,
-    metadata,
-    patch,
-    read_answer,
-    serving,
-    song,
-    tus,
-)
+from tests.service.served import Served, read_answer, serving
+from tests.service.uploading import OFFSET_TYPE, metadata, patch, song, tus
+from tests.waiting import until
 
 from telecine.engine.tools import Tools
 from telecine.service.api import app as api
@@ -313,8 +305,8 @@ def test_an_upload_goes_on_where_the_connection_broke(
     with serving(app) as served:
         with begin_patch(served, ada, url, 0, len(SONG)) as connection:
             connection.sendall(SONG[:20_000])
-            eventually(lambda: served.taken.get(url) == 20_000)
-        eventually(lambda: standing(client, ada, url) == 20_000)
+            until(lambda: served.taken.get(url) == 20_000)
+        until(lambda: standing(client, ada, url) == 20_000)
         with begin_patch(served, ada, url, 20_000, len(SONG) - 20_000) as connection:
             connection.sendall(SONG[20_000:])
             assert read_answer(connection).status == 204
@@ -331,9 +323,9 @@ def test_a_checksum_counts_for_all_or_nothing_when_the_connection_breaks(
         login = {**ada, "Upload-Checksum": sha("sha1", SONG)}
         with begin_patch(served, login, url, 0, len(SONG)) as connection:
             connection.sendall(SONG[:20_000])
-            eventually(lambda: served.taken.get(url) == 20_000)
-        eventually(lambda: incoming_bytes(services) == 20_000)
-        eventually(lambda: client.patch(url, headers=patch(ada, 0), content=b"").status_code == 204)
+            until(lambda: served.taken.get(url) == 20_000)
+        until(lambda: incoming_bytes(services) == 20_000)
+        until(lambda: client.patch(url, headers=patch(ada, 0), content=b"").status_code == 204)
     assert standing(client, ada, url) == 0
 
 
@@ -349,7 +341,7 @@ def test_what_is_safe_counts_before_the_request_ends(
     url = create(client, ada, 90_000_000)
     with serving(app) as served, begin_patch(served, ada, url, 0, 90_000_000) as connection:
         connection.sendall(bytes(1_000_000))
-        eventually(lambda: standing(client, ada, url) >= 400_000)
+        until(lambda: standing(client, ada, url) >= 400_000)
         row_bytes = standing(client, ada, url)
         assert row_bytes <= incoming_bytes(services)
 
@@ -360,7 +352,7 @@ def test_two_requests_at_once_are_one_too_many(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as first:
         first.sendall(SONG[:5000])
-        eventually(lambda: served.taken.get(url) == 5000)  # so the first has its lock
+        until(lambda: served.taken.get(url) == 5000)  # so the first has its lock
         with begin_patch(served, ada, url, 0, len(SONG)) as second:
             answer = read_answer(second)
         assert (answer.status, json.loads(answer.body)["code"]) == (423, "upload_locked")
@@ -380,7 +372,7 @@ def test_a_request_that_has_fallen_silent_gives_way(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as half_dead:
         half_dead.sendall(SONG[:5000])
-        eventually(lambda: served.taken.get(url) == 5000)
+        until(lambda: served.taken.get(url) == 5000)
         time.sleep(1)  # longer than SILENT_S
         with begin_patch(served, ada, url, 0, len(SONG)) as other:
             # Its bytes counted first, so the client that has not asked is told where it stands.
@@ -404,7 +396,7 @@ def test_a_cancelled_upload_ends_who_still_sends(
     url = create(client, ada)
     with serving(app) as served, begin_patch(served, ada, url, 0, len(SONG)) as connection:
         connection.sendall(SONG[:5000])
-        eventually(lambda: served.taken.get(url) == 5000)
+        until(lambda: served.taken.get(url) == 5000)
         assert client.delete(url, headers=tus(ada)).status_code == 204
         connection.sendall(SONG[5000:])
         assert read_answer(connection).status == 410
@@ -629,4 +621,4 @@ def test_tus_js_client_terminates(
         client.head(broken["url"].partition(str(served.port))[2], headers=tus(ada)).status_code
         == 410
     )
-    eventually(lambda: list(services.storage.incoming()) == [])
+    until(lambda: list(services.storage.incoming()) == [])

@@ -22,19 +22,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from tests.service.conftest import sign_up
-from tests.service.uploading import (
-    OFFSET_TYPE,
-    chunked,
-    eventually,
-    metadata,
-    multipart,
-    patch,
-    read_answer,
-    send_raw,
-    serving,
-    song,
-    tus,
-)
+from tests.service.served import chunked, read_answer, send_raw, serving
+from tests.service.uploading import OFFSET_TYPE, metadata, multipart, patch, song, tus
+from tests.service.working import count
+from tests.waiting import until
 
 from telecine.engine.probe import probe as real_probe
 from telecine.engine.tools import Tools
@@ -80,13 +71,6 @@ def one(services: Services, table: sa.Table, **where: Any) -> Any:
         wanted = [table.c[name] == value for name, value in where.items()]
         row = tx.connection.execute(sa.select(table).where(*wanted)).mappings().one_or_none()
     return None if row is None else dict(row)
-
-
-def count(services: Services, table: sa.Table) -> int:
-    with services.database.read() as tx:
-        return int(
-            tx.connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-        )
 
 
 def source(services: Services, asset_id: str) -> bytes:
@@ -656,10 +640,7 @@ def test_a_part_that_breaks_off_when_sent_again_is_missing(
     with serving(app) as served, served.connect() as connection:
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SONG)}\r\n\r\n"
         connection.sendall(head.encode() + bytes(20_000))
-        deadline = time.monotonic() + 20
-        while served.taken.get(path.partition("?")[0], 0) < 20_000:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: served.taken.get(path.partition("?")[0]) == 20_000)
     answer = client.post(f"/v1/uploads/{upload_id}/complete", headers=ada)
     assert (answer.status_code, answer.json()["code"]) == (409, "upload_incomplete")
     assert client.put(path, content=SONG).status_code == 200
@@ -673,7 +654,7 @@ def test_a_part_of_an_upload_that_ended_meanwhile_is_gone(
     with serving(app) as served, served.connect() as connection:
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SONG)}\r\n\r\n"
         connection.sendall(head.encode() + SONG[:20_000])
-        eventually(lambda: served.taken.get(path.partition("?")[0]) == 20_000)
+        until(lambda: served.taken.get(path.partition("?")[0]) == 20_000)
         assert client.delete(f"/v1/uploads/{upload_id}", headers=ada).status_code == 204
         connection.sendall(SONG[20_000:])
         assert read_answer(connection).status == 410

@@ -8,14 +8,14 @@ import json
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from tests.service import jobs_made
 
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
@@ -23,7 +23,7 @@ from telecine.engine.probe import probe
 from telecine.engine.serial import to_plain
 from telecine.service.db import queue
 from telecine.service.db.queue import NewJob, NewTask
-from telecine.service.db.tables import assets, events, jobs, segments, tasks, uploads, users
+from telecine.service.db.tables import assets, events, jobs, segments, tasks, uploads
 from telecine.service.domain import new_id
 from telecine.service.orders import Digest, Order, make_order, new_job
 from telecine.service.services import Services
@@ -52,15 +52,7 @@ run_worker(services, name, once=False, stop=stop, clocks=Clocks(**json.loads(clo
 def add_user(services: Services) -> str:
     user_id = new_id()
     with services.database.write() as tx:
-        tx.connection.execute(
-            sa.insert(users).values(
-                id=user_id,
-                email=f"{user_id}@example.org",
-                password_hash="",
-                role="user",
-                created_at=tx.now,
-            )
-        )
+        jobs_made.add_user(tx, user_id)
     return user_id
 
 
@@ -71,22 +63,10 @@ def add_asset(services: Services, source: Path, user_id: str | None = None) -> s
     stored = services.storage.put_file(key, source)
     owner = user_id or add_user(services)
     with services.database.write() as tx:
-        tx.connection.execute(
-            sa.insert(assets).values(
-                id=asset_id,
-                user_id=owner,
-                state="uploaded",
-                visibility="private",
-                title=source.name,
-                filename=source.name,
-                content_type="application/octet-stream",
-                source_key=key,
-                source_size_bytes=stored.size_bytes,
-                uploaded_at=tx.now,
-                created_at=tx.now,
-                updated_at=tx.now,
-            )
-        )
+        jobs_made.add_asset(
+            tx, asset_id, owner, filename=source.name, source_key=key,
+            source_size_bytes=stored.size_bytes,
+        )  # fmt: skip
     return asset_id
 
 
@@ -184,21 +164,7 @@ def submit_noops(services: Services, count: int, kind: str = "noop") -> str:
     """A job of tasks that do nothing, or of a kind that there may be one day."""
     user_id, asset_id, job_id = add_user(services), new_id(), new_id()
     with services.database.write() as tx:
-        tx.connection.execute(
-            sa.insert(assets).values(
-                id=asset_id,
-                user_id=user_id,
-                state="uploaded",
-                visibility="private",
-                title="",
-                filename="",
-                content_type="",
-                source_size_bytes=0,
-                uploaded_at=tx.now,
-                created_at=tx.now,
-                updated_at=tx.now,
-            )
-        )
+        jobs_made.add_asset(tx, asset_id, user_id, source_key=None, source_size_bytes=0)
         task = NewTask(kind, None, False, 1.0, ())
         job = NewJob(job_id, user_id, asset_id, 0, None, [], {}, "keep", None, {}, (task,) * count)
         queue.submit(tx, job)
@@ -215,6 +181,11 @@ def one(services: Services, query: sa.Select[Any]) -> Any:
     return found
 
 
+def count(services: Services, table: sa.Table) -> int:
+    """Of its rows."""
+    return int(one(services, sa.select(sa.func.count()).select_from(table))[0])
+
+
 def digest_of(services: Services, key: str) -> str:
     return hashlib.sha256(b"".join(services.storage.read(key))).hexdigest()
 
@@ -226,15 +197,6 @@ def digests_below(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file() and ".telecine" not in path.parts
     }
-
-
-def until(holds: Callable[[], Any], timeout_s: float = 60) -> Any:
-    """Wait until `holds` gives something true; that."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager

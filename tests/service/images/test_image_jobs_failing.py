@@ -14,7 +14,8 @@ from PIL import Image
 from tests.service.films import Film
 from tests.service.owners import Owner, owner_of
 from tests.service.pictures import animation, encoded, quarters
-from tests.service.working import one, rows, until, working
+from tests.service.working import one, rows, working
+from tests.waiting import until
 
 from telecine.engine.images.values import ImageLimits
 from telecine.service.collector import collect, inspect_orphans

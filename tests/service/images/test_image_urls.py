@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,20 @@ from tests.service.conftest import PASSWORD, Clock, filling
 from tests.service.films import Film, add_film
 from tests.service.images.signed_pictures import Key, key_of, upload
 from tests.service.owners import Owner, owner_of
-from tests.service.pictures import BLUE, GREEN, RED, WHITE, animation, encoded, opened, quarters
+from tests.service.pictures import (
+    BLUE,
+    GREEN,
+    RED,
+    WHITE,
+    alike,
+    animation,
+    encoded,
+    opened,
+    pixel,
+    quarters,
+)
+from tests.service.working import count
+from tests.waiting import until
 
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.wire import Answer, Request
@@ -131,25 +144,8 @@ def refused(client: TestClient, path: str, **more: Any) -> tuple[int, str]:
 
 def stored(services: Services) -> list[str]:
     """Once what was made is stored, the keys of all pictures that are."""
-    wait_for(lambda: not services.image_desk._making)
+    until(lambda: not services.image_desk._making)
     return sorted(services.storage.keys("images/"))
-
-
-def wait_for(done: Callable[[], bool], longest_s: float = 20) -> None:
-    deadline = time.monotonic() + longest_s
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def count(services: Services, table: sa.Table) -> int:
-    with services.database.read() as tx:
-        found = tx.connection.execute(sa.select(sa.func.count()).select_from(table))
-        return int(found.scalar_one())
-
-
-def near(pixel: Any, color: tuple[int, int, int], most: int = 12) -> bool:
-    return all(abs(a - b) <= most for a, b in zip(pixel, color, strict=False))
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -161,9 +157,9 @@ def test_a_url_shows_what_its_operations_make(client: TestClient, key: Key, phot
     picture = opened(answer.content).convert("RGB")
     assert picture.size == (150, 200)
     # Turned clockwise: what was at the lower left is at the upper left.
-    corners = [picture.getpixel(at) for at in ((10, 10), (140, 10), (10, 190), (140, 190))]
+    corners = [pixel(picture, at) for at in ((10, 10), (140, 10), (10, 190), (140, 190))]
     wanted = (BLUE, RED, WHITE, GREEN)
-    assert all(near(*pair) for pair in zip(corners, wanted, strict=True)), corners
+    assert all(alike(*pair) for pair in zip(corners, wanted, strict=True)), corners
 
 
 FORMATS = {
@@ -237,8 +233,8 @@ def test_a_watermark_is_another_picture_of_the_same_user(
     logo = upload(ada, encoded(quarters(40, 40).point(lambda _: 0), "PNG"), "black.png")
     ops = f"watermark:image={logo},position=top-left,scale=0.5"
     picture = opened(client.get(key.path(photo, ops)).content).convert("RGB")
-    assert near(picture.getpixel((50, 50)), (0, 0, 0))
-    assert near(picture.getpixel((390, 290)), WHITE)
+    assert alike(pixel(picture, (50, 50)), (0, 0, 0))
+    assert alike(pixel(picture, (390, 290)), WHITE)
     bob = owner_of(client, "bob@example.org")
     theirs = upload(bob, encoded(quarters(), "PNG"))
     for other in (theirs, "01KAJ9XK6B2T3W4Y5Z6A7B8C9D", "logo"):
@@ -540,7 +536,7 @@ def test_twenty_who_ask_at_once_have_it_made_once(
     watched.go.clear()
     with ThreadPoolExecutor(20) as threads:
         asked = [threads.submit(client.get, path) for _ in range(20)]
-        wait_for(lambda: watched.made == 1)
+        until(lambda: watched.made == 1)
         time.sleep(0.2)
         watched.go.set()
         answers = [one.result() for one in asked]
@@ -584,7 +580,7 @@ def test_what_all_wait_for_is_cancelled_by_nobody(
     watched.go.clear()
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(client.get, path)
-        wait_for(lambda: watched.made == 1)
+        until(lambda: watched.made == 1)
         (making,) = services.image_desk._making.values()
         assert not making.cancel()
         second = threads.submit(client.get, path)
@@ -611,7 +607,7 @@ def test_who_asks_while_it_is_being_stored_gets_the_same(
     client.app.state.services = dataclasses.replace(services, storage=slow)  # type: ignore[attr-defined]
     path = key.path(photo, "resize:w=66")
     first = client.get(path)
-    wait_for(lambda: count(services, derivatives) == 1)
+    until(lambda: count(services, derivatives) == 1)
     services.image_desk.memory._kept.clear()
     assert client.get(path).content == first.content
     assert (watched.made, list(services.storage.keys("images/"))) == (1, [])
@@ -637,7 +633,7 @@ def test_who_comes_when_too_many_wait_is_told_to_come_back(
     paths = [key.path(photo, f"resize:w={width}") for width in (10, 20, 30, 40)]
     with ThreadPoolExecutor(3) as threads:
         asked = [threads.submit(client.get, path) for path in paths[:3]]
-        wait_for(lambda: len(bounded._making) == 3)
+        until(lambda: len(bounded._making) == 3)
         answer = client.get(paths[3])
         assert (answer.status_code, answer.json()["code"]) == (429, "images_busy")
         assert int(answer.headers["retry-after"]) >= 1
@@ -646,7 +642,7 @@ def test_who_comes_when_too_many_wait_is_told_to_come_back(
         assert client.get("/readyz").status_code == 200
         watched.go.set()
         assert {one.result().status_code for one in asked} == {200}
-    wait_for(lambda: not bounded._making)
+    until(lambda: not bounded._making)
     assert client.get(paths[3]).status_code == 200
     bounded.close()
 
@@ -747,7 +743,7 @@ def test_an_asset_that_is_deleted_while_its_picture_is_made_leaves_nothing(
     watched.go.clear()
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(client.get, key.path(photo, "flip"))
-        wait_for(lambda: watched.made == 1)
+        until(lambda: watched.made == 1)
         ada.ask("DELETE", f"/v1/assets/{photo}", 204)
         watched.go.set()
         assert asked.result().status_code in (200, 404)

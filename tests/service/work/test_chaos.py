@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 from tests.conftest import ROOT
 from tests.service.chaos import KINDS, REFUSED, judge, make_clip, not_met, plan_faults, too_few
-from tests.service.working import SHORT, Submitted, until, working
+from tests.service.working import SHORT, Submitted, working
+from tests.waiting import until
 
 from telecine.engine.tools import Tools
 from telecine.service.db import queue

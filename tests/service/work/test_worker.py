@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.media.framecode import make
-from tests.media.running import tree as process_tree
+from tests.processes import tree as process_tree
 from tests.service.conftest import PASSWORD
 from tests.service.databases import fresh_database
 from tests.service.running import Running
@@ -39,11 +39,11 @@ from tests.service.working import (
     one,
     rows,
     submit_noops,
-    until,
     worker_process,
     working,
 )
 from tests.unit.sources import COMPLIANT, lasting
+from tests.waiting import until
 
 from telecine.client import Client, JobEvent
 from telecine.engine import argv
@@ -201,6 +201,26 @@ def test_a_job_ends_with_the_bytes_that_the_command_makes(
     assert asset.source_sha256 == hashlib.sha256(short_film.read_bytes()).hexdigest()
     assert row.report["state"] == "succeeded"
     assert row.report["verified_rules"] > 0
+
+
+def test_every_sound_of_a_film_is_brought_to_a_loudness_by_workers_too(
+    ffmpeg: str, short_film: Path, services: Services, by_command: Command, tmp_path: Path
+) -> None:
+    """What the gains are is left by one task for others, which may run on another machine."""
+    film = tmp_path / "film.mkv"
+    command = [ffmpeg, "-v", "error", "-i", str(short_film), "-f", "lavfi", "-i"]
+    command += ["sine=700:d=12,aformat=channel_layouts=5.1", "-map", "0", "-map", "1"]
+    subprocess.run([*command, "-c:v", "copy", "-c:a", "flac", str(film)], check=True)
+    outputs: list[dict[str, Any]] = [{"type": "hls", "top": "copy", "loudness_lufs": -20}]
+    job = Submitted(services, film, outputs)
+    with working(services):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert made_by(job) == by_command(film, outputs)
+    sounds = {sound["name"]: sound for sound in row.report["sounds"]}
+    assert list(sounds) == ["aac", "aac-2", "surround-2"]
+    for name in ("aac-2", "surround-2"):
+        assert sounds[name]["loudness"]["integrated_lufs"] == pytest.approx(-20, abs=0.5)
 
 
 def test_the_first_play_is_told_once_and_before_the_end(
