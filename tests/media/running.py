@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -10,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-TELECINE = str(Path(sys.executable).with_name("telecine"))
+from tests.processes import resident_bytes, tree
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+TELECINE = str(Path(sys.executable).with_name("telecine"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +61,3 @@ class Scale:
     def _weigh(self) -> None:
         while not self._stopped.wait(0.01):
             self._peak = max(self._peak, sum(resident_bytes(pid) for pid in tree(self._pid)))
-
-
-def tree(pid: int) -> list[int]:
-    """A living process and all that descend from it."""
-    found = [pid]
-    for one in found:
-        for task in _listed(Path(f"/proc/{one}/task")):
-            try:
-                found += map(int, (task / "children").read_text().split())
-            except OSError:
-                continue  # ended while we looked
-    return found
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +15,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from tests.media.running import TELECINE, Done, telecine, tree
+from tests.media.running import TELECINE, Done, telecine
+from tests.processes import alive, name_of, tree
+from tests.terminal import on_terminal
+from tests.waiting import until
 
 from telecine.cli import main
 from telecine.engine import encode
@@ -172,29 +171,7 @@ def test_exit_codes(clip: Path, long_clip: Path, output: Output, tmp_path: Path)
 
 
 def on_a_terminal(*words: str | Path) -> tuple[int, str]:
-    """Exit code and all that the terminal got, 100 columns wide."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    environment.pop("COLUMNS", None)
-    with subprocess.Popen(
-        [TELECINE, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as started:
-        os.close(theirs)
-        text = b"".join(_pieces(ours))
-    os.close(ours)
-    return started.returncode, text.decode()
-
-
-def _pieces(terminal: int) -> Iterator[bytes]:
-    while True:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # EIO: the other end is closed
-            return
-        if not data:
-            return
-        yield data
+    return on_terminal([TELECINE, *words], environment={**os.environ, "NO_COLOR": "1"})
 
 
 def test_on_a_terminal_it_is_shown_live_and_summed_up(clip: Path, tmp_path: Path) -> None:
@@ -238,31 +215,10 @@ def running(
         [TELECINE, *words], stdout=stdout, stderr=subprocess.PIPE, text=True
     ) as started:
         try:
-            wait_until(lambda: any("ffmpeg" in name_of(pid) for pid in tree(started.pid)[1:]))
+            until(lambda: any("ffmpeg" in name_of(pid) for pid in tree(started.pid)[1:]), 30)
             yield started
         finally:
             started.kill()
-
-
-def wait_until(true: Any, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text()
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def encode_long(clip: Path, out: Path) -> tuple[str | Path, ...]:
@@ -276,7 +232,7 @@ def test_a_signal_ends_every_child_within_a_second(
     with running(*encode_long(long_clip, tmp_path / "out")) as started:
         children = tree(started.pid)[1:]
         started.send_signal(number)
-        wait_until(lambda: not any(map(alive, children)), within_s=1)
+        until(lambda: not any(map(alive, children)), 1)
         _, said = started.communicate(timeout=5)
     assert started.returncode == 130
     assert re.fullmatch(r"telecine: error\[interrupted\]: [^\n]+\n", said), said
@@ -302,7 +258,7 @@ def test_a_signal_that_was_ignored_stays_so(clip: Path, tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as started:
-        wait_until(lambda: len(tree(started.pid)) > 1)
+        until(lambda: len(tree(started.pid)) > 1, 30)
         started.send_signal(signal.SIGHUP)
         started.communicate(timeout=60)
     assert started.returncode == 0
@@ -315,7 +271,7 @@ def test_a_reader_that_leaves_ends_the_run(long_clip: Path, tmp_path: Path) -> N
         children = tree(started.pid)[1:]
         first = started.stdout.readline()
         started.stdout.close()
-        wait_until(lambda: not any(map(alive, children)), within_s=5)  # the next event tells it
+        until(lambda: not any(map(alive, children)), 5)  # the next event tells it
         assert started.stderr is not None
         said = started.stderr.read()
         started.wait(timeout=5)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 from tests.media.framecode import make
+from tests.processes import family, left_of
+from tests.waiting import until
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 MOMENTS = 20 if os.environ.get("TELECINE_LONG") == "1" else 4
@@ -112,7 +114,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
             undisturbed.argv(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as run:
             time.sleep(delay / (1 + again))
-            children = family(run.pid) - {identity(run.pid)}
+            children = family(run.pid)
             run.kill()
         assert_gone(children, undisturbed.source, within_s=2)
         check_kept(out, kept, shown)
@@ -122,7 +124,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert last.returncode == 0, f"killed after {delay:.2f} s: {last.stderr[-2000:]}"
     assert digests(out) == undisturbed.digests, f"killed after {delay:.2f} s"
     check_kept(out, kept, shown)
-    assert_gone(set(), undisturbed.source, within_s=0)
+    assert_gone({}, undisturbed.source, within_s=0)
 
 
 def test_ctrl_c_stops_within_a_second_and_leaves_nothing_half_written(
@@ -162,7 +164,7 @@ def test_ctrl_c_at_any_moment(undisturbed: Undisturbed, moment: int, tmp_path: P
         undisturbed.argv(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as run:
         time.sleep(start_s + part * (undisturbed.seconds - start_s))
-        children = family(run.pid) - {identity(run.pid)}
+        children = family(run.pid)
         run.send_signal(signal.SIGINT)
         begin = time.monotonic()
         _, said = run.communicate(timeout=10)
@@ -228,17 +230,16 @@ def check_kept(folder: Path, kept: dict[str, tuple[int, int]], shown: dict[str, 
         assert listed[name][: len(segments)] == segments, name
 
 
-def wait_for_work(folder: Path, run: subprocess.Popen[str]) -> set[tuple[int, int]]:
+def wait_for_work(folder: Path, run: subprocess.Popen[str]) -> dict[int, int]:
     """Until a chunk is done and the next is being made: the processes that make it."""
-    deadline = time.monotonic() + 30
     results = folder / ".telecine" / "steps"
-    children: set[tuple[int, int]] = set()
-    while not (children and list(results.glob("encode-*.json"))):
+
+    def at_work() -> dict[int, int]:
         assert run.poll() is None, "ended before a chunk was done"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-        children = family(run.pid) - {identity(run.pid)}
-    return children
+        members = family(run.pid)
+        return members if len(members) > 1 and list(results.glob("encode-*.json")) else {}
+
+    return until(at_work, 30)
 
 
 def assert_nothing_half_written(folder: Path) -> None:
@@ -271,36 +272,11 @@ def boxes_are_whole(data: bytes) -> bool:
 # --- which processes live ----------------------------------------------------------------------
 
 
-def processes() -> Iterator[tuple[int, int, int]]:
-    """(pid, parent's pid, start time) of every process that is not a zombie."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # ended while we looked
-            if stat[0] not in ("Z", "X"):
-                yield int(entry.name), int(stat[1]), int(stat[19])
-
-
-def identity(pid: int) -> tuple[int, int]:
-    return next(((p, start) for p, _, start in processes() if p == pid), (pid, 0))
-
-
-def family(pid: int) -> set[tuple[int, int]]:
-    """(pid, start time) of a process and all that descend from it."""
-    rows = list(processes())
-    members = {pid}
-    while more := {p for p, parent, _ in rows if parent in members} - members:
-        members |= more
-    return {(p, start) for p, _, start in rows if p in members}
-
-
-def assert_gone(children: set[tuple[int, int]], source: Path, *, within_s: float) -> None:
+def assert_gone(children: dict[int, int], source: Path, *, within_s: float) -> None:
     """None of these processes lives, nor any that names the source among its arguments."""
     deadline = time.monotonic() + within_s
     while True:
-        alive = {(p, start) for p, _, start in processes()} & children
+        alive = left_of(children)
         naming = [entry for entry in Path("/proc").iterdir() if names(entry, source)]
         if not alive and not naming:
             return

@@ -34,7 +34,7 @@ from typing import Any
 
 import httpx2
 import sqlalchemy as sa
-from tests.media.running import tree
+from tests.processes import alive, tree, words_of
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
 from tests.service.working import rows
@@ -207,25 +207,11 @@ def adopt_orphans() -> None:
 
 def living() -> list[int]:
     """All that this process started, at any remove, and that runs."""
-    return [pid for pid in tree(os.getpid())[1:] if _state(pid) not in ("", "Z", "X")]
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def _words(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return []
+    return [pid for pid in tree(os.getpid())[1:] if alive(pid)]
 
 
 def worker_called(name: str) -> int | None:
-    return next((pid for pid in living() if {"worker", name} <= set(_words(pid))), None)
+    return next((pid for pid in living() if {"worker", name} <= set(words_of(pid))), None)
 
 
 def send(pid: int, number: int) -> None:
@@ -284,7 +270,7 @@ class Chaos:
         wrong = [] if code == 0 else [f"telecine serve ended with {code}"]
         self._wait(lambda: not living(), HIT_S)  # workers whose API was killed end by themselves
         wrong += [f"answered a client with a bug: {line}" for line in self._bugs]
-        wrong += [f"still runs: {' '.join(_words(pid))[:200]}" for pid in living()]
+        wrong += [f"still runs: {' '.join(words_of(pid))[:200]}" for pid in living()]
         wrong += judge(self._services, self.acknowledged)
         states = Counter(row.state for row in rows(self._services, sa.select(jobs.c.state)))
         wrong += too_few(states)

@@ -30,7 +30,7 @@ import av
 import httpx2
 import pytest
 from PIL import Image
-from tests.media.running import tree
+from tests.processes import tree, workers_of
 from tests.service.conftest import PASSWORD
 from tests.service.pictures import (
     BLUE,
@@ -44,6 +44,7 @@ from tests.service.pictures import (
 )
 from tests.service.running import Running
 from tests.service.working import working
+from tests.waiting import until
 
 from telecine.engine.tools import Tools
 from telecine.service.assembly import open_services
@@ -708,8 +709,7 @@ def test_api_concurrency(site: Site, films: Films) -> None:
     assert plan["chunks"] >= 2
     job = site.submit(asset_id, {"type": "hls", "top": "encode"})
     assert site.ended(job["id"])["state"] == "succeeded"
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in tree(site.running.pid)]
-    assert sum(b"worker" in command for command in commands) >= 2
+    assert len(workers_of(site.running.pid)) >= 2
     begun = [line for line in logged(site) if line.get("event") == "task begins"]
     assert len({line["worker"] for line in begun if line["job_id"] == job["id"]}) >= 2
 
@@ -994,10 +994,8 @@ def test_queue_error_handling(site: Site) -> None:
     assert answer.headers["Content-Type"].startswith("application/problem+json")
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (404, "job_unknown")
-    deadline = time.monotonic() + 20  # the line is written after the answer
-    while problem["request_id"] not in site.running.log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # The line is written after the answer.
+    until(lambda: problem["request_id"] in site.running.log.read_text(), 20)
 
 
 def test_queue_run_server(site: Site) -> None:

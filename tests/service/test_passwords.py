@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from tests.service.conftest import PASSWORD, sign_up
+from tests.waiting import until
 
 from telecine.service.api.app import make_app
 from telecine.service.db import tables
@@ -278,9 +279,7 @@ def test_a_crowd_at_the_door_leaves_the_rest_of_the_api_its_threads(
     with TestClient(app) as client, ThreadPoolExecutor(60) as pool:
         with passwords.turn(), passwords.turn():
             knocking = [pool.submit(knock, number) for number in range(60)]
-            deadline = time.monotonic() + 60
-            while sum(one.done() for one in knocking) < 36 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            until(lambda: sum(one.done() for one in knocking) >= 36)
             told = [one.result() for one in knocking if one.done()]
             assert told == [(429, "logins_busy")] * 36
             assert client.get("/v1/users/me").status_code == 401

@@ -6,12 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ import httpx2
 import pytest
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
+from tests.terminal import on_terminal
 
 from telecine.client import Client, JobEvent
 from telecine.client.home import Credentials, CredentialsFile, UnfinishedUploads, fingerprint
@@ -56,7 +54,6 @@ class User:
             **os.environ,
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_STATE_HOME": str(self.home / "state"),
-            "TERM": "xterm",
         }
 
     @property
@@ -80,26 +77,8 @@ class User:
 
     def on_terminal(self, *words: str | Path, says: Sequence[tuple[str, str]] = ()) -> Ran:
         """On a terminal, answering what it asks; `out` is all that the terminal got."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execve(TELECINE, [TELECINE, *map(str, words)], self.environment)
-        shown, left = b"", list(says)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if terminal not in select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                piece = os.read(terminal, 65536)
-            except OSError:  # the other side is gone
-                break
-            if not piece:
-                break
-            shown += piece
-            if left and left[0][0].encode() in shown:
-                os.write(terminal, left.pop(0)[1].encode() + b"\n")
-        os.close(terminal)
-        _, status = os.waitpid(pid, 0)
-        return Ran(os.waitstatus_to_exitcode(status), shown.decode(errors="replace"), "")
+        code, shown = on_terminal([TELECINE, *words], says, environment=self.environment)
+        return Ran(code, shown, "")
 
     def client(self) -> Client:
         return Client(self.url, api_key=self.key)

@@ -26,10 +26,11 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.media.running import resident_bytes, tree
+from tests.processes import alive, resident_bytes, tree, words_of, workers_of
 from tests.service.conftest import PASSWORD
 from tests.service.jobs_made import add_asset, make_job
 from tests.service.running import Running
+from tests.waiting import until
 
 from telecine.cli import main
 from telecine.service.db.connection import Database
@@ -47,32 +48,6 @@ from telecine.service.settings import Settings
 
 API_RSS_BYTES = 200_000_000
 CANARY = "cAnArY-of-the-database"  # in its URL, where another's has a password
-
-
-def until(true: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def workers_of(pid: int) -> list[int]:
-    return [child for child in tree(pid)[1:] if b"worker" in _words(child)]
-
-
-def _words(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def log_of(running: Running) -> list[dict[str, Any]]:
@@ -147,7 +122,7 @@ def test_no_password_is_in_a_command_line(running: Running) -> None:
     until(lambda: len(workers_of(running.pid)) == 2)
     everyone = tree(running.pid)
     assert len(everyone) >= 3
-    assert CANARY.encode() not in b"".join(_words(pid) for pid in everyone)
+    assert CANARY not in str([words_of(pid) for pid in everyone])
     for worker in workers_of(running.pid):  # and yet they know it
         assert CANARY.encode() in Path(f"/proc/{worker}/environ").read_bytes()
 
@@ -228,7 +203,7 @@ def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
             with pytest.raises(subprocess.TimeoutExpired):
                 running.process.wait(2)
             assert running.stop(signal.SIGTERM, timeout_s=10) == 130
-        until(lambda: not any(alive(pid) for pid in everyone), 30)
+        until(lambda: not any(map(alive, everyone)), 30)
 
 
 def test_streams_of_events_do_not_hold_a_stop(tmp_path: Path) -> None:
@@ -260,7 +235,7 @@ def test_workers_end_with_their_parent_however_it_went(tmp_path: Path) -> None:
         until(lambda: len(workers_of(running.pid)) == 2)
         everyone = tree(running.pid)
         running.stop(signal.SIGKILL)
-        until(lambda: not any(alive(pid) for pid in everyone), 60)
+        until(lambda: not any(map(alive, everyone)))
 
 
 def test_it_starts_again_where_it_was(tmp_path: Path) -> None:

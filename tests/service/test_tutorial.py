@@ -4,15 +4,12 @@ first account by the token that it prints, and the command. And `scripts/service
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,8 @@ import sqlalchemy as sa
 from tests.conftest import ROOT
 from tests.service.conftest import PASSWORD
 from tests.service.films import Film
+from tests.terminal import on_terminal
+from tests.waiting import until
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-video.md"
 EMAIL = "you@example.org"
@@ -65,11 +64,11 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
             start_new_session=True,  # a terminal's Ctrl-C reaches all of it
         )
         try:
-            deadline = time.monotonic() + 120
-            while "telecine admin create" not in out.read_text():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(
+                lambda: "telecine admin create" in out.read_text() or process.poll() is not None,
+                120,
+            )
+            assert process.poll() is None, log.read_text()
             said = out.read_text()
             (url,) = re.findall(r"is at (http://127\.0\.0\.1:\d+) ", said)
             (token,) = re.findall(r'"token": "(tco_[^"]+)"', said)
@@ -125,29 +124,11 @@ def at_terminal(begun: Begun, script: str, says: Sequence[tuple[str, str]]) -> s
         "XDG_CONFIG_HOME": str(begun.folder / "config"),
         "XDG_STATE_HOME": str(begun.folder / "state"),
         "PATH": f"{begun.folder}/.venv/bin:{os.environ['PATH']}",
-        "TERM": "xterm",
     }
     words = ["bash", "-euc", f"cd {shlex.quote(str(begun.folder))}\n{script}"]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(words[0], words, environment)
-    shown, left = b"", list(says)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if terminal not in select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # the other side is gone
-            break
-        shown += piece
-        if left and left[0][0].encode() in shown:
-            os.write(terminal, left.pop(0)[1].encode() + b"\n")
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    text = shown.decode(errors="replace")
-    assert os.waitstatus_to_exitcode(status) == 0, text
-    return text
+    code, shown = on_terminal(words, says, environment=environment)
+    assert code == 0, shown
+    return shown
 
 
 def test_postgresql_is_started_found_running_and_stopped(postgres: sa.URL) -> None:

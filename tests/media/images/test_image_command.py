@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import shlex
 import signal
@@ -16,7 +14,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.media.running import TELECINE, Done, telecine, tree
+from tests.media.running import TELECINE, Done, telecine
+from tests.processes import alive, tree
+from tests.terminal import on_terminal
+from tests.waiting import until
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 160, 0), (0, 0, 255), (255, 255, 255)
 MAKER, GPS, GPS_LATITUDE = 0x010F, 0x8825, 2
@@ -218,26 +219,12 @@ def test_a_picture_goes_to_standard_output(here: Path) -> None:
 
 def test_a_terminal_gets_no_picture_but_one_line_of_what_was_made(here: Path) -> None:
     corners().save("in.png")
-    code, said = on_a_terminal("image", "in.png", "-o", "-", "--format", "png")
+    code, said = on_terminal([TELECINE, "image", "in.png", "-o", "-", "--format", "png"])
     assert code == 2
     assert re.fullmatch(r"telecine: error\[usage\]: .*terminal.*\r\n", said)
-    code, said = on_a_terminal("image", "in.png", "-o", "out.webp", "--resize", "200x")
+    code, said = on_terminal([TELECINE, *["image", "in.png", "-o", "out.webp", "--resize", "200x"]])
     size = Path("out.webp").stat().st_size
     assert (code, said) == (0, f"telecine: out.webp: webp, 200 × 150, {size / 1000:,.1f} kB\r\n")
-
-
-def on_a_terminal(*words: str) -> tuple[int, str]:
-    outer, inner = pty.openpty()
-    with subprocess.Popen([TELECINE, *words], stdin=inner, stdout=inner, stderr=inner) as process:
-        os.close(inner)
-        said = b""
-        try:
-            while piece := os.read(outer, 4096):
-                said += piece
-        except OSError:  # how a terminal says that the other side is gone
-            pass
-    os.close(outer)
-    return process.returncode, said.decode()
 
 
 def test_a_file_that_is_there_stays_without_force(here: Path) -> None:
@@ -268,9 +255,7 @@ def test_interrupted_it_leaves_nothing(here: Path) -> None:
     with subprocess.Popen(
         [TELECINE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        until_s = time.monotonic() + 30
-        while not (children := tree(process.pid)[1:]) and time.monotonic() < until_s:
-            time.sleep(0.02)
+        until(lambda: tree(process.pid)[1:], 30)
         time.sleep(1)  # by then it works
         children = tree(process.pid)[1:]
         process.send_signal(signal.SIGINT)
@@ -278,20 +263,8 @@ def test_interrupted_it_leaves_nothing(here: Path) -> None:
     assert process.returncode == 130
     assert said == "telecine: error[interrupted]: interrupted\n"
     assert children
-    until_s = time.monotonic() + 5
-    while (left := [pid for pid in children if alive(pid)]) and time.monotonic() < until_s:
-        time.sleep(0.02)
-    assert left == []
+    until(lambda: not any(map(alive, children)), 5)
     assert [path.name for path in here.iterdir()] == ["in.png"]
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs; one that has ended waits for whoever takes note of it."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 # --- what is said -------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import alive
+from tests.waiting import until
 
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed
 from telecine.engine.images.pool import ImageWorkers
@@ -90,18 +92,9 @@ def ask(workers: ImageWorkers, do: str = "", data: bytes = b"x", **more: Any) ->
     return workers.ask(request, [data], **more)
 
 
-def gone(pid: int) -> bool:
-    """Whether process `pid` ended, within five seconds. (Whoever reaps it may be slow.)"""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
+def until_gone(*pids: int) -> None:
+    """Whoever reaps them may be slow, but not for five seconds."""
+    until(lambda: not any(map(alive, pids)), 5)
 
 
 def together(count: int, act: Callable[[int], None]) -> None:
@@ -167,9 +160,7 @@ def test_a_refused_pictures_bytes_are_held_by_nobody(make: Callable[..., ImageWo
                 ask(workers, do, data)
             except (InputRefused, StepFailed):
                 pass
-            deadline = time.monotonic() + 5
-            while sys.getrefcount(data) > before and time.monotonic() < deadline:
-                time.sleep(0.01)  # its thread is about to forget it
+            until(lambda: sys.getrefcount(data) <= before, 5)  # its thread is about to forget it
             assert sys.getrefcount(data) == before
     finally:
         gc.enable()
@@ -191,7 +182,7 @@ def test_a_worker_that_fails_twice_is_told_and_the_next_request_works(
         assert "it hurts" in caught.value.message
     after = ask(workers).facts
     assert after["seen"] == 1
-    assert gone(first)
+    until_gone(first)
 
 
 def test_a_request_is_tried_once_more_when_its_worker_dies(
@@ -211,7 +202,7 @@ def test_a_worker_killed_from_outside_costs_nobody_an_answer(
     assert ask(workers, "sleep 0.6").facts["seen"] == 1
     (pid,) = workers.pids
     os.kill(pid, signal.SIGKILL)  # idle
-    assert gone(pid)  # in tier `bwrap` what it ran may live a moment longer
+    until_gone(pid)  # in tier `bwrap` what it ran may live a moment longer
     assert ask(workers).facts["seen"] == 1
 
 
@@ -322,9 +313,7 @@ def test_as_many_decoders_run_at_once_as_workers(make: Callable[..., ImageWorker
     threads = [threading.Thread(target=client, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 5
-    while len(running) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(running) >= 2, 5)
     time.sleep(0.2)
     with pytest.raises(StepFailed, match="3 pictures are waiting") as caught, workers.place():
         pass
@@ -374,7 +363,7 @@ def test_a_cancelled_request_ends_at_once_waiting_or_worked_on(
     switches[0].set()
     threads[0].join(2)
     assert ended == ["client 1", "client 0"]
-    assert gone(pid)
+    until_gone(pid)
     assert ask(workers).facts["seen"] == 1
 
 
@@ -400,7 +389,7 @@ def test_closing_ends_everything_at_once(make: Callable[..., ImageWorkers]) -> N
     for thread in threads:
         thread.join(1)
     assert len(ended) == 5
-    assert all(gone(pid) for pid in pids)
+    until_gone(*pids)
     workers.close()
     with pytest.raises(Interrupted, match="closed"):
         ask(workers)
@@ -485,7 +474,7 @@ def test_no_worker_outlives_its_parent(ends: str) -> None:
         assert not gone_now(pids)
         parent.terminate()
     parent.wait(10)
-    assert all(gone(pid) for pid in pids)
+    until_gone(*pids)
 
 
 def gone_now(pids: list[int]) -> bool:

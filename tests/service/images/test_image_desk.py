@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from telecine.service.domain import TooMany
 from telecine.service.image_desk import ImageDesk, Memory, Remembered, Shown
@@ -60,10 +61,7 @@ def desk(disk: Disk) -> Iterator[ImageDesk]:
 
 
 def settle(desk: ImageDesk) -> None:
-    deadline = time.monotonic() + 10
-    while desk._making:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: not desk._making, 10)
 
 
 def test_it_is_answered_before_it_is_stored_and_those_that_follow_are_stored_together(

@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +22,13 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 from tests.conftest import ROOT
+from tests.processes import workers_of
 from tests.service import pictures
 from tests.service.conftest import PASSWORD
 from tests.service.databases import fresh_database
 from tests.service.pictures import BLUE, GREEN, RED, WHITE, alike, encoded, opened, pixel, quarters
 from tests.service.running import Running
+from tests.waiting import until
 
 Json = dict[str, Any]
 
@@ -70,13 +71,12 @@ class Here:
 
     def ended(self, job_id: str) -> Json:
         """The job when it has ended, by asking again and again."""
-        deadline = time.monotonic() + 120
-        while True:
+
+        def final() -> Json | None:
             job: Json = self.ask("GET", f"/v1/jobs/{job_id}", 200)
-            if job["state"] in FINAL:
-                return job
-            assert time.monotonic() < deadline, job
-            time.sleep(0.1)
+            return job if job["state"] in FINAL else None
+
+        return until(final, 120)
 
     def fetched(self, job_id: str) -> dict[str, tuple[Json, bytes]]:
         """Path → the output and its bytes, by a link that needs no key."""
@@ -495,10 +495,8 @@ def test_a_worker_is_killed_and_every_picture_is_made_once(here: Here) -> None:
     quiet = here.fetched(here.ended(here.submit(asset_id, *outputs)["id"])["id"])
 
     job = here.submit(asset_id, *outputs)
-    deadline = time.monotonic() + 60
-    while here.ask("GET", f"/v1/jobs/{job['id']}", 200)["progress"]["fraction"] < 0.2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    asked = f"/v1/jobs/{job['id']}"
+    until(lambda: here.ask("GET", asked, 200)["progress"]["fraction"] >= 0.2)
     for pid in workers_of(here.running.pid):
         os.kill(pid, signal.SIGKILL)
     done = here.ended(job["id"])
@@ -509,17 +507,6 @@ def test_a_worker_is_killed_and_every_picture_is_made_once(here: Here) -> None:
         assert again[path][1] == quiet[path][1], path
     told = [event for event in events(here, job["id"]) if event["type"] == "output"]
     assert len(told) == len({event["path"] for event in told}) == 9
-
-
-def workers_of(pid: int) -> list[int]:
-    """The worker processes that a service has started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"worker" in words:
-                found.append(int(child))
-    return found
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
+from tests.processes import tree
 from tests.service.images.signed_pictures import Key, key_of, upload
 from tests.service.owners import owner_of
 from tests.service.pictures import encoded, opened, quarters
 from tests.service.running import Running
+from tests.waiting import until
 
 from telecine.service.db.connection import Database
 from telecine.service.db.tables import derivatives
@@ -44,10 +46,7 @@ class World:
         return sum((self.service.data / "objects" / "kept" / key).is_file() for key in found)
 
     def settle(self, kept: int) -> None:
-        deadline = time.monotonic() + 60
-        while self.kept() != kept:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: self.kept() == kept)
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +67,6 @@ def ask_and_go_away(service: Running, path: str) -> None:
         time.sleep(0.3)  # it is in work by then
 
 
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    text = " ".join((task / "children").read_text() for task in tasks if task.is_dir())
-    return [int(word) for word in text.split()]
-
-
-def below(pid: int) -> list[int]:
-    """Everything that a process started, and what that started."""
-    return [one for child in children(pid) for one in (child, *below(child))]
-
-
 def libraries(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/maps").read_text()
@@ -91,7 +78,7 @@ def test_libvips_runs_in_the_workers_and_never_in_the_api(world: World) -> None:
     before = world.kept()
     assert world.client.get(world.path("blur:sigma=2")).status_code == 200
     assert "libvips" not in libraries(world.service.pid)
-    assert any("libvips" in libraries(pid) for pid in below(world.service.pid))
+    assert any("libvips" in libraries(pid) for pid in tree(world.service.pid)[1:])
     world.settle(before + 1)
 
 
@@ -110,12 +97,12 @@ def test_a_restart_keeps_what_was_made(world: World) -> None:
     first = world.client.get(world.path("resize:w=100"))
     assert first.status_code == 200
     world.settle(kept)
-    workers = below(world.service.pid)
+    workers = tree(world.service.pid)[1:]
     assert world.service.stop() == 0
     assert not any(libraries(pid) for pid in workers)
     world.service.start()
     again = httpx2.get(world.service.base_url + world.path("resize:w=100"))
     assert (again.status_code, again.content) == (200, first.content)
     assert again.headers["etag"] == first.headers["etag"]
-    assert below(world.service.pid) == []  # found, not made: no worker was started for it
+    assert tree(world.service.pid)[1:] == []  # found, not made: no worker was started for it
     assert world.kept() == kept
