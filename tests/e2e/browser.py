@@ -35,6 +35,23 @@ FLAGS = (
 )
 
 
+# All by which players learn what a browser can play.
+_WITHOUT = """
+{
+  const known = MediaSource.isTypeSupported.bind(MediaSource);
+  MediaSource.isTypeSupported = (type) => !type.includes("CODEC") && known(type);
+  const can = HTMLMediaElement.prototype.canPlayType;
+  HTMLMediaElement.prototype.canPlayType = function (type) {
+    return type.includes("CODEC") ? "" : can.call(this, type);
+  };
+  const able = navigator.mediaCapabilities.decodingInfo.bind(navigator.mediaCapabilities);
+  navigator.mediaCapabilities.decodingInfo = (asked) => JSON.stringify(asked).includes("CODEC")
+    ? Promise.resolve({ supported: false, smooth: false, powerEfficient: false })
+    : able(asked);
+}
+"""
+
+
 @contextmanager
 def chromium(executable: str) -> Iterator[Browser]:
     """A headless Chromium with an empty profile, closed at the end."""
@@ -155,10 +172,15 @@ def unstarved(watch: Callable[[], Seen], report_of: Callable[[Seen], Report]) ->
 class Player:
     """One page of its own, with one player on it; closed by ``close`` or at the end of a with."""
 
-    def __init__(self, browser: Browser, server: MediaServer) -> None:
+    def __init__(self, browser: Browser, server: MediaServer, *, without: str = "") -> None:
+        """`without` is the beginning of codec strings that this browser shall not know."""
         self._page = browser.new_page()
+        if without:
+            self._page.add_init_script(_WITHOUT.replace("CODEC", without))
         self._server = server
         self.rungs: list[int] = []
+        self.fetched: list[str] = []  # every URL that was asked for
+        self._page.on("request", lambda request: self.fetched.append(request.url))
         self._page.goto(f"{server.address}/page.html")
 
     def __enter__(self) -> Self:
