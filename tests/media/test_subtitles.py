@@ -370,7 +370,7 @@ def test_a_reader_that_was_taken_over_can_say_little(film: Path, tools: Tools) -
     for data in (b"[]\n", b'["cue",0,"x",1,null,"y"]\n', b"\xff\n", b"1\n", b'["rm","-rf"]\n'):
         with pytest.raises(MediaError) as raised:
             _Listener(lambda _: None).feed(data)
-        assert raised.value.code == "subtitles_unreadable"
+        assert raised.value.code == "subtitles_failed"
     with pytest.raises(MediaError, match="MiB"):
         _Listener(lambda _: None).feed(b" " * (MAX_TOLD_BYTES + 1))
     assert probe(film, tools).subtitles[0].forced

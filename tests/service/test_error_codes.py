@@ -126,7 +126,10 @@ def _place(call: ast.Call, function: str) -> Iterator[tuple[str, list[str], str 
     retry = words.get("retryable")
     if isinstance(retry, ast.Constant):
         yield function, codes, "yes" if retry.value else "no"
-    elif function.split(".")[-1] == "ffmpeg":  # passes its code on, with its own judgement
+    elif function.split(".")[-1] in (
+        "ffmpeg",
+        "python",
+    ):  # passes its code on, with its own judgement
         yield "StepFailed", codes, "depends"
     else:
         yield function, codes, None if retry is None else "depends"
@@ -187,7 +190,6 @@ def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
     assert sorted(passed_on) == [
         "completion.py: upload.error['code']",  # of the first completion, told again
         "domain.py: code",  # hands on what its callers say
-        "encode.py: code",  # _Work.ffmpeg, whose callers are read instead
         "errors.py: error.code",  # in a line of the log
         "image_plans.py: code",  # the engine's, and three that others make too
         "image_refusals.py: told['code']",  # the engine's, told again
@@ -199,4 +201,5 @@ def test_codes_are_made_nowhere_that_this_test_cannot_read() -> None:
         "remote.py: error.code",
         "remote.py: upload.error.code",
         "wire.py: code",  # of an image worker: one of `CODES`, which its modules name
+        "work.py: code",  # Work.ffmpeg and Work.python, whose callers are read instead
     ]

@@ -64,7 +64,7 @@ _Track = SubtitleRendition | BurnedIn
 
 
 class _Listener:
-    """Takes the lines of a child. Raises `StepFailed` (`subtitles_unreadable`) for what is none of
+    """Takes the lines of a child. Raises `StepFailed` (`subtitles_failed`) for what is none of
     them: a child that was taken over may say anything."""
 
     def __init__(self, on_read: Callable[[int], object]) -> None:
@@ -79,7 +79,7 @@ class _Listener:
         self._bytes += len(data)
         if self._bytes > MAX_TOLD_BYTES:
             raise StepFailed(
-                f"subtitles of more than {MAX_TOLD_BYTES >> 20} MiB", code="subtitles_unreadable"
+                f"subtitles of more than {MAX_TOLD_BYTES >> 20} MiB", code="subtitles_failed"
             )
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -88,7 +88,7 @@ class _Listener:
             except (ValueError, TypeError, RecursionError) as error:
                 raise StepFailed(
                     f"the reader of subtitles said something else: {error}",
-                    code="subtitles_unreadable",
+                    code="subtitles_failed",
                 ) from None
 
     def _take(self, words: list[Any]) -> None:
@@ -205,7 +205,7 @@ def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
         # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
         limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
         read=(work.source,),
-        code="subtitles_unreadable",
+        code="subtitles_failed",
     )
     return listener.tracks
 
@@ -218,10 +218,10 @@ def _read_file(work: Work, name: str) -> _Told:
         {1: listener.feed},
         limits=PROBE_LIMITS,
         read=(path,),
-        code="subtitles_unreadable",
+        code="subtitles_failed",
     )
     if listener.refused is not None:  # it was read when the plan was made
-        raise StepFailed(f"{name}: {listener.refused}", code="subtitles_unreadable")
+        raise StepFailed(f"{name}: {listener.refused}", code="subtitles_failed")
     return listener.tracks.get(0, _Told())
 
 
