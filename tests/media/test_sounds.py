@@ -152,6 +152,22 @@ def test_groups_differ_in_uri_and_channels_alone(tracks: Path) -> None:
         assert (media.uri == other.uri) == (name != "Original")
 
 
+def test_stereo_of_a_loud_5_1_is_not_clipped(ffmpeg: str, tmp_path: Path) -> None:
+    """Front, centre and back add up to 0.9 · (1 + 0.71 + 0.71), twice full scale."""
+    loud = ["-f", "lavfi", "-i"]
+    same = "|".join(["0.9*sin(2*PI*300*t)"] * 6)
+    loud += [f"aevalsrc={same}:c=5.1:s=48000:d={SECONDS}"]
+    source = film(ffmpeg, tmp_path / "film.mkv", [loud], "-c:a", "flac")
+    made(source, tmp_path / "out", "--output", "hls", "--output", "mp3")
+    for samples in (
+        heard(ffmpeg, tmp_path / "out", "audio/aac/index.m3u8", 2, tmp_path),
+        decoded(ffmpeg, tmp_path / "out" / "audio.mp3", 2),
+    ):
+        assert true_peak_dbtp(samples[:, RATE:-RATE]) <= 0
+        # As loud as one that only just fits: a sine of -1 dB on both sides.
+        assert integrated_lufs(samples) == pytest.approx(-1.7, abs=0.7)
+
+
 # --- when ----------------------------------------------------------------------------------------
 
 

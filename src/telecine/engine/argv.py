@@ -286,7 +286,7 @@ def _taps(
     for file in files:
         assert plan.audio is not None
         if not file.copy:
-            chain = _file_chain(file, plan.audio, gains.get(file.path, AS_IT_IS))
+            chain = _file_chain(plan, file, plan.audio, gains.get(file.path, AS_IT_IS))
             taps.append(Tap(file.path, plan.audio.index, chain))
     return taps
 
@@ -305,7 +305,7 @@ def _tapped(taps: Sequence[Tap]) -> tuple[str, dict[str, str]]:
     return ";".join(parts), maps
 
 
-def _file_chain(file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) -> str:
+def _file_chain(plan: Plan, file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) -> str:
     """FLAC keeps rate and channels, being the lossless one; the others take what their format and
     every player know: stereo at 44.1 or 48 kHz."""
     start = f"aresample={filters.FILL_HOLES}"
@@ -314,7 +314,7 @@ def _file_chain(file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) ->
     keeps = stream.sample_rate == 44_100 and file.kind != "opus"
     rate = 44_100 if keeps else 48_000
     stereo = [start, f"aresample={rate}", "aformat=channel_layouts=stereo"]
-    return ",".join([*stereo, *filters.raised(gain, rate)])
+    return ",".join([*stereo, *filters.mixed_down(plan, stream), *filters.raised(gain, rate)])
 
 
 # The same bytes on any machine: the encoder may not choose by its processor.

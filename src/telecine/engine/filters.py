@@ -13,8 +13,8 @@ from itertools import groupby
 
 from telecine.engine.beside import Preview, Stills
 from telecine.engine.ladder import Size, source_size
-from telecine.engine.loudness import AS_IT_IS, Gain
-from telecine.engine.media import Color
+from telecine.engine.loudness import AS_IT_IS, TRUE_PEAK_DBTP, Gain
+from telecine.engine.media import AudioStream, Color
 from telecine.engine.plan import AudioRendition, Plan, SoundGroup, VideoRange, display_of
 
 
@@ -372,7 +372,23 @@ def _on_timeline(plan: Plan, sound: AudioRendition) -> list[str]:
         f"asetpts=PTS-{origin}",
         f"aresample=48000:{FILL_HOLES}:first_pts=0",
         f"aformat=sample_fmts=fltp:channel_layouts={_LAYOUTS[sound.group]}",
+        *(mixed_down(plan, plan.track(sound)) if sound.group == "stereo" else []),
     ]
+
+
+def mixed_down(plan: Plan, track: AudioStream) -> list[str]:
+    """What is added up where several channels become two comes out above full scale (a film of the
+    tests at +5.9 dBTP), where players clip it: such peaks are held down. Where a loudness is asked
+    for, its own limiter does so."""
+    if track.channels <= 2 or plan.profile.loudness_lufs is not None:
+        return []
+    return [_limiter(TRUE_PEAK_DBTP)]
+
+
+def _limiter(ceiling_dbtp: float) -> str:
+    # It sees peaks 5 ms before they come and is late by as much, which `latency` makes good.
+    limit = 10 ** (ceiling_dbtp / 20)
+    return f"alimiter=limit={limit:.6f}:level=disabled:attack=5:release=50:latency=1"
 
 
 def _ending(plan: Plan, sound: AudioRendition) -> list[str]:
@@ -393,13 +409,7 @@ def raised(gain: Gain, rate: int) -> list[str]:
     if gain.gain_db:
         chain.append(f"volume={gain.gain_db:.2f}dB:precision=float")
     if gain.ceiling_dbtp is not None:
-        limit = 10 ** (gain.ceiling_dbtp / 20)
-        chain += [
-            "aresample=192000",
-            # It sees peaks 5 ms before they come and is late by as much, which `latency` makes good.
-            f"alimiter=limit={limit:.6f}:level=disabled:attack=5:release=50:latency=1",
-            f"aresample={rate}",
-        ]
+        chain += ["aresample=192000", _limiter(gain.ceiling_dbtp), f"aresample={rate}"]
     return chain
 
 
