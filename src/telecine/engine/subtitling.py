@@ -205,7 +205,7 @@ def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
         # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
         limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
         read=(work.source,),
-        code="subtitles_failed",
+        code="reader_failed",
     )
     return listener.tracks
 
@@ -218,7 +218,7 @@ def _read_file(work: Work, name: str) -> _Told:
         {1: listener.feed},
         limits=PROBE_LIMITS,
         read=(path,),
-        code="subtitles_failed",
+        code="reader_failed",
     )
     if listener.refused is not None:  # it was read when the plan was made
         raise StepFailed(f"{name}: {listener.refused}", code="subtitles_failed")
