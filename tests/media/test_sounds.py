@@ -263,6 +263,25 @@ def test_eight_languages_are_eight_members(ffmpeg: str, tmp_path: Path) -> None:
         assert dominant_hz(samples[0]) == pytest.approx(500 + 100 * n, abs=1)
 
 
+def test_sound_without_a_picture_has_its_tracks_too(ffmpeg: str, tmp_path: Path) -> None:
+    source = tmp_path / "sound.mka"
+    command = [ffmpeg, "-v", "error", *surround(), *tone(GERMAN_HZ, SECONDS - 2), "-map", "0"]
+    named = ["-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"]
+    subprocess.run([*command, "-map", "1", "-c:a", "flac", *named, source], check=True)
+    made(source, tmp_path / "out", "--output", "hls")
+    master = m3u8.load(str(tmp_path / "out" / "master.m3u8"))
+    assert [(v.uri, v.stream_info.audio) for v in master.playlists] == [
+        ("audio/aac/index.m3u8", "audio"),
+        ("audio/surround/index.m3u8", "surround"),
+    ]
+    assert [media.language for media in master.media] == ["en", "de", "en", "de"]
+    ends_s = []
+    for media in master.media:
+        timing = read_timing(read_rendition(tmp_path / "out" / media.uri))
+        ends_s.append(max(timing.ends) / timing.timescale)
+    assert ends_s == pytest.approx([SECONDS] * 4, abs=2 * FRAME_S)
+
+
 # --- loudness ------------------------------------------------------------------------------------
 
 

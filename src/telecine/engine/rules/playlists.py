@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from math import ceil
 
@@ -158,6 +158,15 @@ def _frame_rate(found: Found) -> tuple[Problems, str]:
     return problems, ", ".join(dict.fromkeys(rates))
 
 
+def _together(
+    stream: Stream, group: Sequence[Stream], figure: Callable[[Stream], Fraction]
+) -> Fraction:
+    """The figure of what plays at once: a picture with its largest sound; a sound without a picture
+    is itself one of its group."""
+    largest = max(map(figure, group), default=Fraction(0))
+    return figure(stream) + largest if stream.video else max(figure(stream), largest)
+
+
 @rule("bandwidth", "RFC 8216 4.3.4.2, Apple 9.13")
 def _bandwidth(found: Found) -> tuple[Problems, str]:
     """BANDWIDTH is the measured peak segment bit rate of the variant plus that of the largest sound
@@ -165,7 +174,7 @@ def _bandwidth(found: Found) -> tuple[Problems, str]:
     problems = []
     peaks = []
     for variant, stream, group in _played(found):
-        peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
+        peak = _together(stream, group, peak_of)
         peak += max((peak_bandwidth_bps(*_text_load(track)) for track in found.texts), default=0)
         peaks.append(mbps(peak))
         # Each of the three may have been rounded up on its own.
@@ -187,9 +196,9 @@ def _average_bandwidth(found: Found) -> tuple[Problems, str]:
     problems = []
     figures = []
     for variant, stream, group in _played(found):
-        average = average_of(stream) + max(map(average_of, group), default=Fraction(0))
+        average = _together(stream, group, average_of)
         average += max((average_bandwidth_bps(text.loads) for text in found.texts), default=0)
-        peak = peak_of(stream) + max(map(peak_of, group), default=Fraction(0))
+        peak = _together(stream, group, peak_of)
         figures.append(f"{mbps(average)} (peak {float(100 * peak / average):.0f} %)")
         said = variant.average_bandwidth_bps
         if said is None or abs(said - average) > average / 10:
