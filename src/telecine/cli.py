@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from telecine import hosting, image_command, remote
+from telecine.engine.clip_words import parse_clip
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import (
@@ -233,6 +234,12 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "number",
     )
     sub.add_argument(
+        "--clip",
+        metavar="START-END",
+        help="a part of the film, to the picture: 00:10-00:40, 10-40, 1:02:03.5- (to the end) or "
+        "-30 (from the start)",
+    )
+    sub.add_argument(
         "--jobs",
         type=_jobs,
         default=default_jobs(len(os.sched_getaffinity(0))),
@@ -273,14 +280,28 @@ def spread_rungs(words: Sequence[str]) -> list[str]:
     return spread
 
 
+def joined_clip(words: Sequence[str]) -> list[str]:
+    """`--clip -0:30` → `--clip=-0:30`, which argparse would take for an option."""
+    joined: list[str] = []
+    for n, word in enumerate(words):
+        if word == "--":
+            return [*joined, *words[n:]]
+        if joined and joined[-1] == "--clip" and word[:1] == "-" and word[1:2].isdigit():
+            joined[-1] = f"--clip={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def parse(words: Sequence[str]) -> Asked:
     """Raises `UsageError` (`usage`, `output_unknown`, `output_twice`, `bitrate_invalid`,
-    `rung_invalid`); `--help` and `--version` print and raise `SystemExit`."""
-    found = parser().parse_args(spread_rungs(words))
+    `rung_invalid`, `clip_invalid`); `--help` and `--version` print and raise `SystemExit`."""
+    found = parser().parse_args(joined_clip(spread_rungs(words)))
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
     loudness = getattr(found, "loudness", None)
     burn = getattr(found, "burn_subtitle", None)
+    clip = getattr(found, "clip", None)
     beside = _subtitle_files(getattr(found, "subtitle", ()))
     return Asked(
         command=found.command,
@@ -295,6 +316,7 @@ def parse(words: Sequence[str]) -> Asked:
             loudness_lufs=None if loudness is None else parse_loudness(loudness),
             subtitles=tuple(side_car for side_car, _ in beside),
             burn=None if burn is None else parse_burn(burn),
+            clip=None if clip is None else parse_clip(clip),
         ),
         inputs={side_car.name: path for side_car, path in beside},
         jobs=getattr(found, "jobs", 1),

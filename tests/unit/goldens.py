@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.unit import sources
 
+from telecine.engine.clip_words import parse_clip
 from telecine.engine.media import MediaInfo
 from telecine.engine.profile import Profile, make_profile, parse_output
 from telecine.engine.subtitle_words import Burn
@@ -70,6 +71,15 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),
     "burnt-text": (sources.FILM, make_profile(burn=Burn(None, 2))),
     "burnt-pictures": (sources.DISC, make_profile(burn=Burn("en", None))),
+    "clip-copied": (sources.COMPLIANT, make_profile(clip=parse_clip("10-20"))),
+    "clip-encoded": (
+        sources.COMPLIANT,
+        make_profile(EVERYTHING.outputs, clip=parse_clip("9.9-20.5")),
+    ),
+    "clip-song": (
+        sources.SONG,
+        make_profile((parse_output("hls"), parse_output("mp3")), clip=parse_clip("3-10")),
+    ),
     "hdr10-kept": (sources.HDR10, make_profile(codecs=("h264", "av1", "hevc"), hdr=True)),
 }
 

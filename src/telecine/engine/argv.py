@@ -16,6 +16,7 @@ from types import MappingProxyType
 from telecine.engine import filters
 from telecine.engine.beside import Preview, Stills
 from telecine.engine.containers import MOTION_JPEG
+from telecine.engine.copying import key_before
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.loudness import AS_IT_IS, Gain
@@ -23,7 +24,7 @@ from telecine.engine.media import AudioStream, VideoStream
 from telecine.engine.plan import AudioRendition, FileOutput, Plan, Span, Step, display_of
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.sandbox import global_flags, input_flags
-from telecine.engine.timeline import PREROLL_S, gops_in
+from telecine.engine.timeline import gops_in
 
 PROGRESS_FD = 10
 FIRST_OUTPUT_FD = 11
@@ -82,18 +83,29 @@ def _input(source: Path, *, before: Sequence[str] = (), container: str = "") -> 
     ]
 
 
-def _seek(time_s: Fraction) -> list[str]:
+def _seek(time_s: Fraction, *, exactly: bool = False) -> list[str]:
     return [
         # On the source's own clock, wherever its first timestamp lies.
         *("-seek_timestamp", "1"),
         # Frames before the point are wanted: the graph cuts on the global grid.
-        "-noaccurate_seek",
+        *(() if exactly else ("-noaccurate_seek",)),
         *("-ss", f"{float(time_s):.6f}"),
     ]
 
 
+# Sound is read from so long before a clip: what stands beside a picture in the file may be a few
+# seconds earlier or later.
+SOUND_PREROLL_S = Fraction(10)
+
+
+def _sound_seek(plan: Plan) -> list[str]:
+    """Where a container seeks well, the sound of a clip is not decoded from the film's start."""
+    entry_s = plan.timeline.origin_s - SOUND_PREROLL_S
+    return _seek(entry_s) if plan.source.seekable and entry_s > plan.film_s else []
+
+
 def origin_ticks(plan: Plan, stream: VideoStream) -> int:
-    return round(plan.timeline.origin_s / stream.time_base)
+    return round(plan.grid_s / stream.time_base)
 
 
 def encode_chunk(
@@ -109,14 +121,15 @@ def encode_chunk(
     is a file of the pictures of text that become part of the film's."""
     assert plan.video is not None
     timeline = plan.timeline
-    origin_s = WORKING_COPY_ORIGIN_S if working_copy else timeline.origin_s
+    origin_s = WORKING_COPY_ORIGIN_S if working_copy else plan.grid_s
     # Matroska's clock is milliseconds; any other working copy is none.
     origin = 1000 * int(origin_s) if working_copy else origin_ticks(plan, plan.video)
     stream_index = 0 if working_copy else plan.video.index
     start_s = timeline.time_s(step.first)
+    entry_s = plan.entry_s(step.first)
     before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
-    if start_s > PREROLL_S:
-        before += _seek(origin_s + start_s - PREROLL_S)
+    if entry_s is not None:
+        before += _seek(entry_s - plan.grid_s + origin_s)
     graph = filters.chunk_graph(
         plan,
         [_wanted(plan, span) for span in step.spans],
@@ -130,7 +143,7 @@ def encode_chunk(
     argv += _input(source, before=before, container="" if working_copy else plan.source.container)
     if burn is not None:
         # Read from well before the span: a text that began earlier may still be shown.
-        early_s = filters.BURN_ORIGIN_S + start_s - BURN_PREROLL_S
+        early_s = filters.BURN_ORIGIN_S + plan.lead_s + start_s - BURN_PREROLL_S
         argv += _input(burn, before=_seek(early_s) if early_s > 0 else [])
     argv += ["-filter_complex", graph]
     for n, span in enumerate(step.spans):
@@ -202,16 +215,39 @@ def _forced_times(plan: Plan, span: Span) -> list[str]:
 def copy_video(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
     """The source's own pictures as fragmented MP4, a fragment a keyframe."""
     assert plan.video is not None
+    entry_s = plan.entry_s(0)
     return [
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
-        *_input(source, before=["-copyts"]),
+        *_input(source, before=["-copyts", *(_seek(entry_s) if entry_s is not None else ())]),
         *("-map", f"0:{plan.video.index}", "-c", "copy"),
+        *_copied_part(plan),
         *("-video_track_timescale", str(plan.timeline.timescale)),
         *_NOTHING_ELSE,
         *_FRAGMENTED,
         *("-movflags", "+frag_keyframe"),
         f"pipe:{FIRST_OUTPUT_FD}",
     ]
+
+
+def _copied_part(plan: Plan) -> list[str]:
+    """A clip's own pictures: as many as lie before the IDR picture with which it ends, since none
+    that is shown earlier is sent after that.
+
+    FFmpeg begins with a key picture that is *sent* after a time, which for that of the clip is
+    after the one before is *shown*: these are further apart than a decoder holds pictures back
+    (`planning.clips`).
+    """
+    video = plan.video
+    if plan.cut is None or video is None or video.index_table is None:
+        return []
+    table = video.index_table
+    begin = []
+    if plan.lead_s:
+        whole = next(each.index_table for each in plan.source.video if each.index == video.index)
+        assert whole is not None
+        before = key_before(whole, table.first_ticks).ticks + table.usual_gap_ticks / 2
+        begin = ["-ss", f"{float(before * video.time_base):.6f}"]
+    return [*begin, "-frames:v", str(table.frame_count)]
 
 
 NO_GAINS: Mapping[str, Gain] = MappingProxyType({})
@@ -246,7 +282,12 @@ def _sounds(
         maps |= {file.path: f"0:{plan.audio.index}" for file in files}
     graph, labels = _tapped(_taps(plan, sounds, files, gains))
     maps |= labels
-    argv = [str(ffmpeg), *_QUIET, *_PROGRESS, *_input(source, before=["-copyts"])]
+    argv = [
+        str(ffmpeg),
+        *_QUIET,
+        *_PROGRESS,
+        *_input(source, before=["-copyts", *_sound_seek(plan)]),
+    ]
     if graph:
         argv += ["-filter_complex", graph]
     for n, sound in enumerate(sounds):
@@ -308,12 +349,12 @@ def _tapped(taps: Sequence[Tap]) -> tuple[str, dict[str, str]]:
 def _file_chain(plan: Plan, file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) -> str:
     """FLAC keeps rate and channels, being the lossless one; the others take what their format and
     every player know: stereo at 44.1 or 48 kHz."""
-    start = f"aresample={filters.FILL_HOLES}"
+    start = [*filters.part_of_sound(plan, stream), f"aresample={filters.FILL_HOLES}"]
     if file.kind == "flac":
-        return ",".join([start, *filters.raised(gain, stream.sample_rate)])
+        return ",".join([*start, *filters.raised(gain, stream.sample_rate)])
     keeps = stream.sample_rate == 44_100 and file.kind != "opus"
     rate = 44_100 if keeps else 48_000
-    stereo = [start, f"aresample={rate}", "aformat=channel_layouts=stereo"]
+    stereo = [*start, f"aresample={rate}", "aformat=channel_layouts=stereo"]
     return ",".join([*stereo, *filters.mixed_down(plan, stream), *filters.raised(gain, rate)])
 
 
@@ -352,7 +393,12 @@ def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, 
     sounds = [sound for sound in plan.sounds if sound.name in gains]
     files = [file for file in audio_files(plan) if file.path in gains]
     graph, maps = _tapped(_taps(plan, sounds, files, gains))
-    argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS, *_input(source, before=["-copyts"])]
+    argv = [
+        str(ffmpeg),
+        *_TALKATIVE,
+        *_PROGRESS,
+        *_input(source, before=["-copyts", *_sound_seek(plan)]),
+    ]
     argv += ["-filter_complex", graph]
     encoders = [(maps[sound.name], _aac(sound)) for sound in sounds]
     for file in files:
@@ -409,8 +455,10 @@ def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[
     """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
     assert plan.video is not None
     before = _decoder(plan)
-    if time_s > 0:
-        before += _seek(plan.timeline.origin_s + time_s)
+    if time_s > 0 or plan.lead_s:
+        before += _seek(plan.timeline.origin_s + time_s, exactly=plan.cut is not None)
+    if plan.cut is not None:  # no picture from outside of it
+        before += ["-t", f"{float(plan.timeline.duration_s - time_s):.6f}"]
     return [
         *(str(ffmpeg), *_QUIET),
         *_input(source, before=before, container=plan.source.container),
@@ -490,7 +538,7 @@ def waveform(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
     chain = filters.waveform(plan, origin_samples=origin, target=f"pipe:{FIRST_OUTPUT_FD}")
     return [
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
-        *_input(source, before=["-copyts"]),
+        *_input(source, before=["-copyts", *_sound_seek(plan)]),
         *("-filter_complex", f"[0:{stream.index}]{chain}[a]"),
         *("-map", "[a]", "-f", "null", "-"),
     ]
@@ -504,7 +552,7 @@ def burn_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[str]
     """The subtitles that become part of the pictures into a file of their own: it is small, and is
     read again for each chunk."""
     assert plan.burned_in is not None
-    origin_s = filters.BURN_ORIGIN_S - plan.timeline.origin_s
+    origin_s = filters.BURN_ORIGIN_S - plan.grid_s
     return [
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
         *_input(source, before=["-copyts"], container=plan.source.container),
@@ -526,7 +574,9 @@ def working_copy(ffmpeg: Path, plan: Plan, source: Path, output: Path) -> list[s
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
         *_input(source, before=["-copyts"], container=plan.source.container),
         *("-map", f"0:{plan.video.index}", "-c", "copy"),
-        *("-output_ts_offset", f"{float(WORKING_COPY_ORIGIN_S - plan.timeline.origin_s):.6f}"),
+        # Of a clip nothing that comes long after it.
+        *([] if plan.cut is None else ["-to", f"{float(plan.film_s + plan.cut.end_s + 10):.6f}"]),
+        *("-output_ts_offset", f"{float(WORKING_COPY_ORIGIN_S - plan.grid_s):.6f}"),
         *_NOTHING_ELSE,
         *("-f", "matroska", f"file:{output}"),
     ]

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from telecine.engine.encoders import AAC_FRAME_SAMPLES, FALLBACK, VideoEncoder
 from telecine.engine.ladder import Ladder, Size
-from telecine.engine.media import AudioStream, FrameIndex, MediaInfo, VideoStream
+from telecine.engine.media import AudioStream, FrameIndex, Keyframe, MediaInfo, VideoStream
 from telecine.engine.timeline import SEGMENT_S, Timeline, target_duration_s
 
 MAX_COPY_GAP_S = Fraction(21, 2)  # x264's default keyint of 250 at 24 fps is 10.42 s
@@ -173,6 +173,11 @@ def source_timeline(
         gop_frames=None,
         target_duration_s=target_duration_s(longest_s),
     )
+
+
+def key_before(index: FrameIndex, ticks: int) -> Keyframe:
+    """The last key picture that is shown before this time; there must be one."""
+    return next(key for key in reversed(index.keyframes) if key.ticks < ticks)
 
 
 def _segment_cuts(video: VideoStream, index: FrameIndex) -> list[int]:

@@ -375,7 +375,7 @@ def _copied(work: Work, command: Callable[..., list[str]], output: Path) -> None
     work.ffmpeg(
         command(work.tools.ffmpeg, work.plan, work.source, output),
         {},
-        limits=_picture_limits(work.plan, 0, work.plan.timeline.duration_s),
+        limits=_picture_limits(work.plan, 0, work.plan.lead_s + work.plan.timeline.duration_s),
         read=(work.source,),
         write=output.parent,
         code="copy_failed",

@@ -33,7 +33,7 @@ def chunk_graph(
     """Decode → frames of this chunk → every rung of every codec, up to segment `end`.
 
     Input `[0:stream_index]`, outputs `[v0]`, `[v1]` … in the order of `wanted`. `origin_ticks` is
-    presentation 0 in the input stream's own time base. A size is scaled once for each range,
+    `plan.grid_s` in the input stream's own time base. A size is scaled once for each range,
     however many encoders take it.
     """
     boundaries = plan.timeline.boundaries
@@ -43,7 +43,7 @@ def chunk_graph(
     if plan.timeline.constant:
         if plan.deinterlace:
             head.extend([deinterlace(), *turning(plan)])
-        head.extend(_constant_rate(plan, boundaries[first], boundaries[end]))
+        head.extend(_constant_rate(plan, first, end))
         # A rung whose first segments another step makes leaves out their frames.
         frame_ticks = plan.timeline.frame_ticks
         skips = [(boundaries[w.first] - boundaries[first]) // frame_ticks for w in wanted]
@@ -58,21 +58,25 @@ def chunk_graph(
     return f"[0:{stream_index}]" + ",".join(head) + "," + _by_range(plan, outs)
 
 
-def _constant_rate(plan: Plan, start: int, end: int) -> list[str]:
-    """Onto the grid k / rate, then exactly the frames [start, end) of it, counted from 0.
+def _constant_rate(plan: Plan, first_segment: int, end_segment: int) -> list[str]:
+    """Onto the grid k / rate, then exactly the frames of these segments, counted from 0.
 
     `fps` has a time base of one frame, so that cutting is by whole numbers and a join cannot lose
-    or double a frame; the grid is global, since presentation 0 was made 0 before.
+    or double a frame; the grid is global, since its own 0 was made 0 before, and that of a clip is
+    the whole film's.
     """
-    frame_ticks = plan.timeline.frame_ticks
-    rate = plan.timeline.rate
-    first, last = start // frame_ticks, end // frame_ticks
-    # From presentation 0 on, also where the first picture comes later: it is shown early.
-    opening = ":start_time=0" if first == 0 else ""
+    timeline, lead = plan.timeline, plan.lead_frames
+    rate = timeline.rate
+    first, last = (
+        timeline.boundaries[n] // timeline.frame_ticks for n in (first_segment, end_segment)
+    )
+    # From the film's beginning on, also where the first picture comes later: it is shown early.
+    opening = ":start_time=0" if plan.entry_s(first_segment) is None else ""
     return [
         f"fps={rate.numerator}/{rate.denominator}{opening}",
         # A source that ends or breaks early has its last picture held: lengths stay as planned.
         "tpad=stop=-1:stop_mode=clone",
+        *([f"setpts=PTS-{lead}"] if lead else ()),
         *_burned_in(plan),  # before the film ends here, since texts may be told of after that
         f"trim=start_pts={first}:end_pts={last}",
         f"setpts=PTS-{first}",
@@ -104,7 +108,7 @@ def _burned_in(plan: Plan) -> list[str]:
     rate = plan.timeline.rate
     width = plan.video.width if plan.video.rotation in (0, 180) else plan.video.height
     return [
-        f"null[film];[1:0]setpts=PTS-{BURN_ORIGIN_S}/TB,scale={width}:-1[text];"
+        f"null[film];[1:0]setpts=PTS-{BURN_ORIGIN_S + plan.lead_s}/TB,scale={width}:-1[text];"
         "[film][text]overlay=x=0:y=main_h-overlay_h",
         # What joins two clocks has one of its own: back to a tick a picture.
         f"settb=expr={rate.denominator}/{rate.numerator}",
@@ -370,6 +374,7 @@ def _on_timeline(plan: Plan, sound: AudioRendition) -> list[str]:
     origin = round(plan.timeline.origin_s * plan.track(sound).sample_rate)
     return [
         f"asetpts=PTS-{origin}",
+        *after_origin(plan),
         f"aresample=48000:{FILL_HOLES}:first_pts=0",
         f"aformat=sample_fmts=fltp:channel_layouts={_LAYOUTS[sound.group]}",
         *(mixed_down(plan, plan.track(sound)) if sound.group == "stereo" else []),
@@ -391,8 +396,22 @@ def _limiter(ceiling_dbtp: float) -> str:
     return f"alimiter=limit={limit:.6f}:level=disabled:attack=5:release=50:latency=1"
 
 
+def after_origin(plan: Plan) -> list[str]:
+    """A clip's sound begins at its presentation 0, to the sample."""
+    return [] if plan.cut is None else ["atrim=start_pts=0"]
+
+
+def part_of_sound(plan: Plan, stream: AudioStream) -> list[str]:
+    """What a file has of a clip's sound, to the sample; nothing of it is made up."""
+    if plan.cut is None:
+        return []
+    origin = round(plan.timeline.origin_s * stream.sample_rate)
+    end = round((plan.film_s + plan.cut.end_s) * stream.sample_rate) - origin
+    return [f"asetpts=PTS-{origin}", f"atrim=start_pts=0:end_pts={end}"]
+
+
 def _ending(plan: Plan, sound: AudioRendition) -> list[str]:
-    if plan.video is None and sound.default:
+    if plan.video is None and sound.default and plan.cut is None:
         return []  # it is what the timeline was made of
     film_s = end_s = plan.timeline.duration_s
     if sound.default:
@@ -431,6 +450,7 @@ def waveform(plan: Plan, *, origin_samples: int, target: str) -> str:
     return ",".join(
         (
             f"asetpts=PTS-{origin_samples}",
+            *after_origin(plan),
             # Channels are averaged, as audiowaveform does: by itself FFmpeg lets a sum of floats
             # grow beyond full scale.
             f"aresample={shape.sample_rate}:{FILL_HOLES}:first_pts=0:rematrix_maxval=1",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal
@@ -31,7 +31,7 @@ from telecine.engine.media import (
 )
 from telecine.engine.profile import OutputKind, Profile
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.timeline import Chunk, Timeline
+from telecine.engine.timeline import PREROLL_S, Chunk, Timeline
 
 PLAN_VERSION = 2
 
@@ -126,6 +126,15 @@ class BurnedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """The part of the film that is made, in seconds from where the whole begins to play."""
+
+    start_s: Fraction
+    end_s: Fraction
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileOutput:
     """A file of its own beside the segments. `path` is relative to DIR."""
 
@@ -198,6 +207,7 @@ class Plan:
     preview: Preview | None = None
     waveform: Waveform | None = None
     chapters: tuple[Chapter, ...] = ()  # on the film's own clock, each with a title
+    cut: Cut | None = None  # of a clip; `video` and `audio` are then what it has of them
 
     @cached_property  # asked for with each step, and a plan may name 100 000 keyframes
     def id(self) -> str:
@@ -212,6 +222,37 @@ class Plan:
     @property
     def copied(self) -> VideoRendition | None:
         return next((r for r in self.renditions if r.mode == "copy"), None)
+
+    @property
+    def lead_s(self) -> Fraction:
+        """How much of the film is left out before presentation 0."""
+        return Fraction(0) if self.cut is None else self.cut.start_s
+
+    @property
+    def film_s(self) -> Fraction:
+        """Where the whole film begins, on the source's clock."""
+        return self.timeline.origin_s - self.lead_s
+
+    @property
+    def lead_frames(self) -> int:
+        """How many pictures of the constant grid, which is that of the whole film, come before
+        presentation 0."""
+        return round(self.lead_s * self.timeline.rate) if self.timeline.constant else 0
+
+    @property
+    def grid_s(self) -> Fraction:
+        """Where picture 0 of the grid lies on the source's clock."""
+        return self.film_s if self.timeline.constant else self.timeline.origin_s
+
+    def entry_s(self, segment: int) -> Fraction | None:
+        """From where on, on the source's clock, it is read for this segment; None: from its start,
+        where nothing is worth skipping."""
+        entry_s = self.timeline.origin_s + self.timeline.time_s(segment) - PREROLL_S
+        index = None if self.video is None else self.video.index
+        starts = [
+            v.start_s for v in self.source.video if v.index == index and v.start_s is not None
+        ]
+        return entry_s if entry_s > max((self.film_s, *starts)) else None
 
     @property
     def poster_time_s(self) -> Fraction:
@@ -241,7 +282,8 @@ class Plan:
         """Whether this chunk is decoded from the working copy. The first needs no seek and reads
         the source itself, so that the first picture does not wait for a copy of everything; unless
         the source has decode times only, whose guessed times would not join those of the copy."""
-        return self.working_copy and (step.first > 0 or untimed(self.source))
+        enters = step.first > 0 or self.entry_s(step.first) is not None
+        return self.working_copy and (enters or untimed(self.source))
 
     def light_of(self, rendition: VideoRendition) -> Light | None:
         """What an HDR rendition says of its mastering: the source's own words."""
@@ -265,8 +307,11 @@ class Plan:
         return next((sound for sound in self.sounds if sound.name == name), None)
 
     def track(self, sound: AudioRendition) -> AudioStream:
-        """The source's own of a rendition."""
-        return next(stream for stream in self.source.audio if stream.index == sound.stream)
+        """The source's own of a rendition: of a clip what it has of it."""
+        found = next(stream for stream in self.source.audio if stream.index == sound.stream)
+        if self.cut is None:
+            return found
+        return within(found, self.timeline.origin_s, self.film_s + self.cut.end_s)
 
     def step(self, step_id: str) -> Step:
         found = next((step for step in self.steps if step.id == step_id), None)
@@ -299,6 +344,15 @@ def display_of(video: VideoStream) -> tuple[Fraction, Fraction]:
     """Display size before rounding: square pixels, then upright."""
     width, height = video.width * video.sar, Fraction(video.height)
     return (height, width) if video.rotation in (90, 270) else (width, height)
+
+
+def within(track: AudioStream, start_s: Fraction, end_s: Fraction) -> AudioStream:
+    """What lies of a track of sound between two times on the source's clock: of one that is not on
+    then, nothing."""
+    if track.start_s is None or track.end_s is None:
+        return track
+    first_s = min(max(track.start_s, start_s), end_s)
+    return replace(track, start_s=first_s, end_s=max(min(track.end_s, end_s), first_s))
 
 
 def untimed(source: MediaInfo) -> bool:

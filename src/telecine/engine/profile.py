@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from telecine.engine.clip_words import Clip
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.media import InputKind
@@ -88,6 +89,7 @@ class Profile:
     loudness_lufs: float | None = None
     subtitles: tuple[SideCar, ...] = ()
     burn: Burn | None = None
+    clip: Clip | None = None
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -204,6 +206,7 @@ def make_profile(
     loudness_lufs: float | None = None,
     subtitles: tuple[SideCar, ...] = (),
     burn: Burn | None = None,
+    clip: Clip | None = None,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
@@ -234,6 +237,7 @@ def make_profile(
         loudness_lufs=loudness_lufs,
         subtitles=subtitles,
         burn=burn,
+        clip=clip,
     )
 
 

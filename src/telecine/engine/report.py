@@ -12,7 +12,7 @@ from telecine.engine.encode import StepResult
 from telecine.engine.loudness import Loudness
 from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, MediaInfo, SubtitleStream, VideoStream
-from telecine.engine.plan import WORK, Plan
+from telecine.engine.plan import WORK, Plan, SubtitleRendition
 
 State = Literal["succeeded", "failed", "interrupted"]
 
@@ -80,6 +80,27 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipReport:
+    """The part of the film that was made, to the picture, in seconds from the film's start."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleReport:
+    """One track of subtitles in the playlists."""
+
+    name: str
+    title: str
+    language: str | None
+    default: bool
+    forced: bool
+    hearing_impaired: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything about one run. Times are seconds from its start; `cpu_s` counts all children and
     this process; `time_to_first_play_s` is None where nothing streams."""
@@ -107,6 +128,9 @@ class Report:
     error: str | None = None
     beside: tuple[BesideReport, ...] = ()
     sounds: tuple[SoundReport, ...] = ()
+    subtitles: tuple[SubtitleReport, ...] = ()
+    burned_in: str | None = None  # which subtitles are part of the pictures
+    clip: ClipReport | None = None
 
 
 def describe(info: MediaInfo) -> tuple[str, ...]:
@@ -186,6 +210,8 @@ def changes(plan: Plan) -> tuple[str, ...]:
     """What the output does to the source that a viewer may notice, in plain words."""
     said = []
     video = plan.video
+    if plan.cut is not None:
+        said.append(f"cut to a clip: {plan.cut.reason}")
     if video is not None:
         if video.rotation or video.mirrored:
             said.append("turned upright")
@@ -237,6 +263,18 @@ def beside(plan: Plan) -> tuple[BesideReport, ...]:
     return tuple(found)
 
 
+def subtitle_report(track: SubtitleRendition) -> SubtitleReport:
+    return SubtitleReport(
+        name=track.name,
+        title=track.title,
+        language=track.language,
+        default=track.default,
+        forced=track.forced,
+        hearing_impaired=track.hearing_impaired,
+        reason=track.reason,
+    )
+
+
 def make_report(
     plan: Plan,
     *,
@@ -276,6 +314,7 @@ def make_report(
             FileReport(file.path, file.size_bytes)
             for result in results
             for file in result.files
+            if not file.path.startswith("subtitles/")  # as many as segments, which are not listed
             if not file.path.startswith(f"{WORK}/")
         ),
         steps=tuple(StepReport(r.step, r.wall_s, r.cpu_s, r.peak_rss_bytes) for r in results),
@@ -290,7 +329,16 @@ def make_report(
         error=error,
         beside=beside(plan),
         sounds=_sounds(plan, results),
+        clip=_clip(plan),
+        subtitles=tuple(map(subtitle_report, plan.subtitles)),
+        burned_in=None if plan.burned_in is None else plan.burned_in.reason,
     )
+
+
+def _clip(plan: Plan) -> ClipReport | None:
+    if plan.cut is None:
+        return None
+    return ClipReport(round(float(plan.cut.start_s), 3), round(float(plan.cut.end_s), 3))
 
 
 def _sounds(plan: Plan, results: Sequence[StepResult]) -> tuple[SoundReport, ...]:

@@ -10,8 +10,16 @@ from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.ladder import output_rate, source_size
 from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStream
-from telecine.engine.plan import MAX_DURATION_S, PLAN_VERSION, Plan, display_of, untimed
+from telecine.engine.plan import (
+    MAX_DURATION_S,
+    PLAN_VERSION,
+    Plan,
+    display_of,
+    untimed,
+    within,
+)
 from telecine.engine.planning.beside import with_beside
+from telecine.engine.planning.clips import SOUND_REASON, Part, clip_parts, cut_on_grid
 from telecine.engine.planning.files import make_files
 from telecine.engine.planning.pictures import (
     head_segments,
@@ -45,7 +53,8 @@ def make_plan(
     encoded throughout, since a copy would hand the damage on.
 
     Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`) and
-    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it, `burn_unknown`).
+    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it, `burn_unknown`,
+    `clip_outside`, `clip_invalid`).
     """
     warnings = list(source.warnings)
     video = choose_video(source, profile, warnings)
@@ -89,7 +98,15 @@ def _plan_audio_only(
     duration_s = end_s - origin_s
     if duration_s <= 0:
         raise InputRefused("the audio stream is empty", code="no_streams")
-    sounds = make_sounds(profile, tracks, origin_s, None)
+    cut = None
+    distrust: tuple[str, ...] = ()
+    if profile.clip is not None:
+        cut = cut_on_grid(profile.clip, Fraction(audio.sample_rate), duration_s, warnings)
+        origin_s, end_s = origin_s + cut.start_s, origin_s + cut.end_s
+        duration_s = end_s - origin_s
+        tracks = tuple(within(track, origin_s, end_s) for track in tracks)
+        audio, distrust = tracks[0], (SOUND_REASON,)
+    sounds = make_sounds(profile, tracks, origin_s, None, distrust=distrust)
     warnings.extend(cut_warnings(tracks, sounds, end_s))
     rate = sounds[0].sample_rate if sounds else 48_000
     count = max(1, math.ceil(duration_s / SEGMENT_S))
@@ -131,6 +148,7 @@ def _plan_audio_only(
             dropped=(),
             copy_refusals=(),
             warnings=tuple(warnings),
+            cut=cut,
         )
     )
 
@@ -146,7 +164,7 @@ def _plan_video(
     damaged: bool,
 ) -> Plan:
     audio = tracks[0] if tracks else None
-    distrust = ("the source is damaged",) if damaged else ()
+    distrust: tuple[str, ...] = ("the source is damaged",) if damaged else ()
     if damaged:
         warnings.append("the source is too damaged to be copied: it is encoded instead")
     display = display_of(video)
@@ -170,17 +188,33 @@ def _plan_video(
     ladder = ladder_for(profile, display, rate)
     warnings.extend(ladder.warnings)
 
-    origin_s, end_s = film_span(source, video, audio)
-    burned_in = choose_burn(source, video, profile, origin_s)
+    film_s, end_s = film_span(source, video, audio)
+    burned_in = choose_burn(source, video, profile, film_s)
     refusals = distrust + ("subtitles are burnt into it",) * (burned_in is not None)
+    to_encode = to_copy = Part(video, film_s, end_s)
+    if profile.clip is not None:
+        to_encode, to_copy, why = clip_parts(profile.clip, to_encode, rate, warnings)
+        refusals += why
     refusals += copy_refusals(
-        source, video, audio, ladder, own, origin_s, codecs=listed_codecs(profile)
+        source,
+        to_copy.video,
+        None if audio is None else to_copy.of(audio),
+        ladder,
+        own,
+        to_copy.origin_s,
+        codecs=listed_codecs(profile),
     )
     if profile.top == "copy" and refusals:
         raise UsageError(
             "the top rung cannot be copied: " + "; ".join(refusals), code="top_not_copyable"
         )
     copied = not refusals and profile.top != "encode"
+    part = to_copy if copied else to_encode
+    video, origin_s, end_s = part.video, part.origin_s, part.end_s
+    if part.cut is not None:
+        tracks = tuple(part.of(track) for track in tracks)
+        audio = tracks[0] if tracks else None
+        distrust += (SOUND_REASON,)
     if copied:
         assert video.index_table is not None
         timeline = source_timeline(video, video.index_table, rate, origin_s, end_s)
@@ -196,7 +230,7 @@ def _plan_video(
         warnings.extend(long_chunk_warnings(timeline, chunks))
     sounds = make_sounds(profile, tracks, origin_s, end_s, distrust=distrust)
     warnings.extend(cut_warnings(tracks, sounds, end_s))
-    subtitles = make_subtitles(source, video, profile, inputs, origin_s, warnings)
+    subtitles = make_subtitles(source, video, profile, inputs, film_s, warnings)
     return _finished(
         Plan(
             version=PLAN_VERSION,
@@ -207,7 +241,8 @@ def _plan_video(
             audio=audio,
             deinterlace=interlaced,
             tone_map=video.color.hdr,
-            working_copy=not source.seekable and (len(chunks) > 1 or untimed(source)),
+            working_copy=not source.seekable
+            and (len(chunks) > 1 or origin_s > film_s or untimed(source)),
             timeline=timeline,
             chunks=chunks,
             head_segments=head_segments(renditions, chunks),
@@ -220,5 +255,6 @@ def _plan_video(
             dropped=(*ladder.dropped, *without),
             copy_refusals=refusals,
             warnings=tuple(warnings),
+            cut=part.cut,
         )
     )

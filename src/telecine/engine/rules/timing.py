@@ -87,6 +87,31 @@ def _playlist_duration(found: Found) -> tuple[Problems, str]:
     )
 
 
+def _clipped(found: Found) -> bool:
+    return found.plan is not None and found.plan.cut is not None and bool(found.streams)
+
+
+@rule("clip-span", "plan", _clipped)
+def _clip_span(found: Found) -> tuple[Problems, str]:
+    """A clip is as long as was asked, or as there is film, to within a picture at each end (of
+    sound alone, a frame of it)."""
+    plan, stream = found.plan, [*found.pictures, *found.voices][0]
+    assert plan is not None
+    assert plan.cut is not None
+    assert plan.profile.clip is not None
+    clip, end_s = plan.profile.clip, plan.cut.end_s
+    frame_s = max(1 / plan.timeline.rate, stream.seconds(frame_ticks(stream)))
+    span_s = stream.end_s - stream.start_s
+    # It may end earlier than asked, with the film.
+    wanted_s = end_s - clip.start_s
+    problems = []
+    if clip.end_s is not None and end_s - clip.end_s >= frame_s:
+        problems.append(f"ends at {sec(end_s)} of the film, asked {sec(clip.end_s)}")
+    if abs(span_s - wanted_s) > 2 * frame_s:
+        problems.append(f"{stream.home}: lasts {sec(span_s)}, asked {sec(wanted_s)}")
+    return problems, f"{sec(span_s)} from {sec(plan.cut.start_s)} of the film"
+
+
 @rule("target-duration", "RFC 8216 4.3.3.1, Apple 8.2")
 def _target_duration(found: Found) -> tuple[Problems, str]:
     """TARGETDURATION is the same on all media playlists and as planned."""

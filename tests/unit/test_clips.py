@@ -1,0 +1,176 @@
+"""Which part of a film a clip is, by arithmetic on the film's own pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from tests.unit import sources
+
+from telecine.cli import joined_clip, parse
+from telecine.engine.clip_words import Clip, make_clip, parse_clip
+from telecine.engine.errors import UsageError
+from telecine.engine.media import MediaInfo
+from telecine.engine.plan import Plan, within
+from telecine.engine.planning import encoded_instead, make_plan
+from telecine.engine.profile import TopPolicy, make_profile, parse_output
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("00:10-00:40", "10", "40"),
+        ("10-40", "10", "40"),
+        ("00:00:10.5-", "10.5", None),
+        ("-30", "0", "30"),
+        ("1:02:03.25-1:02:04", "3723.25", "3724"),
+        ("90.000000001-100", "90.000000001", "100"),
+        ("0-0.04", "0", "0.04"),
+    ],
+)
+def test_words(text: str, start: str, end: str | None) -> None:
+    assert parse_clip(text) == Clip(Fraction(start), None if end is None else Fraction(end))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "-", "10", "40-10", "10-10", "a-b", "1:60-2:00", "1:60:00-2:00:00", "-0", "10-40-50"),
+        *("10--40", "1e3-", "١-٢", "0-9999999", " 1-2", "0x1-2", "-1.0000000001"),
+    ],
+)
+def test_words_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_clip(text)
+    assert caught.value.code == "clip_invalid"
+
+
+def test_a_clip_of_numbers() -> None:
+    assert make_clip(Fraction(3, 2), None) == Clip(Fraction(3, 2), None)
+    for start, end in ((-1, 5), (5, 5), (0, 10**7), (10**7, None)):
+        with pytest.raises(UsageError, match="clip"):
+            make_clip(Fraction(start), None if end is None else Fraction(end))
+
+
+def test_a_clip_that_begins_with_a_hyphen_is_no_option() -> None:
+    assert joined_clip(["--clip", "-0:30", "a"]) == ["--clip=-0:30", "a"]
+    assert joined_clip(["--clip", "-o", "--", "--clip", "-1"]) == [
+        "--clip",
+        "-o",
+        "--",
+        "--clip",
+        "-1",
+    ]
+    asked = parse(["transcode", "--clip", "-0:30", "a.mp4", "-o", "x"])
+    assert asked.profile.clip == Clip(Fraction(0), Fraction(30))
+
+
+def plan_of(source: MediaInfo, clip: str, *, top: TopPolicy = "auto") -> Plan:
+    return make_plan(source, make_profile(top=top, clip=parse_clip(clip)))
+
+
+def test_the_first_picture_is_at_or_after_the_start() -> None:
+    """24 frames a second: 10.01 s lies between pictures 240 and 241, 20 s is picture 480."""
+    plan = plan_of(sources.COMPLIANT, "10.01-20", top="encode")
+    assert (plan.lead_frames, sum(plan.timeline.frames)) == (241, 480 - 241)
+    assert plan.timeline.origin_s == Fraction(241, 24)
+    assert plan.film_s == plan.grid_s == 0
+
+
+def test_a_clip_beyond_the_end_ends_there() -> None:
+    plan = plan_of(sources.COMPLIANT, "29-40", top="encode")
+    assert sum(plan.timeline.frames) == 24
+    assert any("ends with the film" in line for line in plan.warnings)
+
+
+@pytest.mark.parametrize("source", [sources.COMPLIANT, sources.SONG])
+def test_a_clip_outside_of_the_film(source: MediaInfo) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_of(source, "1000-1010")
+    assert caught.value.code == "clip_outside"
+
+
+def test_a_clip_without_a_picture() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_of(sources.COMPLIANT, "10.001-10.002")
+    assert caught.value.code == "clip_invalid"
+
+
+@pytest.mark.parametrize(
+    ("clip", "reason"),
+    [
+        ("10-20", None),
+        ("9.97-20", None),  # picture 240 is the first at or after it
+        ("10-", None),
+        ("-20", None),
+        ("10-30", None),
+        ("9.9-20", "does not begin with an IDR picture"),
+        ("10-21", "does not end before an IDR picture"),
+    ],
+)
+def test_what_is_copied_begins_and_ends_with_an_idr_picture(clip: str, reason: str | None) -> None:
+    """An IDR picture every 2 s: every even second."""
+    plan = plan_of(sources.COMPLIANT, clip)
+    assert (plan.copied is None) == (reason is not None)
+    assert [line for line in plan.copy_refusals if reason and reason in line] or reason is None
+    if reason is None:
+        asked = parse_clip(clip)
+        start = max(0, round(asked.start_s))
+        end = 30 if asked.end_s is None else asked.end_s
+        assert plan.timeline.duration_s == end - start
+        assert plan.timeline.origin_s == start
+        assert sum(plan.timeline.frames) == 24 * (end - start)
+
+
+def test_a_copy_needs_the_key_picture_before_to_lie_well_before() -> None:
+    picture = replace(sources.PICTURE, index_table=sources.table([48] * 4 + [16] + [48] * 10))
+    source = replace(sources.COMPLIANT, video=(picture,))
+    refused = plan_of(source, "8.666-20.666")
+    assert "the IDR picture of the clip comes too soon after another" in refused.copy_refusals
+
+
+def test_an_uneven_source_is_copied_from_the_very_time_of_a_picture() -> None:
+    assert sources.PICTURE.index_table is not None
+    uneven = replace(sources.PICTURE.index_table, regular=False)
+    picture = replace(sources.PICTURE, index_table=uneven, variable_rate=True)
+    source = replace(sources.COMPLIANT, video=(picture,))
+    assert plan_of(source, "10-20").copied is not None
+    assert plan_of(source, "9.99-20").copied is None
+
+
+def test_a_copied_clip_goes_over_to_an_encoded_one() -> None:
+    plan = encoded_instead(plan_of(sources.COMPLIANT, "10-20"))
+    assert plan is not None
+    assert plan.copied is None
+    assert plan.timeline.origin_s == 10
+
+
+def test_sound_is_what_the_clip_has_of_it() -> None:
+    plan = plan_of(sources.COMPLIANT, "10-20")
+    assert plan.audio is not None
+    assert [plan.audio.start_s, plan.audio.end_s] == [10, 20]
+    assert [sound.mode for sound in plan.sounds] == ["encode"]
+    assert plan.track(plan.sounds[0]).end_s == 20
+    timeless = replace(sources.SOUND, start_s=None)
+    assert within(timeless, Fraction(1), Fraction(2)) == timeless
+    before = within(
+        replace(sources.SOUND, start_s=Fraction(0), end_s=Fraction(5)), *map(Fraction, (10, 20))
+    )
+    assert [before.start_s, before.end_s] == [10, 10]
+
+
+def test_a_clip_of_sound_alone() -> None:
+    profile = make_profile((parse_output("mp3"), parse_output("hls")), clip=parse_clip("3-10"))
+    plan = make_plan(sources.SONG, profile)
+    assert plan.timeline.duration_s == 7
+    assert [sound.mode for sound in plan.sounds] == ["encode"]
+
+
+def test_a_copy_that_seeks_badly_is_needed_for_one_chunk_too() -> None:
+    """Entered in the middle, a transport stream loses pictures."""
+    plan = plan_of(sources.BROADCAST, "11-15")
+    assert len(plan.chunks) == 1
+    assert plan.working_copy
+    assert plan.reads_copy(plan.step("encode-0000"))
+    assert not plan_of(sources.BROADCAST, "-15").working_copy
