@@ -187,6 +187,8 @@ def test_the_source_is_read_once_and_nobody_waited(output: Path) -> None:
     report = json.loads((output / "report.json").read_text())
     steps = [step["id"] for step in report["steps"] if step["id"].startswith("subtitles")]
     assert steps == ["subtitles"]
+    assert [track["name"] for track in report["subtitles"]] == ["de-forced", "en", "en-sdh", "fr"]
+    assert not report["files"]
 
 
 def test_mov_text_is_read_too(film: Path, ffmpeg: str, tools: Tools, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_a_job_makes_what_the_command_makes_of_the_same_files(
     job = ada.submit(film_id, outputs=outputs)
     made = ended(ada, services, job["id"])
     assert made["state"] == "succeeded", made["error"]
+    (track,) = made["plan"]["subtitles"]
+    assert (track["name"], track["title"]) == ("en-sdh", "English (SDH)")
     side_car = SideCar("en", hearing_impaired=True)
     profile = make_profile((parse_output("hls"),), (240,), subtitles=(side_car,))
     (tmp_path / "film.srt").write_text(SRT)

@@ -13,7 +13,7 @@ from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
 
 from telecine.engine import mpd
 from telecine.engine.errors import StepFailed
-from telecine.engine.mpd import MPD, AdaptationSet, Representation, SegmentTemplate
+from telecine.engine.mpd import MPD, AdaptationSet, Representation, SegmentTemplate, TextFile
 
 TEXT = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -275,3 +275,22 @@ def test_a_damaged_mpd_is_read_or_refused_in_words(draw: st.DataObject) -> None:
         for adaptation in found.adaptation_sets:
             for representation in adaptation.representations:
                 representation.template.uris(representation)
+
+
+def test_a_file_of_text_is_one_representation() -> None:
+    """ISO/IEC 23009-1, 5.3.5: a BaseURL in place of segments, and no alignment of any."""
+    text = AdaptationSet(
+        "text",
+        "text/vtt",
+        (),
+        lang="de",
+        role="caption",
+        label="German (SDH)",
+        files=(TextFile("subtitles-de", 936, "subtitles/de/whole.vtt"),),
+    )
+    written = mpd.write_mpd(MPD(Fraction(10), Fraction(2), (text,)))
+    assert mpd.parse_mpd(written).adaptation_sets == (text,)
+    (group,) = MPEGDASHParser.parse(written).periods[0].adaptation_sets
+    (representation,) = group.representations
+    assert representation.base_urls[0].base_url_value == "subtitles/de/whole.vtt"
+    assert group.segment_alignment is None

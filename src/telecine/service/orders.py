@@ -32,7 +32,8 @@ from telecine.engine.profile import (
     parse_rung,
 )
 from telecine.engine.progress import step_span_s, step_work
-from telecine.engine.report import beside, changes, describe
+from telecine.engine.report import beside, changes, describe, subtitle_report
+from telecine.engine.serial import to_plain
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
@@ -508,6 +509,8 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
         ],
         "dropped": [{"name": rung.name, "reason": rung.reason} for rung in plan.dropped],
         "top_not_copied": list(plan.copy_refusals) if plan.copied is None else [],
+        "subtitles": [to_plain(subtitle_report(track)) for track in plan.subtitles],
+        "burned_in": None if plan.burned_in is None else plan.burned_in.reason,
         "files": [{"type": file.kind, "path": file.path} for file in plan.files],
         "beside": [{"output": one.output, "reason": one.reason} for one in beside(plan)],
         "warnings": list(plan.warnings),

@@ -138,6 +138,18 @@ class BesideShown(Answer):
     reason: str = Field(examples=["29 key pictures of 240p, one every 2 s, 5 × 5 on a sheet"])
 
 
+class SubtitlesShown(Answer):
+    """A track of subtitles in the playlists."""
+
+    name: str = Field(examples=["en-sdh"])
+    title: str = Field(examples=["English (SDH)"])
+    language: str | None = Field(examples=["en"])
+    default: bool
+    forced: bool
+    hearing_impaired: bool
+    reason: str = Field(examples=["subrip of stream 2 as WebVTT"])
+
+
 class PlanShown(Answer):
     """What is made of the source, and why."""
 
@@ -150,6 +162,10 @@ class PlanShown(Answer):
     rungs: list[RungShown]
     dropped: list[DroppedShown]
     top_not_copied: list[str] = Field(description="Why the source's own picture is no rung.")
+    subtitles: list[SubtitlesShown] = Field(default_factory=list)
+    burned_in: str | None = Field(
+        None, description="Which subtitles are part of the pictures.", examples=["ass of stream 3"]
+    )
     files: list[FileShown]
     beside: list[BesideShown] = Field(
         default_factory=list, description="Pictures, waveform and chapters."
