@@ -91,6 +91,15 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Hovered:
+    """A small picture above the bar: the number read from it, and the times that it stands for."""
+
+    number: int | None
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What the page recorded up to now."""
 
@@ -226,6 +235,12 @@ class Player:
 
     def resume(self, rate: float = 1.0) -> None:
         self._page.evaluate("(rate) => resume(rate)", rate)
+
+    def hover(self, index: str, seconds: float) -> Hovered:
+        """The small picture that Shaka Player shows for a time; *index* is a WebVTT of pictures."""
+        url = self._server.url(index)
+        found = self._page.evaluate("([url, seconds]) => hover(url, seconds)", [url, seconds])
+        return Hovered(**found)
 
     def seek(self, seconds: float) -> Frame:
         """Seeks the paused video and returns the frame that then stands there."""

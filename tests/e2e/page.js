@@ -9,6 +9,7 @@
 //   texts()                                 what stands on the picture now
 //   await chooseSound(language)             sound of this language; the names on offer, in order
 //   pitch()                                 the loudest tone that is heard now, in Hz (with listen)
+//   await hover(index, seconds)             the small picture for a time, from a WebVTT of pictures
 //   report()                                everything recorded so far
 
 const video = document.getElementById("video");
@@ -64,6 +65,9 @@ const canvas = document.createElement("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 function readNumber() {
   context.drawImage(video, 0, 0, 64, 36);
+  return numberDrawn();
+}
+function numberDrawn() {
   const pixels = context.getImageData(0, 0, 64, 20).data;
   let code = 0;
   for (const top of [2, 12]) {
@@ -252,6 +256,20 @@ const textChoosers = {
     await player.setTextVisibility?.(true);
     return tracks.map((track) => track.label);
   },
+};
+// What Shaka Player shows above its bar: the picture's number, and from when to when it stands there.
+let pictures = null;
+window.hover = async (index, seconds) => {
+  pictures ??= await player.addThumbnailsTrack(new URL(index, location.href).href, "text/vtt");
+  const found = await player.getThumbnails(pictures.id, seconds);
+  const sheet = new Image();
+  sheet.src = found.uris[0];
+  await sheet.decode();
+  const part = [found.positionX, found.positionY, found.width, found.height];
+  const whole = [0, 0, sheet.naturalWidth, sheet.naturalHeight]; // of a file that is no sheet
+  context.clearRect(0, 0, 64, 36);
+  context.drawImage(sheet, ...(found.sprite ? part : whole), 0, 0, 64, 36);
+  return { number: numberDrawn(), start: found.startTime, end: found.startTime + found.duration };
 };
 window.chooseText = (language) => textChoosers[player instanceof (window.Hls ?? Event) ? "hlsjs" : "shaka"](language);
 window.texts = () => Array.from(video.textTracks)

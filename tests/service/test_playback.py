@@ -371,6 +371,8 @@ def test_a_public_film_before_while_and_after_it_grows(
         "dash_url": None,
         "file_url": None,
         "poster_url": None,
+        "storyboard_url": None,
+        "chapters_url": None,
         "embed_url": f"{base}/embed/{stage.asset_id}",
         "embed_html": before["embed_html"],
         "expires_at": None,
