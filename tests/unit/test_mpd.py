@@ -127,6 +127,16 @@ def test_the_names_of_the_segments() -> None:
     assert replace(AUDIO.template, durations_ticks=()).uris(AUDIO) == []
 
 
+def test_sound_for_the_blind_says_so_and_no_other_purpose_is_known() -> None:
+    described = AdaptationSet("audio", "audio/mp4", (AUDIO,), lang="de", role="description",
+                              label="Für Blinde", accessibility="description")  # fmt: skip
+    text = mpd.write_mpd(replace(VALUE, adaptation_sets=(described,)))
+    (found,) = mpd.parse_mpd(text).adaptation_sets
+    assert found == described
+    with pytest.raises(StepFailed, match="Accessibility is of an unknown purpose"):
+        mpd.parse_mpd(text.replace("AudioPurposeCS:2007", "AudioPurposeCS:2099"))
+
+
 @pytest.mark.parametrize("name", ["$Number%05d$", "$RepresentationID%05d$", "$Numbr$", "a$b"])
 def test_names_that_are_no_template_of_an_init_segment(name: str) -> None:
     template = replace(VIDEO.template, initialization=name)

@@ -605,7 +605,7 @@ def test_the_default_picture_wins_over_a_larger_one_and_the_first_sound_without_
             (replace(first, default=True), second),
             (replace(SOUND, index=3, default=False), replace(SURROUND, index=1, default=False)),
         ),
-        asking("mp4"),
+        asking("mp4:source"),
     )
     assert plan.video is not None
     assert plan.audio is not None

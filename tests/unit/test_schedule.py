@@ -106,6 +106,39 @@ def test_nothing_else_starts_before_it_plays() -> None:
     assert others
 
 
+def test_a_step_starts_as_soon_as_what_it_needs_is_there() -> None:
+    """How loud sound is can be measured while chunks are still encoded."""
+    measured = threading.Event()
+
+    def act(step: Step) -> None:
+        if step.id == "loudness":
+            assert "audio" in stage.ended
+            measured.set()
+        elif step.id == "encode-0003":
+            assert measured.wait(PATIENCE_S)
+
+    stage = Stage()
+    stage.run(act)
+    assert len(stage.ended) == len(PLAN.steps)
+
+
+def test_chunks_do_not_wait_until_all_sound_was_listened_to() -> None:
+    plan = make_plan(lasting(102), make_profile(loudness_lufs=-16.0))
+    encoding = threading.Event()
+
+    def act(step: Step) -> None:
+        if step.id == "gain":
+            assert encoding.wait(PATIENCE_S)
+        elif step.id == "encode-0000":
+            encoding.set()
+        elif step.id == "audio":
+            assert "gain" in stage.ended
+
+    stage = Stage(plan)
+    stage.run(act)
+    assert len(stage.ended) == len(plan.steps)
+
+
 def test_no_more_chunks_run_at_once_than_asked() -> None:
     together = threading.Barrier(2)
 

@@ -278,8 +278,9 @@ def _sounds(
     gains: Mapping[str, Gain],
 ) -> list[str]:
     maps = {sound.name: f"0:{sound.stream}" for sound in sounds}
-    if plan.audio is not None:
-        maps |= {file.path: f"0:{plan.audio.index}" for file in files}
+    for file in files:
+        assert plan.audio is not None
+        maps[file.path] = f"0:{plan.audio.index}"
     graph, labels = _tapped(_taps(plan, sounds, files, gains))
     maps |= labels
     argv = [

@@ -427,10 +427,11 @@ def _parse_transfer(element: _Element) -> int:
 
 
 def _parse_accessibility(element: _Element) -> Accessibility:
-    for name, value in _PURPOSES.items():
-        if (element.text("schemeIdUri"), element.text("value")) == (_PURPOSE_SCHEME, value):
-            return name
-    raise element.wrong("is of an unknown purpose")
+    known = {(_PURPOSE_SCHEME, value): name for name, value in _PURPOSES.items()}
+    said = (element.text("schemeIdUri"), element.text("value"))
+    if said not in known:
+        raise element.wrong("is of an unknown purpose")
+    return known[said]
 
 
 def _parse_representation(element: _Element) -> Representation:
