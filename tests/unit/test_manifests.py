@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -252,3 +253,66 @@ def test_every_case_of_the_goldens_can_be_published() -> None:
             continue
         master = manifests.final_master(plan, made, codecs_of(plan), texts_of(plan))
         assert m3u8.M3U8(playlist.write_multivariant(master)).playlists, name
+
+
+# --- subtitles -----------------------------------------------------------------------------------
+
+SUBTITLED = make_plan(*CASES["film-23976-mkv"])
+
+
+def test_subtitles_have_the_pictures_grid_for_the_whole_film() -> None:
+    found = m3u8.M3U8(manifests.subtitle_media(SUBTITLED))
+    timeline = SUBTITLED.timeline
+    assert [segment.uri for segment in found.segments] == [
+        f"{n:05d}.vtt" for n in range(timeline.segments)
+    ]
+    assert sum(segment.duration for segment in found.segments) == pytest.approx(
+        float(timeline.duration_s)
+    )
+    assert (found.playlist_type, found.is_endlist) == ("vod", True)
+    assert found.segment_map == []
+
+
+def test_the_largest_subtitles_count_into_the_rates_of_every_variant() -> None:
+    plan = SUBTITLED
+    # Segments of 6.006 s, the last one shorter, of 3000 bytes each.
+    peak_bps, average_bps = manifests.subtitle_rates(plan, [3000] * plan.timeline.segments)
+    assert peak_bps >= average_bps >= 8 * 3000 / 6.006
+    made = {name: segments_of(plan, name) for name in manifests.finished_names(plan)}
+    without = replace(plan, subtitles=())
+    texts = {plan.subtitles[0].name: (peak_bps, average_bps)}
+    for bare, whole in zip(
+        manifests.final_master(without, made, codecs_of(plan)).variants,
+        manifests.final_master(plan, made, codecs_of(plan), texts).variants,
+        strict=True,
+    ):
+        assert whole.bandwidth_bps - bare.bandwidth_bps == peak_bps
+        assert whole.subtitles == "subtitles"
+        assert bare.subtitles is None
+
+
+def test_what_is_for_the_hard_of_hearing_or_forced_says_so() -> None:
+    (track,) = SUBTITLED.subtitles
+    plan = replace(
+        SUBTITLED,
+        subtitles=(
+            replace(track, name="a", hearing_impaired=True),
+            replace(track, name="b", title="other", forced=True),
+        ),
+    )
+    made = {name: segments_of(plan, name) for name in manifests.finished_names(plan)}
+    texts = {"a": (1, 1), "b": (2, 2)}
+    master = manifests.final_master(plan, made, codecs_of(plan), texts)
+    traits = {r.name: (r.forced, r.characteristics) for r in master.renditions[-2:]}
+    assert traits == {
+        track.title: (
+            False,
+            (
+                "public.accessibility.transcribes-spoken-dialog",
+                "public.accessibility.describes-music-and-sound",
+            ),
+        ),
+        "other": (True, ()),
+    }
+    sets = manifests.mpd(plan, made, codecs_of(plan), texts).adaptation_sets[-2:]
+    assert [group.role for group in sets] == ["caption", "forced-subtitle"]

@@ -43,6 +43,7 @@ from telecine.engine.profile import Profile
 from telecine.engine.sandbox import MAX_PIXELS
 from telecine.engine.subtitling import probe_side_car
 from telecine.engine.tools import Tools
+from telecine.engine.watermarking import probe_picture
 
 # A refusal comes within 10 s and 1 GB, whatever the file claims: each child gets its share of both.
 DEMUX_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
@@ -117,8 +118,8 @@ def probe_inputs(
     they lie. Reads them in the sandbox, writes nothing.
 
     Raises `UsageError` (`input_missing`, `input_unknown`) where what is given is not what the
-    profile names, `InputRefused` (`source_missing`, `empty_file`, `subtitles_unreadable`) and
-    `Interrupted`.
+    profile names, `InputRefused` (`source_missing`, `empty_file`, `subtitles_unreadable`,
+    `watermark_unreadable`) and `Interrupted`.
     """
     wanted = profile.inputs
     for name in (*wanted, *inputs):
@@ -138,6 +139,8 @@ def _extra_input(
     extra = ExtraInput(name, kind, fingerprint_of(path))
     if kind == "subtitles":
         return replace(extra, subtitles=probe_side_car(path, tools, cancel))
+    if kind == "picture":
+        return replace(extra, picture=probe_picture(path, tools, cancel))
     return extra
 
 
@@ -638,12 +641,12 @@ def _chapter(facts: dict[str, Any]) -> Chapter:
 
 
 # By libavcodec's names. What it decodes to text, and what to pictures; there is no decoder for
-# teletext in the packaged FFmpeg, nor for TTML anywhere.
+# teletext in the packaged FFmpeg, nor for TTML anywhere, and XSUB fits into no other container.
 _TEXT_CODECS = (
     *("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "eia_608", "microdvd", "mpl2"),
     *("jacosub", "sami", "realtext", "stl", "subviewer", "subviewer1", "pjs", "vplayer"),
 )
-_BITMAP_CODECS = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub")
+_BITMAP_CODECS = ("hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle")
 # Pictures whose user data the captions are read from (`captions`).
 _CAPTIONED_CODECS = ("h264", "hevc", "mpeg2video")
 
