@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests import pngs
 from tests.media.running import Done, telecine
 
 MOST_S = 10.0
@@ -105,16 +106,7 @@ def impossible_count(path: Path, clips: Clips) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
+    return pngs.png(width, height, pngs.chunk(b"IDAT", zlib.compress(bytes(1000))))
 
 
 def gif(width: int, height: int) -> bytes:

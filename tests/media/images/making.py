@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from tests import pngs
+from tests.pngs import chunk
 
 from telecine.engine.images.grammar import parse_text
 from telecine.engine.images.pool import ImageWorkers
@@ -82,11 +84,7 @@ def photo(width: int, height: int) -> Pixels:
     return np.stack(shades, axis=2).clip(0, 255).astype(np.uint8)
 
 
-# --- PNG by hand (W3C, third edition): what Pillow does not write ---------------------------------
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+# --- PNG: what Pillow does not write --------------------------------------------------------------
 
 
 def png(array: Pixels, *extra: bytes) -> bytes:
@@ -97,16 +95,8 @@ def png(array: Pixels, *extra: bytes) -> bytes:
     rows = array.astype(f">u{array.dtype.itemsize}").tobytes()
     stride = len(rows) // height
     packed = b"".join(b"\0" + rows[n * stride : (n + 1) * stride] for n in range(height))
-    header = struct.pack(">2I5B", width, height, bits, colour, 0, 0, 0)
-    return b"".join(
-        (
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", header),
-            *extra,
-            chunk(b"IDAT", zlib.compress(packed)),
-            chunk(b"IEND", b""),
-        )
-    )
+    image = chunk(b"IDAT", zlib.compress(packed))
+    return pngs.png(width, height, *extra, image, bits=bits, colour=colour)
 
 
 def cicp(primaries: int, transfer: int) -> bytes:

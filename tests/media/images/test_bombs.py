@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests import pngs
 
 MEASURE = """
 import json, resource, sys, time
@@ -76,12 +77,8 @@ def set_off(bombs: list[Path], folder: Path) -> Told:
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes], color: int = 2) -> bytes:
     """A PNG of these chunks (PNG, Third Edition, 5): the rest of its header is right."""
-    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n"
-    for name, body in ((b"IHDR", header), *chunks, (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + name + body
-        data += struct.pack(">I", zlib.crc32(name + body))
-    return data
+    made = (pngs.chunk(name, body) for name, body in chunks)
+    return pngs.png(width, height, *made, colour=color)
 
 
 @functools.cache

@@ -10,18 +10,17 @@ import io
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from tests import pngs
 from tests.media.images.making import (
     BT2020,
     P3,
     Pixels,
     between,
-    chunk,
     cicp,
     iccp,
     made,
@@ -41,12 +40,6 @@ from tests.media.images.making import (
 
 from telecine.engine.errors import InputRefused
 from telecine.engine.images.pool import ImageWorkers
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with one_worker() as workers:
-        yield workers
 
 
 def far(a: Pixels, b: Pixels) -> float:
@@ -399,10 +392,7 @@ def test_the_cut_and_the_broken_of_the_corpus(
 
 def huge(width: int, height: int) -> bytes:
     """A PNG that is as large as its header says, and packs well."""
-    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(1 << 20))
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return pngs.png(width, height, pngs.chunk(b"IDAT", zlib.compress(bytes(1 << 20))))
 
 
 def test_too_many_pixels_cost_nothing(workers: ImageWorkers, tmp_path: Path) -> None:

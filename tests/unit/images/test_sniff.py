@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.pngs import chunk, png
 
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.images.sniff import sniff
 
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """PNG, 5.3."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-PNG = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+PNG = png(1, 1).removesuffix(chunk(b"IEND", b""))
 PROFILE = chunk(b"iCCP", bytes(70_000))
 ACTL = chunk(b"acTL", struct.pack(">II", 2, 0))
 IDAT = chunk(b"IDAT", b"x")
