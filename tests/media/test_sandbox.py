@@ -17,7 +17,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +26,10 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+from tests import pngs
+from tests.media.attacked import Listener, tier, victim
+from tests.processes import alive
+from tests.waiting import until
 
 from telecine.engine import sandbox as launcher
 from telecine.engine.errors import StepFailed
@@ -36,32 +39,10 @@ from telecine.engine.sandbox import CONFINES_FILES, DEMUXERS, global_flags, inpu
 FFMPEG = Path(imageio_ffmpeg.get_ffmpeg_exe())
 SOURCES = Path(launcher.__file__).parents[2]
 CANARY = "canary-5417"
-CI = os.environ.get("CI") == "true"
 ROOT = os.geteuid() == 0
 STRANGER = 4711  # a user who is neither root nor us
 
 only_root = pytest.mark.skipif(not ROOT, reason="only root has files that are not its own")
-
-found: dict[str, Sandbox | str] = {}
-
-
-def tier(name: str) -> Sandbox:
-    """The tier, or the test is reported as not run. A tier that leaks fails, and in CI one that is
-    missing and should not be."""
-    if name not in found:
-        try:
-            found[name] = Sandbox.detect(tiers=(name,))  # type: ignore[arg-type]
-        except StepFailed as error:
-            found[name] = error.message
-    result = found[name]
-    if isinstance(result, Sandbox):
-        return result
-    # In a container bubblewrap may be installed and yet unable to make namespaces.
-    if "forbidden acts succeed" in result or (
-        CI and (name != "bwrap" or "not installed" in result)
-    ):
-        pytest.fail(result)
-    pytest.skip(result)
 
 
 @pytest.fixture(params=["bwrap", "landlock", "seccomp"])
@@ -73,39 +54,6 @@ def shut(request: pytest.FixtureRequest) -> Sandbox:
 def shut_files(request: pytest.FixtureRequest) -> Sandbox:
     """Tiers in which only the named files exist. `seccomp` promises no such thing."""
     return tier(request.param)
-
-
-class Listener:
-    """A server on one socket that notes whether anyone came."""
-
-    def __init__(self, family: socket.AddressFamily, address: tuple[str, int] | str) -> None:
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.bind(address)
-        self._socket.listen()
-        self._socket.settimeout(0.05)
-        self.name = self._socket.getsockname()
-        self.visited = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while not self._stop.is_set():
-            try:
-                connection, _ = self._socket.accept()
-            except TimeoutError:
-                continue
-            with connection:
-                self.visited.set()
-                try:
-                    connection.sendall(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-                except OSError:
-                    pass  # it came, and did not wait for an answer
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._socket.close()
 
 
 @dataclass
@@ -149,20 +97,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         Listener(socket.AF_UNIX, str(outside / "socket")),
         Listener(socket.AF_UNIX, f"\0telecine-{os.getpid()}-{outside.parent.name}"),
     )
-    # It lets anyone trace it, so that Yama is not what stops the attack.
-    script = "import ctypes, time; ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)"
-    script += "; print(flush=True); time.sleep(60)"
-    victim = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", script],
-        stdout=subprocess.PIPE,
-        env={"VICTIM": CANARY},
-    )
-    assert victim.stdout is not None
-    victim.stdout.readline()
-    yield World(given, folder, outside, secret, *listeners, victim)
-    victim.kill()
-    victim.wait()
-    victim.stdout.close()
+    with victim({"VICTIM": CANARY}) as process:
+        yield World(given, folder, outside, secret, *listeners, process)
     for listener in listeners:
         listener.close()
 
@@ -442,14 +378,6 @@ PARENT_WITH = (
 )
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def test_child_outlives_kill_9_of_its_parent_without_the_launcher() -> None:
     argv = [sys.executable, "-I", "-c", PARENT_WITHOUT, UNDYING]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:
@@ -474,10 +402,7 @@ def test_kill_9_of_the_parent_ends_the_child(shut: Sandbox) -> None:
         child = int(parent.stdout.readline())
         assert alive(child)
         parent.kill()
-    until = time.monotonic() + 1
-    while alive(child) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not alive(child)
+    until(lambda: not alive(child), 1)
 
 
 def test_kill_9_of_the_parent_at_any_moment_of_the_start(shut: Sandbox) -> None:
@@ -679,21 +604,13 @@ def bomb_gif(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def png(width: int, height: int, rows: int) -> bytes:
     """Black 8-bit RGB; a row deflated once and repeated (Z_FULL_FLUSH forgets what came before)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     row_bytes = 1 + 3 * width
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     row = deflate.compress(bytes(row_bytes)) + deflate.flush(zlib.Z_FULL_FLUSH)
     # Adler-32 of zeros: a stays 1, b counts them
     adler = struct.pack(">HH", row_bytes * rows % 65521, 1)
     data = b"\x78\xda" + row * rows + deflate.flush() + adler
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
+    return pngs.png(width, height, pngs.chunk(b"IDAT", data))
 
 
 @pytest.fixture(scope="session")

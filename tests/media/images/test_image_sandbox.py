@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.media.attacked import Listener, tier, victim
 
-from telecine.engine.errors import StepFailed
 from telecine.engine.images.grammar import parse_text
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import transform
@@ -31,27 +30,6 @@ from telecine.engine.sandbox import CONFINES_FILES
 from telecine.engine.tools import Tools
 
 CANARY = "canary-8812"
-CI = os.environ.get("CI") == "true"
-
-found: dict[str, Sandbox | str] = {}
-
-
-def tier(name: str) -> Sandbox:
-    """The tier, or the test is reported as not run; see tests/media/test_sandbox.py."""
-    if name == "none":
-        return Sandbox("none")
-    if name not in found:
-        try:
-            found[name] = Sandbox.detect(tiers=(name,))  # type: ignore[arg-type]
-        except StepFailed as error:
-            found[name] = error.message
-    result = found[name]
-    if isinstance(result, Sandbox):
-        return result
-    if "forbidden acts succeed" in result or (CI and name != "bwrap"):
-        pytest.fail(result)
-    pytest.skip(result)
-
 
 # Runs what the request's only blob says, again and again, and answers with what it said.
 TAKEN_OVER = """
@@ -81,17 +59,15 @@ class World:
 
     secret: Path
     folder: Path
-    server: socket.socket
-    visited: threading.Event
+    server: Listener
     victim: subprocess.Popen[bytes]
     said: list[str]
 
     def names(self) -> str:
         """The attack's first line."""
-        port, victim = self.server.getsockname()[1], self.victim.pid
         return (
             f"secret, folder = {str(self.secret)!r}, {str(self.folder)!r}\n"
-            f"port, victim, parent = {port}, {victim}, {os.getpid()}\n"
+            f"port, victim, parent = {self.server.name[1]}, {self.victim.pid}, {os.getpid()}\n"
         )
 
 
@@ -102,32 +78,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     secret.write_text(CANARY)
     folder = tmp_path / "folder"
     folder.mkdir()
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(0.05)
-    visited, stop = threading.Event(), threading.Event()
-
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                server.accept()[0].close()
-            except TimeoutError:
-                continue
-            visited.set()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    # It lets anyone trace it, so that Yama is not what stops the attack.
-    script = "import ctypes, time; ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)"
-    script += "; print(flush=True); time.sleep(60)"
-    victim = subprocess.Popen([sys.executable, "-I", "-S", "-c", script], stdout=subprocess.PIPE)
-    assert victim.stdout is not None
-    victim.stdout.readline()
-    yield World(secret, folder, server, visited, victim, [])
-    victim.kill()
-    victim.wait()
-    victim.stdout.close()
-    stop.set()
-    thread.join()
+    server = Listener(socket.AF_INET, ("127.0.0.1", 0))
+    with victim() as process:
+        yield World(secret, folder, server, process, [])
     server.close()
 
 
@@ -179,7 +132,7 @@ ATTACKS = (
     Attack(
         "connect to a port",
         "socket.create_connection(('127.0.0.1', port))",
-        lambda w: w.visited.wait(0.5),
+        lambda w: w.server.visited.wait(0.5),
     ),
     Attack(
         "make a UNIX socket",
