@@ -266,7 +266,7 @@ def test_subtitles_have_the_pictures_grid_for_the_whole_film() -> None:
     assert [segment.uri for segment in found.segments] == [
         f"{n:05d}.vtt" for n in range(timeline.segments)
     ]
-    assert sum(segment.duration for segment in found.segments) == pytest.approx(
+    assert sum(segment.duration or 0 for segment in found.segments) == pytest.approx(
         float(timeline.duration_s)
     )
     assert (found.playlist_type, found.is_endlist) == ("vod", True)

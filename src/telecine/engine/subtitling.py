@@ -199,14 +199,20 @@ def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
     origin_s = work.plan.timeline.origin_s
     listener = _Listener(lambda time_us: work.told(float(Fraction(time_us, 10**6) - origin_s)))
     duration_s = int(work.plan.source.duration_s)
-    work.python(
-        _command("source", str(work.source), texts, captions),
-        {1: listener.feed},
-        # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
-        limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
-        read=(work.source,),
-        code="reader_failed",
-    )
+    try:
+        work.python(
+            _command("source", str(work.source), texts, captions),
+            {1: listener.feed},
+            # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
+            limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
+            read=(work.source,),
+            code="reader_failed",
+        )
+    except StepFailed as failure:
+        # A film is not lost for its subtitles, which may be what a stranger broke it with.
+        work.warnings.append(f"the subtitles were not read to their end: {failure.message}")
+        if failure.code == "subtitles_failed":
+            return {}
     return listener.tracks
 
 
