@@ -204,7 +204,7 @@ def test_progress_follows_the_tasks(ada: Owner, services: Services, asset_id: st
     job = ada.get(f"/v1/jobs/{job_id}")
     assert (job["state"], job["progress"]["queue_position"]) == ("running", None)
     stages = {stage["name"]: stage["fraction"] for stage in job["progress"]["stages"]}
-    assert stages == {"audio": 0.5, "poster": 0.0, "finish": 0.0}
+    assert stages == {"audio": 0.5, "poster": 0.0, "loudness": 0.0, "finish": 0.0}
     assert job["progress"]["stage"] == "audio"
     assert 0 < job["progress"]["fraction"] < 1
     assert job["progress"]["eta_s"] is not None  # by hand in test_progress; here rounded to 0.0
