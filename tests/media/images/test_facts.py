@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import blurhash
@@ -13,26 +12,11 @@ import pytest
 import thumbhash
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
-from tests.media.images.making import (
-    P3,
-    cicp,
-    iccp,
-    one_worker,
-    photo,
-    png,
-    profile,
-    saved,
-)
+from tests.media.images.making import P3, cicp, iccp, photo, png, profile, saved
 
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import inspect
 from telecine.engine.images.values import ImageInfo
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with one_worker() as workers:
-        yield workers
 
 
 def told(workers: ImageWorkers, folder: Path, data: bytes) -> ImageInfo:

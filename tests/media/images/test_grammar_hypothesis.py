@@ -4,7 +4,6 @@ Pillow, or a refusal that says why."""
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from telecine.engine.images.geometry import Size
 from telecine.engine.images.operations import Operation, Resize, Thumbnail, Watermark
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import transform
-from telecine.engine.images.values import ImageLimits, Made, Wanted
-from telecine.engine.tools import find_tools
+from telecine.engine.images.values import Made, Wanted
 
 FRAME_MS = 100
 ROTATED = 6  # EXIF: the picture lies on its side, and is upright turned by 90° clockwise
@@ -79,9 +77,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits(pixels=4_000_000)) as pool:
-        yield pool
+def limits() -> dict[str, Any]:
+    return {"pixels": 4_000_000}
 
 
 def duration_ms(picture: Image.Image) -> int:

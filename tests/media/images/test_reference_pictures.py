@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from telecine.engine.images import grammar
 from telecine.engine.images.operations import OPERATIONS, Operation
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import transform
-from telecine.engine.images.values import ImageLimits, Wanted
-from telecine.engine.tools import find_tools
+from telecine.engine.images.values import Wanted
 
 PICTURES = Path(__file__).parents[3] / "docs" / "reference" / "images"
 PAGE = PICTURES.parent / "image-operations.md"
@@ -63,12 +61,6 @@ BEFORE = {
     "before-logo": scenery.logo,
     "before-scan": scenery.scan,
 }
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as pool:
-        yield pool
 
 
 @pytest.fixture(scope="module")

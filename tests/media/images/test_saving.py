@@ -6,7 +6,6 @@ Files are read back by Pillow and numpy; likeness is computed from the paper bes
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,6 @@ from tests.media.images.making import (
 
 from telecine.engine.errors import InputRefused, StepFailed
 from telecine.engine.images.pool import ImageWorkers
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with one_worker() as workers:
-        yield workers
 
 
 def natural(width: int, height: int) -> Pixels:

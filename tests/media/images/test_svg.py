@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +27,8 @@ def drawing(inside: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with one_worker(svg=True) as workers:
-        yield workers
+def limits() -> dict[str, Any]:
+    return {"svg": True}
 
 
 @pytest.mark.parametrize(

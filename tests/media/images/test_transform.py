@@ -27,14 +27,9 @@ from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import inspect, transform
 from telecine.engine.images.values import ImageLimits, Made, Wanted
 from telecine.engine.process import Cancel
-from telecine.engine.tools import Tools, find_tools
+from telecine.engine.tools import Tools
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-
-
-@pytest.fixture(scope="module")
-def tools() -> Tools:
-    return find_tools()
 
 
 @pytest.fixture(scope="module")
