@@ -61,10 +61,11 @@ SERVICE_LANES := test-service-rest test-service-work test-service-images
 
 .PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
 .PHONY: test-images $(SERVICE_LANES)
+# The longest lanes first, so that none is left to run alone at the end.
 test: setup ## every test that needs no browser, then: did the promised tests run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
 	$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
-	  test-media $(SERVICE_LANES) test-images || failed=1; \
+	  test-media test-service-rest test-service-work test-images test-service-images || failed=1; \
 	exit $$failed
 	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/images.xml $(JUNIT)/service-*.xml
 
