@@ -69,7 +69,7 @@ def true_peak_dbtp(samples: Samples) -> float:
         wide = np.zeros(2 * size + 1, complex)
         wide[: len(spectrum)] = spectrum
         peak = max(peak, float(np.abs(4 * np.fft.irfft(wide, 4 * size)).max()))
-    return 20 * np.log10(peak)
+    return float(20 * np.log10(peak))
 
 
 def dominant_hz(samples: Samples) -> float:

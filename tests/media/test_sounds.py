@@ -94,7 +94,7 @@ def heard(ffmpeg: str, folder: Path, uri: str, channels: int, scratch: Path) -> 
 def members(folder: Path, group: str) -> dict[str, Any]:
     """The renditions of a group of sound, by NAME."""
     master = m3u8.load(str(folder / "master.m3u8"))
-    return {media.name: media for media in master.media if media.group_id == group}
+    return {str(media.name): media for media in master.media if media.group_id == group}
 
 
 # --- which is which ------------------------------------------------------------------------------
@@ -238,8 +238,8 @@ def test_a_track_that_breaks_in_the_middle_goes_on_in_silence(ffmpeg: str, tmp_p
     )
     source = tmp_path / "film.mkv"
     broken = r"noise=amount='if(gt(n\,150)\,1\,0)'"  # from 4.8 s on
-    command = [ffmpeg, "-v", "error", "-i", whole, "-map", "0", "-c", "copy", "-bsf:a:1", broken]
-    subprocess.run([*command, source], check=True)
+    copied = ["-i", str(whole), "-map", "0", "-c", "copy", "-bsf:a:1", broken, str(source)]
+    subprocess.run([ffmpeg, "-v", "error", *copied], check=True)
     report = made(source, tmp_path / "out")
     assert [sound["name"] for sound in report["sounds"]] == ["aac", "aac-2"]
     assert any(line.startswith("sound: damaged") for line in report["warnings"])
@@ -277,7 +277,7 @@ def test_sound_without_a_picture_has_its_tracks_too(ffmpeg: str, tmp_path: Path)
     assert [media.language for media in master.media] == ["en", "de", "en", "de"]
     ends_s = []
     for media in master.media:
-        timing = read_timing(read_rendition(tmp_path / "out" / media.uri))
+        timing = read_timing(read_rendition(tmp_path / "out" / str(media.uri)))
         ends_s.append(max(timing.ends) / timing.timescale)
     assert ends_s == pytest.approx([SECONDS] * 4, abs=2 * FRAME_S)
 
