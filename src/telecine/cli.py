@@ -32,6 +32,7 @@ from telecine.engine.profile import (
     parse_rung,
 )
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
+from telecine.engine.watermark_words import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -240,6 +241,13 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "-30 (from the start)",
     )
     sub.add_argument(
+        "--watermark",
+        metavar="FILE:POSITION,OPACITY,SCALE",
+        help="a PNG, JPEG or WebP over the film, as in logo.png:top-right,0.5,0.1: top-left, "
+        "top-right, bottom-left, bottom-right or center, an opacity from 0 to 1, and its share of "
+        "the film's width",
+    )
+    sub.add_argument(
         "--jobs",
         type=_jobs,
         default=default_jobs(len(os.sched_getaffinity(0))),
@@ -295,7 +303,8 @@ def joined_clip(words: Sequence[str]) -> list[str]:
 
 def parse(words: Sequence[str]) -> Asked:
     """Raises `UsageError` (`usage`, `output_unknown`, `output_twice`, `bitrate_invalid`,
-    `rung_invalid`, `clip_invalid`); `--help` and `--version` print and raise `SystemExit`."""
+    `rung_invalid`, `clip_invalid`, `watermark_invalid` …); `--help` and `--version` print and
+    raise `SystemExit`."""
     found = parser().parse_args(joined_clip(spread_rungs(words)))
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
@@ -303,6 +312,10 @@ def parse(words: Sequence[str]) -> Asked:
     burn = getattr(found, "burn_subtitle", None)
     clip = getattr(found, "clip", None)
     beside = _subtitle_files(getattr(found, "subtitle", ()))
+    files = {side_car.name: path for side_car, path in beside}
+    mark = None
+    if getattr(found, "watermark", None) is not None:
+        mark, files[INPUT] = _watermark(found.watermark)
     return Asked(
         command=found.command,
         path=found.path,
@@ -317,14 +330,27 @@ def parse(words: Sequence[str]) -> Asked:
             subtitles=tuple(side_car for side_car, _ in beside),
             burn=None if burn is None else parse_burn(burn),
             clip=None if clip is None else parse_clip(clip),
+            watermark=mark,
         ),
-        inputs={side_car.name: path for side_car, path in beside},
+        inputs=files,
         jobs=getattr(found, "jobs", 1),
         force=getattr(found, "force", False),
         decode=getattr(found, "decode", False),
         json=found.json,
         ffmpeg=found.ffmpeg,
     )
+
+
+def _watermark(word: str) -> tuple[Watermark, Path]:
+    """`logo.png:top-right,0.5,0.1` → what it is, and where it lies."""
+    path, colon, what = word.rpartition(":")
+    if not colon or not path:
+        raise UsageError(
+            f"--watermark {word[:60]!r}: a file, then position, opacity and scale, "
+            "such as logo.png:top-right,0.5,0.1",
+            code="watermark_invalid",
+        )
+    return parse_watermark(what), Path(path)
 
 
 def _subtitle_files(words: Sequence[str]) -> list[tuple[SideCar, Path]]:
@@ -469,7 +495,8 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
         beside = probe_inputs(asked.profile, asked.inputs, tools, cancel=cancel)
         plan = make_plan(found, asked.profile, inputs=beside)
     folder = Path("DIR") if asked.folder is None else asked.folder
-    lines = commands(plan, tools, asked.path.resolve(), folder)
+    beside_it = {name: path.resolve() for name, path in asked.inputs.items()}
+    lines = commands(plan, tools, asked.path.resolve(), folder, beside_it)
     if asked.json:
         steps = [{"step": step, "argv": argv} for step, argv in lines]
         _print_json({"plan_id": plan.id, "plan": to_plain(plan), "commands": steps})

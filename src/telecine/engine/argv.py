@@ -20,7 +20,7 @@ from telecine.engine.copying import key_before
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.loudness import AS_IT_IS, Gain
-from telecine.engine.media import AudioStream, VideoStream
+from telecine.engine.media import AudioStream, PictureFormat, VideoStream
 from telecine.engine.plan import AudioRendition, FileOutput, Plan, Span, Step, display_of
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.sandbox import global_flags, input_flags
@@ -116,9 +116,10 @@ def encode_chunk(
     *,
     working_copy: bool,
     burn: Path | None = None,
+    mark: Path | None = None,
 ) -> list[str]:
     """One process: decode a span once, write every rung as fragmented MP4 to its own pipe. `burn`
-    is a file of the pictures of text that become part of the film's."""
+    is a file of the pictures of text that become part of the film's, `mark` its watermark."""
     assert plan.video is not None
     timeline = plan.timeline
     origin_s = WORKING_COPY_ORIGIN_S if working_copy else plan.grid_s
@@ -145,6 +146,7 @@ def encode_chunk(
         # Read from well before the span: a text that began earlier may still be shown.
         early_s = filters.BURN_ORIGIN_S + plan.lead_s + start_s - BURN_PREROLL_S
         argv += _input(burn, before=_seek(early_s) if early_s > 0 else [])
+    argv += _mark_input(plan, mark)
     argv += ["-filter_complex", graph]
     for n, span in enumerate(step.spans):
         argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
@@ -452,7 +454,31 @@ def _file_codec(file: FileOutput, stream: AudioStream) -> list[str]:
     return codec
 
 
-def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[str]:
+def _mark_input(plan: Plan, mark: Path | None) -> list[str]:
+    if plan.overlay is None:
+        return []
+    assert mark is not None
+    return _picture_input(mark, plan.overlay.picture.format)
+
+
+def _picture_input(path: Path, format_: PictureFormat) -> list[str]:
+    """A file with one picture, and no other like it: `image2` would look for a row of them."""
+    demuxer = f"{format_}_pipe"
+    return [*input_flags(demuxers=(demuxer,)), "-f", demuxer, "-i", f"file:{path}"]
+
+
+def picture_check(ffmpeg: Path, path: Path, format_: PictureFormat) -> list[str]:
+    """Decode a picture and describe it on stderr."""
+    return [
+        *(str(ffmpeg), *_TALKATIVE),
+        *_picture_input(path, format_),
+        *("-frames:v", "1", "-vf", "showinfo=checksum=0", "-f", "null", "-"),
+    ]
+
+
+def poster(
+    ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction, mark: Path | None = None
+) -> list[str]:
     """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
     assert plan.video is not None
     before = _decoder(plan)
@@ -463,13 +489,20 @@ def poster(ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction) -> list[
     return [
         *(str(ffmpeg), *_QUIET),
         *_input(source, before=before, container=plan.source.container),
-        *("-map", f"0:{plan.video.index}"),
-        *("-vf", filters.poster(plan, poster_size(plan))),
+        *_mark_input(plan, mark),
+        *_poster_graph(plan, plan.video.index),
         *("-frames:v", "1"),
         *("-c:v", "mjpeg", "-q:v", "3"),  # about quality 85: no visible blocks at a third the size
         *("-strict", "unofficial"),  # mjpeg calls explicit full range unofficial; JFIF asks it
         *("-f", "image2pipe", f"pipe:{FIRST_OUTPUT_FD}"),
     ]
+
+
+def _poster_graph(plan: Plan, stream: int) -> list[str]:
+    chain = filters.poster(plan, poster_size(plan))
+    if plan.overlay is None:
+        return ["-map", f"0:{stream}", "-vf", chain]
+    return ["-filter_complex", f"[0:{stream}]{chain}[v]", "-map", "[v]"]
 
 
 def poster_size(plan: Plan) -> Size:

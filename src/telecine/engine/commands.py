@@ -5,26 +5,33 @@ The lists come from `argv`, as `encode` gets them; a test compares them with wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from telecine.engine import argv
+from telecine.engine.inputs import NO_INPUTS
 from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
 from telecine.engine.plan import WORK, Plan, Step
 from telecine.engine.tools import Tools
+from telecine.engine.watermark_words import INPUT
 
 SCRATCH = "scratch"  # stands for a step's own working folder, whose real name is drawn by lot
 
 
 def commands(
-    plan: Plan, tools: Tools, source: Path, folder: Path
+    plan: Plan,
+    tools: Tools,
+    source: Path,
+    folder: Path,
+    inputs: Mapping[str, Path] = NO_INPUTS,
 ) -> tuple[tuple[str, list[str]], ...]:
-    """(step id, argv) in the order of the plan's steps; a step may take more than one command."""
-    return tuple(_commands(plan, tools.ffmpeg, source, folder))
+    """(step id, argv) in the order of the plan's steps; a step may take more than one command.
+    `inputs` says where the files beside the source lie."""
+    return tuple(_commands(plan, tools.ffmpeg, source, folder, inputs.get(INPUT)))
 
 
 def _commands(
-    plan: Plan, ffmpeg: Path, source: Path, folder: Path
+    plan: Plan, ffmpeg: Path, source: Path, folder: Path, mark: Path | None
 ) -> Iterator[tuple[str, list[str]]]:
     scratch = folder / WORK / SCRATCH
     copy = folder / WORK / "working.mkv"
@@ -44,14 +51,17 @@ def _commands(
                     burned = True
             yield (
                 step.id,
-                argv.encode_chunk(ffmpeg, plan, step, film, working_copy=needs_copy, burn=burn),
+                argv.encode_chunk(
+                    ffmpeg, plan, step, film, working_copy=needs_copy, burn=burn, mark=mark
+                ),
             )
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
         elif step.kind in ("gain", "audio", "audio-others", "loudness"):
             yield from ((step.id, line) for line in _sound(plan, step, ffmpeg, source, scratch))
         elif step.kind == "poster":
-            yield step.id, argv.poster(ffmpeg, plan, source, time_s=plan.poster_time_s)
+            time_s = plan.poster_time_s
+            yield step.id, argv.poster(ffmpeg, plan, source, time_s=time_s, mark=mark)
         elif step.kind == "waveform":
             yield step.id, argv.waveform(ffmpeg, plan, source)
         elif step.kind == "preview":

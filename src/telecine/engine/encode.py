@@ -49,6 +49,7 @@ from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.subtitling import FONT, burn_text, make_subtitles
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
+from telecine.engine.watermark_words import INPUT
 from telecine.engine.work import (
     STALL_S,
     MadeFile,
@@ -249,14 +250,20 @@ def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     limits = replace(limits, niceness=niceness(plan, step))
     with _burning(work) as (pictures, texts):
         command = argv.encode_chunk(
-            work.tools.ffmpeg, plan, step, source, working_copy=needs_copy, burn=pictures
+            work.tools.ffmpeg,
+            plan,
+            step,
+            source,
+            working_copy=needs_copy,
+            burn=pictures,
+            mark=work.inputs.get(INPUT),
         )
         unknown: set[str] = set()
         work.ffmpeg(
             command,
             _sinks(writers),
             limits=limits,
-            read=(source,) if pictures is None else (source, pictures),
+            read=(source, *([] if pictures is None else [pictures]), *_mark(work)),
             write=texts,
             hear=lambda line: unknown.update(_UNKNOWN_LETTER.findall(line)),
         )
@@ -266,6 +273,11 @@ def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     made = tuple(writer.finish() for writer in writers)
     work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))
     return made
+
+
+def _mark(work: Work) -> tuple[Path, ...]:
+    """The watermark, where the step lays one over its pictures."""
+    return (work.inputs[INPUT],) if INPUT in work.step.inputs else ()
 
 
 _UNKNOWN_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{2,5}) ")
@@ -404,10 +416,14 @@ def _poster(work: Work) -> tuple[MadeFile, ...]:
     data = b""
     for time_s in dict.fromkeys((plan.poster_time_s, Fraction(0))):
         parts: list[bytes] = []
-        command = argv.poster(work.tools.ffmpeg, plan, work.source, time_s=time_s)
+        mark = work.inputs.get(INPUT)
+        command = argv.poster(work.tools.ffmpeg, plan, work.source, time_s=time_s, mark=mark)
         limits = replace(_picture_limits(plan, 1, Fraction(60)), wall_s=120.0)
         work.ffmpeg(
-            command, {argv.FIRST_OUTPUT_FD: parts.append}, limits=limits, read=(work.source,)
+            command,
+            {argv.FIRST_OUTPUT_FD: parts.append},
+            limits=limits,
+            read=(work.source, *_mark(work)),
         )
         data = b"".join(parts)
         if data:

@@ -12,10 +12,10 @@ from fractions import Fraction
 from itertools import groupby
 
 from telecine.engine.beside import Preview, Stills
-from telecine.engine.ladder import Size, source_size
+from telecine.engine.ladder import Size, even, source_size
 from telecine.engine.loudness import AS_IT_IS, TRUE_PEAK_DBTP, Gain
 from telecine.engine.media import AudioStream, Color
-from telecine.engine.plan import AudioRendition, Plan, SoundGroup, VideoRange, display_of
+from telecine.engine.plan import AudioRendition, Overlay, Plan, SoundGroup, VideoRange, display_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,107 @@ def _rungs(plan: Plan, outs: Sequence[_Out], mark: str) -> str:
 
 
 def _picture(plan: Plan, node: Sequence[_Out]) -> list[str]:
-    return picture(plan, node[0].size, node[0].video_range)
+    size, video_range = node[0].size, node[0].video_range
+    # Pictures of text that are burnt in are the second input.
+    text = plan.burned_in is not None and plan.burned_in.kind == "bitmap"
+    label, number = f"w{node[0].number}", 2 if text else 1
+    laid = overlay(plan, size, video_range, label=label, input_number=number)
+    if laid:
+        # What joins two clocks has one of its own: back to a tick a picture.
+        laid.append(f"settb=expr={1 / plan.timeline.rate}")
+    return [*picture(plan, size, video_range), *laid]
+
+
+# Of the shorter side, from the edges.
+MARGIN = Fraction(1, 40)
+
+
+def overlay(
+    plan: Plan,
+    size: Size,
+    video_range: VideoRange = "SDR",
+    *,
+    label: str = "w",
+    input_number: int = 1,
+) -> list[str]:
+    """The watermark onto finished pictures of `size`: after tone-mapping, since it is SDR itself,
+    and of each size that is scaled from the source, so that it is sharp there.
+
+    It is scaled with its colours multiplied by its opacity, else what is see-through would tint its
+    edges. Its matrix is that of the pictures; FFmpeg would convert these where it is told another.
+    """
+    laid = plan.overlay
+    if laid is None:
+        return []
+    width, height, x, y = mark_place(laid, size)
+    matrix = _matrix(plan)
+    chain = [
+        "format=gbrap",
+        "premultiply=inplace=1",
+        f"scale={width}:{height}:flags=area",
+        "unpremultiply=inplace=1",
+        f"colorchannelmixer=aa={float(laid.watermark.opacity):.6f}",
+    ]
+    if video_range == "SDR":
+        chain += [
+            f"scale=out_color_matrix={matrix}:out_range=tv",
+            "format=yuva420p",
+            f"setparams=colorspace={matrix}",
+        ]
+    else:
+        assert plan.video is not None
+        transfer, primaries, matrix = _hdr_words(plan.video.color)
+        chain += [
+            # Its white is that of graphics in HDR: 203 cd/m² (ITU-R BT.2408, 2.1).
+            "zscale=tin=iec61966-2-1:pin=bt709:min=gbr:rin=full:"
+            f"t={transfer}:p={primaries}:m={matrix}:r=limited:npl=203",
+            "format=yuva420p10le",
+        ]
+    deep = "yuv420" if video_range == "SDR" else "yuv420p10"
+    return [
+        f"null[{label}f];[{input_number}:0]{','.join(chain)}[{label}p];"
+        f"[{label}f][{label}p]overlay=x={x}:y={y}:format={deep}"
+    ]
+
+
+def mark_place(laid: Overlay, size: Size) -> tuple[int, int, int, int]:
+    """Width, height, x and y of the watermark on pictures of `size`: even, as 4:2:0 needs."""
+    share = laid.watermark.scale
+    width = even_at_least(size.width * share)
+    height = even_at_least(width * Fraction(laid.picture.height, laid.picture.width))
+    if height > size.height:
+        height = size.height
+        width = even_at_least(height * Fraction(laid.picture.width, laid.picture.height))
+    margin = 2 * round(size.short_side * MARGIN / 2)
+    right, below = size.width - width, size.height - height
+    place = laid.watermark.position
+    if place == "center":
+        return width, height, right // 4 * 2, below // 4 * 2
+    x, y = min(margin, right), min(margin, below)
+    return (
+        width,
+        height,
+        right - x if place.endswith("right") else x,
+        below - y if place.startswith("bottom") else y,
+    )
+
+
+def even_at_least(side: Fraction) -> int:
+    return max(2, even(side))
+
+
+def _matrix(plan: Plan) -> str:
+    """The matrix of finished pictures in SDR, as they state it."""
+    video = plan.video
+    assert video is not None
+    if video.color.hdr or _is_rgb(video.pix_fmt):
+        return "bt709"
+    if video.color.matrix in _SDR_MATRICES:
+        return video.color.matrix
+    return "bt709" if video.height >= _HD_LINES else "smpte170m"
+
+
+_SDR_MATRICES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "fcc", "bt2020nc")
 
 
 def _from_base(nodes: Sequence[Sequence[_Out]], chain: Sequence[str], mark: str) -> str:
@@ -504,5 +604,7 @@ def poster(plan: Plan, size: Size) -> str:
         chain[:0] = ["bwdif=mode=send_frame:parity=auto:deint=interlaced", *turning(plan)]
     # JPEG is full range by its standard (JFIF); the picture chain made video range.
     # And its matrix is BT.601's, whatever the film's is.
-    chain[-1] = "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
-    return ",".join(chain)
+    jpeg = "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
+    laid = overlay(plan, size)
+    # After a seek times may be below 0, where the watermark's own begins.
+    return ",".join([*chain, "setpts=N", *laid, jpeg] if laid else [*chain[:-1], jpeg])

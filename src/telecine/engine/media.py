@@ -184,6 +184,18 @@ class SubtitleFile:
     cues: int
 
 
+PictureFormat = Literal["png", "jpeg", "webp"]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """What a file with one picture is."""
+
+    format: PictureFormat
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True)
 class ExtraInput:
     """A file beside the source that some steps read, by the `name` that the profile gives it
@@ -194,6 +206,7 @@ class ExtraInput:
     kind: InputKind
     fingerprint: Fingerprint
     subtitles: SubtitleFile | None = None
+    picture: PictureFile | None = None
 
 
 @dataclass(frozen=True, slots=True)

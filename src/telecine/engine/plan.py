@@ -27,11 +27,13 @@ from telecine.engine.media import (
     ExtraInput,
     Light,
     MediaInfo,
+    PictureFile,
     VideoStream,
 )
 from telecine.engine.profile import OutputKind, Profile
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import PREROLL_S, Chunk, Timeline
+from telecine.engine.watermark_words import Watermark
 
 PLAN_VERSION = 2
 
@@ -126,6 +128,16 @@ class BurnedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """A picture over the film's: the file `input` beside the source."""
+
+    input: str
+    picture: PictureFile
+    watermark: Watermark
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """The part of the film that is made, in seconds from where the whole begins to play."""
 
@@ -207,6 +219,7 @@ class Plan:
     preview: Preview | None = None
     waveform: Waveform | None = None
     chapters: tuple[Chapter, ...] = ()  # on the film's own clock, each with a title
+    overlay: Overlay | None = None
     cut: Cut | None = None  # of a clip; `video` and `audio` are then what it has of them
 
     @cached_property  # asked for with each step, and a plan may name 100 000 keyframes

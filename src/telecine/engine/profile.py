@@ -15,6 +15,7 @@ from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.media import InputKind
 from telecine.engine.subtitle_words import Burn, SideCar, check_side_cars
+from telecine.engine.watermark_words import INPUT, Watermark
 
 # fmt: off
 OutputKind = Literal[
@@ -90,6 +91,7 @@ class Profile:
     subtitles: tuple[SideCar, ...] = ()
     burn: Burn | None = None
     clip: Clip | None = None
+    watermark: Watermark | None = None
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -98,7 +100,8 @@ class Profile:
     def inputs(self) -> dict[str, InputKind]:
         """The files beside the source that are needed, by the names that `transcode` and `run_step`
         know them by."""
-        return {side_car.name: "subtitles" for side_car in self.subtitles}
+        inputs: dict[str, InputKind] = {car.name: "subtitles" for car in self.subtitles}
+        return inputs if self.watermark is None else inputs | {INPUT: "picture"}
 
 
 def parse_output(text: str) -> Output:
@@ -207,6 +210,7 @@ def make_profile(
     subtitles: tuple[SideCar, ...] = (),
     burn: Burn | None = None,
     clip: Clip | None = None,
+    watermark: Watermark | None = None,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
@@ -238,6 +242,7 @@ def make_profile(
         subtitles=subtitles,
         burn=burn,
         clip=clip,
+        watermark=watermark,
     )
 
 

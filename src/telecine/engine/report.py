@@ -212,6 +212,8 @@ def changes(plan: Plan) -> tuple[str, ...]:
     video = plan.video
     if plan.cut is not None:
         said.append(f"cut to a clip: {plan.cut.reason}")
+    if plan.overlay is not None:
+        said.append(f"watermark laid over it: {plan.overlay.reason}")
     if video is not None:
         if video.rotation or video.mirrored:
             said.append("turned upright")

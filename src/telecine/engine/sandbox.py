@@ -78,11 +78,13 @@ def global_flags() -> tuple[str, ...]:
     )
 
 
-def input_flags(max_pixels: int = MAX_PIXELS) -> tuple[str, ...]:
+def input_flags(
+    max_pixels: int = MAX_PIXELS, demuxers: Sequence[str] = DEMUXERS
+) -> tuple[str, ...]:
     """FFmpeg's input flags, to be put before each untrusted `-i file:…`."""
     return (
         *("-protocol_whitelist", "file"),  # the source cannot make FFmpeg open a URL
-        *("-format_whitelist", ",".join(DEMUXERS)),  # nor a playlist that names other files
+        *("-format_whitelist", ",".join(demuxers)),  # nor a playlist that names other files
         *("-max_streams", str(MAX_STREAMS)),  # a table of a million streams is refused
         *("-max_pixels", str(max_pixels)),  # a 320-byte GIF cannot claim 16000²
     )

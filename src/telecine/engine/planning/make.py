@@ -21,6 +21,7 @@ from telecine.engine.plan import (
 from telecine.engine.planning.beside import with_beside
 from telecine.engine.planning.clips import SOUND_REASON, Part, clip_parts, cut_on_grid
 from telecine.engine.planning.files import make_files
+from telecine.engine.planning.overlays import make_overlay
 from telecine.engine.planning.pictures import (
     head_segments,
     keyframes_s,
@@ -125,6 +126,8 @@ def _plan_audio_only(
     if profile.has("poster") and profile.outputs != DEFAULT_OUTPUTS:  # else nobody asked for it
         warnings.append("no video: no poster")
     warnings.extend(left_out_without_pictures(source, profile))
+    if profile.watermark is not None:
+        warnings.append("no video: the watermark is left out")
     return _finished(
         Plan(
             version=PLAN_VERSION,
@@ -195,6 +198,8 @@ def _plan_video(
     if profile.clip is not None:
         to_encode, to_copy, why = clip_parts(profile.clip, to_encode, rate, warnings)
         refusals += why
+    overlay = make_overlay(profile, inputs)
+    refusals += ("a watermark is laid over it",) * (overlay is not None)
     refusals += copy_refusals(
         source,
         to_copy.video,
@@ -256,5 +261,6 @@ def _plan_video(
             copy_refusals=refusals,
             warnings=tuple(warnings),
             cut=part.cut,
+            overlay=overlay,
         )
     )

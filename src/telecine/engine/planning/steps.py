@@ -42,6 +42,10 @@ def with_steps(plan: Plan) -> Plan:
     burned = plan.burned_in.input if plan.burned_in is not None else None
     if burned is not None:
         steps = [replace(s, inputs=(burned,)) if s.kind == "encode" else s for s in steps]
+    if plan.overlay is not None:
+        mark = (plan.overlay.input,)
+        shown = ("encode", "poster")
+        steps = [replace(s, inputs=s.inputs + mark) if s.kind in shown else s for s in steps]
     return replace(plan, steps=tuple(steps))
 
 
