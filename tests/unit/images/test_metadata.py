@@ -100,6 +100,12 @@ def test_broken_exif_is_no_fault(data: st.DataObject) -> None:
         assert taken is None or clean_exif(taken) is not None
 
 
+def test_exif_whose_entry_points_at_its_own_directory_is_not_kept() -> None:
+    blob = bytearray(exif("<"))
+    blob[60] = 4
+    assert clean_exif(bytes(blob)) is None
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_exif_of_a_tiff_is_what_it_says_of_itself(order: str) -> None:
     """What stands in EXIF is a TIFF; here it is the file."""

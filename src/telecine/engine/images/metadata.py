@@ -104,6 +104,8 @@ class _Tiff:
             self._blank(entry.value, entry.length)
             count = self.number("H", at)
             end = at + 2 + 12 * count + 4
+            if end < entry.at + 12:  # what it pointed at was this very directory
+                raise _Broken
             moved = self.data[self.base + entry.at + 12 : self.base + end]
             self.data[self.base + entry.at : self.base + end] = bytes(moved) + bytes(12)
             struct.pack_into(self.order + "H", self.data, self.base + at, count - 1)
