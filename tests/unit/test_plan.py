@@ -589,13 +589,9 @@ def test_the_largest_picture_and_the_default_sound_win_and_the_plan_says_so() ->
     assert plan.video is not None
     assert plan.audio is not None
     assert (plan.video.index, plan.audio.index) == (2, 3)
-    assert plan.warnings == (
-        "2 video streams: stream 2 (1280×720) taken as the largest",
-    )
+    assert plan.warnings == ("2 video streams: stream 2 (1280×720) taken as the largest",)
     files = make_plan(SEVERAL, asking("hls", "mp3"))
-    assert files.warnings[1:] == (
-        "2 audio streams: stream 3 (deu) taken for files as the default",
-    )
+    assert files.warnings[1:] == ("2 audio streams: stream 3 (deu) taken for files as the default",)
 
 
 def test_the_default_picture_wins_over_a_larger_one_and_the_first_sound_without_any() -> None:

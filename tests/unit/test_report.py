@@ -27,7 +27,14 @@ from tests.unit.sources import (
 
 from telecine.engine.encode import StepResult
 from telecine.engine.manifests import Measured
-from telecine.engine.media import AudioStream, Color, MediaInfo, OtherStream, SubtitleStream, VideoStream
+from telecine.engine.media import (
+    AudioStream,
+    Color,
+    MediaInfo,
+    OtherStream,
+    SubtitleStream,
+    VideoStream,
+)
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report

@@ -99,7 +99,9 @@ def test_fewer_channels_than_six_are_stereo_alone(channels: int) -> None:
 
 def test_files_alone_have_the_default_track() -> None:
     tracks = (replace(SOUND, default=False), replace(AAC_SURROUND, default=True))
-    assert [(s.name, s.stream) for s in planned(*tracks, words=["mp4:source"]).sounds] == [("aac", 2)]
+    assert [(s.name, s.stream) for s in planned(*tracks, words=["mp4:source"]).sounds] == [
+        ("aac", 2)
+    ]
     assert planned(*tracks, words=["mp3"]).sounds == ()
 
 

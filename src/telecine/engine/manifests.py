@@ -522,7 +522,9 @@ def _picture_sets(
         item = _representation(plan, r.name, made[r.name], codecs[r.name])
         sets.setdefault((r.codec, r.video_range), []).append(item)
     return [
-        AdaptationSet("video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range))
+        AdaptationSet(
+            "video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range)
+        )
         for (_, video_range), items in sets.items()
     ]
 

@@ -215,9 +215,7 @@ def _pieces_film(plan: Plan, wanted: Preview, folder: Path) -> bytes:
     return b"".join(whole)
 
 
-def _until(
-    fragments: list[Fragment], end_ticks: int, reorder_ticks: int
-) -> Iterator[list[Sample]]:
+def _until(fragments: list[Fragment], end_ticks: int, reorder_ticks: int) -> Iterator[list[Sample]]:
     """The samples that are needed to show all before `end_ticks`: no picture needs a later one in
     decode order. A run is cut where what is left of it reorders no more than whole ones do."""
     for fragment in fragments:
