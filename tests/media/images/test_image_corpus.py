@@ -45,7 +45,7 @@ from telecine.engine.images.operations import (
 from telecine.engine.images.pool import ImageWorkers
 from telecine.engine.images.transform import inspect, transform
 from telecine.engine.images.values import ImageLimits, Made, Wanted
-from telecine.engine.tools import find_tools
+from telecine.engine.tools import Tools
 
 pytestmark = [
     pytest.mark.needs("convert", "identify", "djxl", "heif-convert", "opj_decompress"),
@@ -71,9 +71,9 @@ PALETTE = (2.5, 8.5)
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ImageWorkers]:
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as pool:
-        yield pool
+def workers(tools: Tools) -> Iterator[ImageWorkers]:
+    with ImageWorkers(tools, count=1, limits=ImageLimits()) as workers:
+        yield workers
 
 
 # --- the matrix -----------------------------------------------------------------------------------
@@ -385,8 +385,10 @@ def test_every_operation_on_every_picture(
 
 
 @pytest.mark.parametrize("expected", DRAWINGS, ids=lambda one: one.path)
-def test_drawings_where_they_are_allowed(expected: Expected, corpus: Path, told: list[Row]) -> None:
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits(svg=True)) as workers:
+def test_drawings_where_they_are_allowed(
+    expected: Expected, corpus: Path, tools: Tools, told: list[Row]
+) -> None:
+    with ImageWorkers(tools, count=1, limits=ImageLimits(svg=True)) as workers:
         run(expected, corpus / expected.path, workers, told)
 
 
@@ -484,8 +486,8 @@ def test_every_refusal_names_its_cause_at_once(
     "expected", [one for one in TABLE.values() if one.code == "too_many_pixels"],
     ids=lambda one: one.path,
 )  # fmt: skip
-def test_a_bomb_takes_no_memory(expected: Expected, corpus: Path) -> None:
-    with ImageWorkers(find_tools(), count=1, limits=ImageLimits()) as workers:
+def test_a_bomb_takes_no_memory(expected: Expected, corpus: Path, tools: Tools) -> None:
+    with ImageWorkers(tools, count=1, limits=ImageLimits()) as workers:
         error, spent = refusal(workers, corpus / expected.path, Wanted((Resize(w=200),), "webp"))
         status = [Path(f"/proc/{pid}/status").read_text() for pid in workers.pids]
     assert error.code == expected.code
