@@ -14,7 +14,7 @@ from telecine.engine import filters
 from telecine.engine.errors import UsageError
 from telecine.engine.ladder import Size
 from telecine.engine.media import Color, ExtraInput, MediaInfo, PictureFile
-from telecine.engine.plan import BurnedIn, Overlay, Plan
+from telecine.engine.plan import BurnedIn, Overlay, Plan, VideoRange
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 from telecine.engine.watermark_words import Watermark, make_watermark, parse_watermark
@@ -100,7 +100,7 @@ def test_sound_alone_has_none() -> None:
     assert "no video: the watermark is left out" in plan_of(sources.SONG).warnings
 
 
-def graph(plan: Plan, video_range: filters.VideoRange = "SDR") -> str:
+def graph(plan: Plan, video_range: VideoRange = "SDR") -> str:
     wanted = [filters.Wanted(Size(640, 360), 0, video_range)]
     return filters.chunk_graph(plan, wanted, 1, origin_ticks=0, stream_index=0)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
+from telecine.engine.clip_words import Clip, make_clip
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
@@ -35,6 +37,7 @@ from telecine.engine.progress import step_span_s, step_work
 from telecine.engine.report import beside, changes, describe, subtitle_report
 from telecine.engine.serial import to_plain
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
+from telecine.engine.watermark_words import INPUT, Watermark, make_watermark
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
 from telecine.service.image_plans import (
@@ -189,9 +192,12 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
     try:
         outputs = tuple(_output(plain) for plain in wanted)
         loudness_lufs = _loudness(wanted)
-        if not streams:
-            return make_profile(outputs, loudness_lufs=loudness_lufs)
-        return _streaming(outputs, streams[0], loudness_lufs)
+        if streams:
+            profile = _streaming(outputs, streams[0], loudness_lufs)
+        else:
+            profile = make_profile(outputs, loudness_lufs=loudness_lufs)
+        mark = _watermark(wanted)
+        return replace(profile, clip=_clip(wanted), watermark=None if mark is None else mark[0])
     except UsageError as error:
         raise Invalid(error.message, code=error.code) from error
 
@@ -222,12 +228,71 @@ def _output(plain: Mapping[str, Any]) -> Output:
 _FIELDS: dict[str, frozenset[str]] = {
     "hls": frozenset(
         {"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle", "loudness_lufs"}
+        | {"clip", "watermark"}
     ),
-    "mp4": frozenset({"size", "loudness_lufs"}),
+    "mp4": frozenset({"size", "loudness_lufs", "clip", "watermark"}),
     "thumbnails": frozenset({"every_s"}),
-    **{kind: frozenset({"bitrate_bps", "loudness_lufs"}) for kind in AUDIO_KINDS},
-    "flac": frozenset({"loudness_lufs"}),
+    **{kind: frozenset({"bitrate_bps", "loudness_lufs", "clip"}) for kind in AUDIO_KINDS},
+    "flac": frozenset({"loudness_lufs", "clip"}),
 }
+
+
+def _whole(
+    wanted: Sequence[Mapping[str, Any]], name: str, fields: Mapping[str, tuple[type, ...]]
+) -> Mapping[str, Any] | None:
+    """An object that holds for the whole job: whichever output says it says it for all."""
+    said = [plain[name] for plain in wanted if plain.get(name) is not None]
+    for one in said:
+        known = isinstance(one, Mapping) and one.keys() <= fields.keys()
+        if not known or any(type(value) not in fields[field] for field, value in one.items()):
+            raise Invalid(f"{name}: an object of {', '.join(fields)}", code="output_invalid")
+    if any(one != said[0] for one in said):
+        raise Invalid(f"a job has one {name}: submit two", code="output_invalid")
+    return said[0] if said else None
+
+
+_NUMBER = (int, float)
+
+
+def _clip(wanted: Sequence[Mapping[str, Any]]) -> Clip | None:
+    """The part of the film that all outputs are made of."""
+    said = _whole(wanted, "clip", {"start_s": _NUMBER, "end_s": (*_NUMBER, type(None))})
+    if said is None:
+        return None
+    end = said.get("end_s")
+    return make_clip(
+        _exact(said.get("start_s", 0)),
+        None if end is None else _exact(end),
+    )
+
+
+_MARK_FIELDS = {"asset": (str,), "position": (str,), "opacity": _NUMBER, "scale": _NUMBER}
+MARK_OPACITY = 1.0
+MARK_SCALE = 0.1
+
+
+def _watermark(wanted: Sequence[Mapping[str, Any]]) -> tuple[Watermark, str] | None:
+    """What is laid over the film, with the id of the asset that it is."""
+    said = _whole(wanted, "watermark", _MARK_FIELDS)
+    if said is None:
+        return None
+    if not {"asset", "position"} <= said.keys():
+        raise Invalid(
+            'watermark: an object such as {"asset": "…", "position": "top-right"}',
+            code="output_invalid",
+        )
+    numbers = [
+        _exact(said.get(name, default))
+        for name, default in (("opacity", MARK_OPACITY), ("scale", MARK_SCALE))
+    ]
+    return make_watermark(said["position"], *numbers), said["asset"]
+
+
+def _exact(number: float) -> Fraction:
+    """The decimal number that was written."""
+    if not abs(number) <= 1_000_000:  # nor what is no number
+        raise Invalid("clip, watermark: a number is out of range", code="output_invalid")
+    return Fraction(str(number))
 
 
 def _loudness(wanted: Sequence[Mapping[str, Any]]) -> float | None:
@@ -304,12 +369,13 @@ def _side_cars(plain: Mapping[str, Any]) -> list[tuple[SideCar, str]]:
 
 def input_assets(outputs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The assets that a checked order reads beside its source: name of the input → id."""
+    mark = _watermark(outputs)
     return {
         side_car.name: asset_id
         for output in outputs
         if output["type"] == "hls"
         for side_car, asset_id in _side_cars(output)
-    }
+    } | ({} if mark is None else {INPUT: mark[1]})
 
 
 def _field(plain: Mapping[str, Any], name: str, kind: type, missing: Any) -> Any:

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from tests.unit.sources import BROADCAST, COMPLIANT, SONG, lasting
 
+from telecine.engine.clip_words import Clip
 from telecine.engine.plan import plan_from_json
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import Output, Profile
+from telecine.engine.watermark_words import Watermark
 from telecine.service.domain import Invalid
 from telecine.service.estimates import estimate
 from telecine.service.orders import (
     MAX_METADATA_BYTES,
     Digest,
+    input_assets,
     make_order,
     make_tasks,
     new_job,
@@ -129,12 +132,48 @@ def test_typed_outputs_are_the_engines(outputs: list[Plain], profile: Profile) -
         ({"preset": "stream", "metadata": {"a": "\ud800"}}, "metadata_invalid"),
         ({"preset": "stream", "metadata": {"\udfff": "a"}}, "metadata_invalid"),
         ({"preset": "stream", "source_policy": "burn"}, "source_policy_unknown"),
+        ({"outputs": [{"type": "hls", "clip": "10-40"}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "clip": {"from_s": 1}}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "clip": {"start_s": True}}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "clip": {"start_s": float("nan")}}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "clip": {"start_s": 10**400}}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "clip": {"start_s": 4, "end_s": 2}}]}, "clip_invalid"),
+        ({"outputs": [{"type": "poster", "clip": {"start_s": 4}}]}, "output_invalid"),
+        (
+            {
+                "outputs": [
+                    {"type": "hls", "clip": {"start_s": 4}},
+                    {"type": "mp3", "clip": {"start_s": 5}},
+                ]
+            },
+            "output_invalid",
+        ),
+        ({"outputs": [{"type": "mp3", "watermark": {}}]}, "output_invalid"),
+        ({"outputs": [{"type": "hls", "watermark": {"asset": "a"}}]}, "output_invalid"),
+        (
+            {"outputs": [{"type": "hls", "watermark": {"asset": "a", "position": "left"}}]},
+            "watermark_invalid",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_its_code(asked: Plain, code: str) -> None:
     with pytest.raises(Invalid) as raised:
         make_order(**asked)
     assert raised.value.code == code
+
+
+def test_a_clip_and_a_watermark_are_those_of_the_whole_job() -> None:
+    mark = {"asset": "a1", "position": "top-left"}
+    order = make_order(
+        outputs=[
+            {"type": "hls", "watermark": mark},
+            {"type": "mp3", "clip": {"start_s": 0.1, "end_s": None}},
+        ]
+    )
+    assert order.profile.clip == Clip(Fraction(1, 10), None)
+    assert order.profile.watermark == Watermark("top-left", Fraction(1), Fraction(1, 10))
+    assert input_assets(order.outputs) == {"watermark": "a1"}
+    assert read_order(write_order(order)) == order
 
 
 def test_a_loudness_is_that_of_all_sound_of_the_job() -> None:

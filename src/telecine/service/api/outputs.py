@@ -17,10 +17,18 @@ from telecine.engine.profile import (
     TopPolicy,
 )
 from telecine.engine.subtitle_words import MAX_SIDE_CARS
+from telecine.engine.watermark_words import SMALLEST_SCALE, Position
 from telecine.service.api.schemas import Asked
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
 from telecine.service.image_plans import NAME
-from telecine.service.orders import MAX_OUTPUTS, MAX_RUNGS, Order, make_order
+from telecine.service.orders import (
+    MARK_OPACITY,
+    MARK_SCALE,
+    MAX_OUTPUTS,
+    MAX_RUNGS,
+    Order,
+    make_order,
+)
 
 _RATE = f"Bits a second, {AUDIO_RATE_RANGE_BPS[0]} to {AUDIO_RATE_RANGE_BPS[1]}."
 
@@ -34,6 +42,40 @@ _LOUDNESS_WORDS = (
 def _loudness() -> Any:
     low, high = LOUDNESS_RANGE_LUFS
     return Field(None, ge=low, le=high, description=_LOUDNESS_WORDS, examples=[-16])
+
+
+class Clip(Asked):
+    """A part of the film, to the picture: from the first one at or after its start to the last one
+    before its end."""
+
+    start_s: float = Field(0, ge=0, description="Seconds from where the film begins to play.")
+    end_s: float | None = Field(None, gt=0, description="Null: to the end.")
+
+
+class Watermark(Asked):
+    """A picture over the film's."""
+
+    asset: str = Field(description="An asset of yours: a PNG, JPEG or WebP.")
+    position: Position
+    opacity: float = Field(MARK_OPACITY, ge=0, le=1, description="On top of the picture's own.")
+    scale: float = Field(
+        MARK_SCALE,
+        ge=float(SMALLEST_SCALE),
+        le=1,
+        description="Its share of the film's width.",
+    )
+
+
+def _clip() -> Any:
+    return Field(
+        None,
+        description="The part of the film that the job is made of, all of its outputs. Null: all.",
+        examples=[{"start_s": 10, "end_s": 40}],
+    )
+
+
+def _watermark() -> Any:
+    return Field(None, description="Laid over the film in all outputs of the job. Null: none.")
 
 
 class SubtitleFile(Asked):
@@ -90,6 +132,8 @@ class HlsOutput(Asked):
         examples=["en", "3"],
     )
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
+    watermark: Watermark | None = _watermark()
 
 
 class Mp4Output(Asked):
@@ -103,6 +147,8 @@ class Mp4Output(Asked):
         examples=["720p"],
     )
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
+    watermark: Watermark | None = _watermark()
 
 
 class Mp3Output(Asked):
@@ -111,6 +157,7 @@ class Mp3Output(Asked):
     type: Literal["mp3"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 192000.", examples=[192_000])
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
 
 
 class AacOutput(Asked):
@@ -119,6 +166,7 @@ class AacOutput(Asked):
     type: Literal["aac"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 160000, or a copy.")
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
 
 
 class OpusOutput(Asked):
@@ -127,6 +175,7 @@ class OpusOutput(Asked):
     type: Literal["opus"]
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 128000.")
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
 
 
 class FlacOutput(Asked):
@@ -134,6 +183,7 @@ class FlacOutput(Asked):
 
     type: Literal["flac"]
     loudness_lufs: float | None = _loudness()
+    clip: Clip | None = _clip()
 
 
 class PosterOutput(Asked):

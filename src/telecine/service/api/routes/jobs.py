@@ -356,6 +356,10 @@ def list_presets() -> Page[PresetShown]:
         watermark_missing=422,
         input_unknown=422,
         burn_unknown=422,
+        clip_invalid=422,
+        clip_outside=422,
+        watermark_invalid=422,
+        watermark_unreadable=422,
     ),
 )
 def create_job(
