@@ -31,6 +31,7 @@ from typing import Any, Protocol, Self
 
 import httpx2
 from PIL import Image
+from tests.processes import tree
 
 from bench import thumbor
 from bench.figures import (
@@ -45,7 +46,7 @@ from bench.figures import (
 )
 from bench.limit import Batch
 from bench.load import Order, Told
-from bench.measure import end_on_sigterm, tree
+from bench.measure import end_on_sigterm
 from bench.run import OUT, corpus
 from bench.service import EMAIL, PASSWORD, Here, serving
 from telecine.client import Client

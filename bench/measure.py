@@ -15,16 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from tests.processes import resident_bytes, tree
 
 from bench.playlists import playable
 
 POLL_S = 0.010  # how often the watcher looks whether a player could start
 MEMORY_POLL_S = 0.100  # how often resident memory is added up: a shorter peak is not seen
-
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class _Watch:
                 self.look()
                 if time.monotonic() >= self._next_memory_s:
                     self._next_memory_s = time.monotonic() + MEMORY_POLL_S
-                    tree_bytes = sum(map(_resident_bytes, tree(child.pid)))
+                    tree_bytes = sum(map(resident_bytes, tree(child.pid)))
                     self.peak_tree_bytes = max(self.peak_tree_bytes, tree_bytes)
         except BaseException:
             os.killpg(child.pid, signal.SIGKILL)
@@ -113,24 +112,6 @@ class _Watch:
     def look(self) -> None:
         if self.first_play_s is None and playable(self._master):
             self.first_play_s = time.monotonic() - self.began_s
-
-
-def tree(pid: int) -> Iterator[int]:
-    """A process and all its descendants, by parent: groups and sessions are left by sandboxes."""
-    yield pid
-    try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                yield from tree(int(child))
-    except (FileNotFoundError, ProcessLookupError):
-        return  # it ended while we looked
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def measure(request: Request) -> Measurement:

@@ -26,12 +26,13 @@ import httpx2
 import sqlalchemy as sa
 from playwright.sync_api import Browser
 from tests.e2e.browser import Viewer, chromium
+from tests.processes import tree
 from tests.service.running import Running
 from tests.service.uploading import multipart, song
 from tests.service.working import rows, submit_noops
 
 from bench.figures import ROW_HEAD, Row, markdown_row
-from bench.measure import Request, end_on_sigterm, measure, tree
+from bench.measure import Request, end_on_sigterm, measure
 from bench.run import CLIPS, corpus
 from telecine.client import Client
 from telecine.client.answers import FINAL_STATES

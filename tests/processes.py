@@ -55,7 +55,7 @@ def left_of(known: Mapping[int, int]) -> list[int]:
 def name_of(pid: int) -> str:
     """Its program's; empty when it has ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 

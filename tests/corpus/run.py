@@ -33,6 +33,7 @@ import imageio_ffmpeg
 from tests.corpus.expected import Expected, read_expected
 from tests.corpus.oracle import Findings, Programs, examine
 from tests.corpus.reading import run_program
+from tests.processes import family, left_of, name_of, resident_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "media" / "expected.tsv"
@@ -75,12 +76,12 @@ def watch(argv: Sequence[str], limit_s: float) -> Watched:
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
         )
-        peak, family, status, hung = 0, _tree(child.pid), None, False
+        peak, members, status, hung = 0, family(child.pid), None, False
         try:
             while status is None:
-                members = _tree(child.pid)
-                family.update(members)
-                peak = max(peak, sum(_resident_bytes(pid) for pid in members))
+                living = family(child.pid)
+                members.update(living)
+                peak = max(peak, sum(map(resident_bytes, living)))
                 ended, code, usage = os.wait4(child.pid, os.WNOHANG)
                 if ended:
                     status = os.waitstatus_to_exitcode(code)
@@ -88,14 +89,14 @@ def watch(argv: Sequence[str], limit_s: float) -> Watched:
                     child.returncode = status
                 elif time.monotonic() - started > limit_s:
                     hung = True
-                    _kill(family)
+                    _kill(members)
                 time.sleep(0.02)
             wall_s = time.monotonic() - started
-            left = _outliving(family)
+            left = [f"{name_of(pid)} ({pid})" for pid in _outliving(members)]
         finally:
-            _kill(family)
+            _kill(members)
         said, told = _text(stdout), _text(stderr)
-    return Watched(None if hung else status, said, told, wall_s, peak, tuple(left.values()))
+    return Watched(None if hung else status, said, told, wall_s, peak, tuple(left))
 
 
 def _text(stream: IO[bytes]) -> str:
@@ -103,59 +104,22 @@ def _text(stream: IO[bytes]) -> str:
     return stream.read().decode("utf-8", "replace")
 
 
-def _tree(root: int) -> dict[int, str]:
-    """The process and its descendants: each pid with what tells it from a later one."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = {}, [root]
-    while waiting:
-        pid = waiting.pop()
-        found[pid] = _identity(pid)
-        waiting += children.get(pid, [])
-    return found
-
-
-def _identity(pid: int) -> str:
-    """Name and start time of a living process; empty when it has ended."""
-    try:
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
-    except OSError:
-        return ""
-    fields = rest.split()
-    return "" if fields[0] == "Z" else f"{name} started {fields[19]}"
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
-def _outliving(family: dict[int, str]) -> dict[int, str]:
+def _outliving(members: dict[int, int]) -> list[int]:
     """Who is still there a moment after the command ended: killed processes take some ms to go."""
     for _ in range(25):
-        left = {pid: name for pid, name in family.items() if name and _identity(pid) == name}
-        if not left:
+        if not (left := left_of(members)):
             break
         time.sleep(0.02)
     return left
 
 
-def _kill(family: dict[int, str]) -> None:
-    """Those of the family that still live: a pid that was used again is another process."""
-    for pid, name in family.items():
-        if name and _identity(pid) == name:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+def _kill(members: dict[int, int]) -> None:
+    """Those that still live: a pid that was used again is another process."""
+    for pid in left_of(members):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
 
 
 # --- judging ------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,10 @@ from bench.figures import (
     spread,
     text_table,
 )
-from bench.measure import ContestantFailed, Request, measure, tree
+from bench.measure import ContestantFailed, Request, measure
 from bench.playlists import playable, read_media, read_variants
+from tests.processes import tree
+from tests.waiting import until
 
 pytestmark = pytest.mark.programs
 
@@ -160,11 +161,8 @@ def test_a_stopped_measurement_leaves_no_process(tmp_path: Path) -> None:
         [sys.executable, "-c", "import sys; from bench import measure as m\nm.end_on_sigterm()\n"
          f"m.measure(m.Request({wanted.commands!r}, {{}}, {wanted.master!r}, {wanted.log!r}))"]
     )  # fmt: skip
-    deadline = time.monotonic() + 10
-    while not (pid_file.exists() and pid_file.read_text().endswith(" ")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    below = [pid for pid in tree(outer.pid) if pid != outer.pid]
+    until(lambda: pid_file.exists() and pid_file.read_text().endswith(" "), 10)
+    below = tree(outer.pid)[1:]
     assert int(pid_file.read_text()) in below
     outer.terminate()
     assert outer.wait(timeout=10) == 143
@@ -174,10 +172,7 @@ def test_a_stopped_measurement_leaves_no_process(tmp_path: Path) -> None:
 def test_tree_follows_children_into_other_sessions() -> None:
     child = subprocess.Popen([sys.executable, "-c", GRANDCHILD], start_new_session=True)
     try:
-        deadline = time.monotonic() + 5
-        while len(list(tree(child.pid))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(list(tree(child.pid))) == 2
+        until(lambda: len(tree(child.pid)) == 2, 5)
     finally:
         child.wait()
 
