@@ -69,10 +69,11 @@ def _made(
     *,
     subtitles: Path | None = None,
 ) -> Path:
-    side_cars = () if subtitles is None else (SideCar("en", hearing_impaired=True),)
-    profile = make_profile(tuple(map(parse_output, outputs)), (240, 120), top, subtitles=side_cars)
-    inputs = {} if subtitles is None else {side_cars[0].name: subtitles}
-    transcode(source, folder, profile, tools=tools, jobs=2, inputs=inputs)
+    inputs = {} if subtitles is None else {SideCar("en", hearing_impaired=True): subtitles}
+    wanted = tuple(map(parse_output, outputs))
+    profile = make_profile(wanted, (240, 120), top, subtitles=tuple(inputs))
+    files = {side_car.name: path for side_car, path in inputs.items()}
+    transcode(source, folder, profile, tools=tools, jobs=2, inputs=files)
     return folder
 
 
@@ -352,7 +353,7 @@ def _flac_of_an_hour(folder: Path) -> None:
     damage.put(folder / "audio.flac", 22, "I", 3600 * 48_000)
 
 
-DAMAGES = (
+DAMAGES: tuple[Damage, ...] = (
     # files
     hits("plan-readable", "no JSON", lambda f: (f / ".telecine/plan.json").write_text("{")),
     hits("files-exist", "a segment is gone", lambda f: (f / LOW / "00001.m4s").unlink()),

@@ -153,7 +153,9 @@ def hevc(*parts: str, layers: str = "") -> bytes:
     body = "0000" + f"{count:03b}" + "1" + "01" * 48 + said
     if count:
         body += "00" * (8 - count)
-        body += "".join("1" * (88 * int(p) + 8 * int(v)) for p, v in layers.split(","))
+        body += "".join(
+            "1" * (88 * int(layer[0]) + 8 * int(layer[1])) for layer in layers.split(",")
+        )
     bits = body + ue(0) + "".join(parts) + "1"
     bits += "0" * (-len(bits) % 8)
     return b"\x42\x01" + int(bits, 2).to_bytes(len(bits) // 8, "big")

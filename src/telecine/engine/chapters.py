@@ -13,8 +13,8 @@ from fractions import Fraction
 from telecine.engine.cues import Cue, escaped, milliseconds, printed, write_cues
 from telecine.engine.media import Chapter
 
-# What a player looks for in EXT-X-SESSION-DATA, and the form of the JSON that it finds there: Apple,
-# "Providing JavaScript Object Notation (JSON) chapters".
+# What a player looks for in EXT-X-SESSION-DATA, and the form of the JSON that it finds there:
+# Apple, "Providing JavaScript Object Notation (JSON) chapters".
 HLS_CHAPTERS = "com.apple.hls.chapters"
 CHAPTERS_VTT = "chapters.vtt"
 CHAPTERS_JSON = "chapters.json"

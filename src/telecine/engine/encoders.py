@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from telecine.engine.coding import AV1, AVC, HEVC, Coding
-from telecine.engine.media import Light
+
+if TYPE_CHECKING:  # the command line reads the names of codecs at its start
+    from telecine.engine.media import Light
 
 
 @dataclass(frozen=True, slots=True)

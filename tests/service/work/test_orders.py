@@ -177,11 +177,12 @@ def test_a_clip_and_a_watermark_are_those_of_the_whole_job() -> None:
 
 
 def test_a_loudness_is_that_of_all_sound_of_the_job() -> None:
-    for wanted in (
+    asked: list[list[dict[str, object]]] = [
         [{"type": "hls"}, {"type": "mp3", "loudness_lufs": -16}],
         [{"type": "hls", "loudness_lufs": -16.0}, {"type": "flac"}],
         [{"type": "opus", "loudness_lufs": -16}, {"type": "aac", "loudness_lufs": -16.0}],
-    ):
+    ]
+    for wanted in asked:
         order = make_order(outputs=wanted)
         assert order.profile.loudness_lufs == -16
         assert read_order(write_order(order)) == order

@@ -82,7 +82,8 @@ def _master_lists_everything(found: Found) -> tuple[Problems, str]:
     rendition of the plan, and nothing else."""
     if found.master is None:
         return [], "no multivariant playlist"
-    listed = {rendition.uri for rendition in (*found.renditions, *found.texts)}
+    listed = {rendition.uri for rendition in found.renditions}
+    listed |= {track.uri for track in found.texts}
     there = set(found.on_disk)
     problems = [f"{uri} is not listed" for uri in sorted(there - listed)]
     if found.plan is not None:
