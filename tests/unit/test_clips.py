@@ -167,6 +167,17 @@ def test_a_clip_of_sound_alone() -> None:
     assert [sound.mode for sound in plan.sounds] == ["encode"]
 
 
+def test_a_clip_without_sound_is_silent_and_makes_no_file_of_it() -> None:
+    sound = replace(sources.SOUND, end_s=Fraction(5))
+    source = replace(sources.COMPLIANT, audio=(sound,))
+    assert plan_of(source, "10-20").sounds
+    outputs = (parse_output("mp3"), parse_output("hls"))
+    assert make_plan(source, make_profile(outputs, clip=parse_clip("4-20"))).files
+    with pytest.raises(UsageError) as caught:
+        make_plan(source, make_profile(outputs, clip=parse_clip("10-20")))
+    assert caught.value.code == "clip_outside"
+
+
 def test_a_copy_that_seeks_badly_is_needed_for_one_chunk_too() -> None:
     """Entered in the middle, a transport stream loses pictures."""
     plan = plan_of(sources.BROADCAST, "11-15")

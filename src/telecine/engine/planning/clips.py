@@ -15,6 +15,7 @@ from telecine.engine.copying import key_before
 from telecine.engine.errors import UsageError
 from telecine.engine.media import AudioStream, FrameIndex, Keyframe, VideoStream
 from telecine.engine.plan import Cut, within
+from telecine.engine.profile import AUDIO_KINDS, Profile
 
 # The most pictures that a decoder holds back before it shows one (H.264, A.3.1: MaxDpbFrames).
 MAX_HELD_BACK = 16
@@ -127,3 +128,14 @@ def _between(table: FrameIndex, first: Keyframe, end: Keyframe | None) -> FrameI
             if first.ticks <= key.ticks < end_ticks
         ),
     )
+
+
+def see_sound(profile: Profile, audio: AudioStream | None) -> None:
+    """Raises `UsageError` (`clip_outside`) where files of sound are asked of a clip in which there
+    is none; beside pictures it is silent."""
+    asked = [output.kind for output in profile.outputs if output.kind in AUDIO_KINDS]
+    silent = audio is not None and audio.end_s is not None and audio.start_s == audio.end_s
+    if silent and asked:
+        raise UsageError(
+            f"there is no sound within the clip, and {asked[0]} was asked", code="clip_outside"
+        )

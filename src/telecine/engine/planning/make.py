@@ -19,7 +19,7 @@ from telecine.engine.plan import (
     within,
 )
 from telecine.engine.planning.beside import with_beside
-from telecine.engine.planning.clips import SOUND_REASON, Part, clip_parts, cut_on_grid
+from telecine.engine.planning.clips import SOUND_REASON, Part, clip_parts, cut_on_grid, see_sound
 from telecine.engine.planning.files import make_files
 from telecine.engine.planning.overlays import make_overlay
 from telecine.engine.planning.pictures import (
@@ -219,6 +219,7 @@ def _plan_video(
     if part.cut is not None:
         tracks = tuple(part.of(track) for track in tracks)
         audio = tracks[0] if tracks else None
+        see_sound(profile, audio)
         distrust += (SOUND_REASON,)
     if copied:
         assert video.index_table is not None
