@@ -21,7 +21,7 @@ from tests.terminal import on_terminal
 from tests.waiting import until
 
 from telecine.cli import main
-from telecine.engine import encode
+from telecine.engine import encode, work
 from telecine.engine.events import EventName
 from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
@@ -354,7 +354,7 @@ def test_the_commands_of_a_plan_are_those_that_run(
         ran.append(argv)
         return run(argv, **more)
 
-    monkeypatch.setattr(encode, "run", record)
+    monkeypatch.setattr(work, "run", record)
     tools = find_tools()
     profile = make_profile(tuple(map(parse_output, outputs)), (240,), "encode")
     plan = make_plan(probe(source, tools), profile)
