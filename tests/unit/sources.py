@@ -10,12 +10,14 @@ from telecine.engine.media import (
     AudioStream,
     Chapter,
     Color,
+    ExtraInput,
     Fingerprint,
     FrameIndex,
     Keyframe,
     Light,
     MediaInfo,
     OtherStream,
+    PictureFile,
     SubtitleStream,
     VideoStream,
 )
@@ -344,3 +346,6 @@ CHAPTERED = replace(
         Chapter(Fraction(25, 2), Fraction(31), None),
     ),
 )
+
+# A watermark, twice as wide as high.
+LOGO = ExtraInput("watermark", "picture", FINGERPRINT, picture=PictureFile("png", 80, 40))

@@ -14,6 +14,7 @@ from tests.unit.sources import (
     BROADCAST,
     COMPLIANT,
     DEFAULT_KEYINT,
+    LOGO,
     PICTURE,
     SONG,
     SOUND,
@@ -24,16 +25,19 @@ from tests.unit.sources import (
 )
 
 from telecine.engine import argv
+from telecine.engine.clip_words import parse_clip
 from telecine.engine.loudness import AS_IT_IS, Gain
-from telecine.engine.media import MediaInfo
+from telecine.engine.media import MediaInfo, PictureFormat
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
+from telecine.engine.watermark_words import make_watermark
 
 FFMPEG = Path("/opt/ffmpeg")
 SOURCE = Path("/in/film")
 FOLDER = Path("/out/work")
+MARK = Path("/in/logo")  # given always, read where the plan has a watermark
 
 
 def gains_of(plan: Plan) -> dict[str, Gain]:
@@ -58,7 +62,7 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
                 burn = FOLDER / "burn.mkv"
                 made["pictures of text"] = argv.burn_copy(FFMPEG, plan, source, burn)
             made[step.id] = argv.encode_chunk(
-                FFMPEG, plan, step, film, working_copy=copy, burn=burn
+                FFMPEG, plan, step, film, working_copy=copy, burn=burn, mark=MARK
             )
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
@@ -75,37 +79,67 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
             files += [FOLDER / file.path for file in argv.audio_files(plan)]
             made[step.id] = argv.measure_files(FFMPEG, files)
         elif step.kind == "poster":
-            made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s)
+            made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s, mark=MARK)
+        elif step.kind == "waveform":
+            made[step.id] = argv.waveform(FFMPEG, plan, source)
+        elif step.kind == "preview":
+            assert plan.preview is not None
+            made[step.id] = argv.preview(FFMPEG, plan.preview, FOLDER / "pieces.mp4")
         elif step.kind == "mp4":
             assert step.output is not None
             sound = FOLDER / "sound.mp4" if plan.sounds else None
             made[step.id] = argv.join_mp4(FFMPEG, FOLDER / "video.mp4", sound, FOLDER / step.output)
+        for stills in plan.stills:
+            if stills.kind == step.kind:
+                made[step.id] = argv.stills(FFMPEG, stills, FOLDER / "keys.mp4")
     return made
+
+
+def check(golden: str, commands: dict[str, list[str]]) -> None:
+    """One element a line; the allow-list of demuxers, the same everywhere, by its name."""
+    allowed = ",".join(DEMUXERS)
+    parts = []
+    for name, command in commands.items():
+        shown = ["{demuxers}" if word == allowed else word for word in command]
+        parts.append(f"# {name}\n" + "".join(f"{word}\n" for word in shown))
+    goldens.check(golden, "\n".join(parts))
 
 
 @pytest.mark.parametrize("case", goldens.CASES)
 def test_golden_argv(case: str) -> None:
-    """One element a line; the allow-list of demuxers, the same everywhere, by its name."""
-    allowed = ",".join(DEMUXERS)
-    parts = []
-    for name, command in lines(make_plan(*goldens.CASES[case])).items():
-        shown = ["{demuxers}" if word == allowed else word for word in command]
-        parts.append(f"# {name}\n" + "".join(f"{word}\n" for word in shown))
-    goldens.check(f"{case}.argv.txt", "\n".join(parts))
+    check(f"{case}.argv.txt", lines(make_plan(*goldens.CASES[case])))
 
 
 def test_golden_argv_of_the_probe() -> None:
-    allowed = ",".join(DEMUXERS)
     commands = {
         "decode_check": argv.decode_check(FFMPEG, 2, SOURCE, frames=8),
         "audio_check": argv.audio_check(FFMPEG, 1, SOURCE),
         "field_check": argv.field_check(FFMPEG, 0, SOURCE),
     }
-    parts = []
-    for name, command in commands.items():
-        shown = ["{demuxers}" if word == allowed else word for word in command]
-        parts.append(f"# {name}\n" + "".join(f"{word}\n" for word in shown))
-    goldens.check("probe.argv.txt", "\n".join(parts))
+    check("probe.argv.txt", commands)
+
+
+def test_golden_argv_under_a_watermark() -> None:
+    """Its file is an input of what shows it: the pictures and the poster, and of its own check."""
+    mark = make_watermark("top-right", Fraction(1, 2), Fraction(1, 10))
+    outputs = tuple(parse_output(word) for word in ("hls", "poster"))
+    profile = make_profile(outputs, (360,), watermark=mark)
+    made = lines(make_plan(COMPLIANT, profile, inputs=(LOGO,)))
+    made["picture_check"] = argv.picture_check(FFMPEG, MARK, "png")
+    check("watermark.argv.txt", made)
+    assert {name for name, line in made.items() if f"file:{MARK}" in line} == {
+        *("encode-0000", "poster", "picture_check")
+    }
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
+def test_a_watermark_is_read_as_one_picture_and_as_nothing_else(format_: PictureFormat) -> None:
+    """FFmpeg's demuxers of one picture: png_pipe, jpeg_pipe, webp_pipe."""
+    command = argv.picture_check(FFMPEG, MARK, format_)
+    assert option(command, "-format_whitelist") == [f"{format_}_pipe"]
+    assert option(command, "-f") == [f"{format_}_pipe", "null"]
+    assert option(command, "-protocol_whitelist") == ["file"]
+    assert option(command, "-i") == ["file:/in/logo"]
 
 
 def option(command: list[str], name: str) -> list[str]:
@@ -155,6 +189,16 @@ def test_ffmpeg_turns_no_fields() -> None:
             assert ("-noautorotate" in command[: command.index("-i")]) == wanted, name
     progressive = make_plan(media(replace(PICTURE, rotation=90)), make_profile())
     assert not any("-noautorotate" in command for command in lines(progressive).values())
+
+
+def test_a_copied_clip_has_its_own_pictures_and_is_sought_by_half_a_picture_too_much() -> None:
+    """10 s of 24 pictures each; the key picture before that of 10 s stands at 8 s."""
+    for clip, begin in (("10-20", ["8.020833"]), ("-10", [])):
+        plan = make_plan(COMPLIANT, make_profile(clip=parse_clip(clip)))
+        command = lines(plan)["video-copy"]
+        # What stands behind the input is said of the output.
+        behind = command[command.index("-i") :]
+        assert (option(behind, "-ss"), option(behind, "-frames:v")) == (begin, ["240"])
 
 
 # --- keyframes ---------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.boxes import atom, words
+from tests.unit.sources import HDR10
 
 from telecine.engine import bmff, cmaf
 from telecine.engine.cmaf import Fragment, FragmentReader, Init, Sample, Track
 from telecine.engine.errors import StepFailed
+from telecine.engine.media import Light
 
 # What FFmpeg 9.0.2 wrote for: -f lavfi -i testsrc2=s=64x36:r=24 -c:v libx264 -pix_fmt yuv420p
 # -frames:v 1 -movflags empty_moov+frag_keyframe+default_base_moof -video_track_timescale 24000
@@ -123,6 +125,34 @@ def test_a_turned_picture_is_no_rung() -> None:
     init = FFMPEG_INIT[:at] + turned + FFMPEG_INIT[at + 16 :]
     with pytest.raises(StepFailed, match="rotation matrix"):
         cmaf.write_init(init, edit_offset_ticks=0)
+
+
+# Fields in the order of ISO/IEC 14496-12, 12.1.6 and 12.1.7: green, blue, red, white, each x and
+# y in 16 bits, then the luminances in 32; MaxCLL and MaxFALL in 16. By hand from sources.HDR10.
+MDCV = bytes.fromhex("33c286c4 1d4c0bb8 84d03e80 3d134042 00989680 00000032")
+CLLI = bytes.fromhex("03e8 0190")
+
+
+@pytest.mark.parametrize(
+    ("light", "boxes"),
+    [
+        (HDR10.video[0].light, atom("mdcv", MDCV) + atom("clli", CLLI)),
+        (Light(content=(1000, 400)), atom("clli", CLLI)),
+        (Light((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50)),
+         atom("mdcv", MDCV)),
+        (None, b""),
+    ],
+)  # fmt: skip
+def test_the_light_of_an_init_is_the_plans_and_not_the_chunks(
+    light: Light | None, boxes: bytes
+) -> None:
+    of_a_chunk = atom("mdcv", bytes(24)) + atom("clli", bytes(4))
+    entry = visual("avc1", atom("avcC", AVCC), of_a_chunk)
+    canonical = cmaf.write_init(init_segment(entry), edit_offset_ticks=0, light=light)
+    begin = canonical.index(b"avc1") - 4
+    end = begin + int.from_bytes(canonical[begin : begin + 4], "big")
+    # A visual sample entry is 86 bytes long without its boxes (14496-12, 12.1.3).
+    assert canonical[begin + 86 : end] == atom("avcC", AVCC) + boxes
 
 
 # -- an init segment of one's own making, to bend each part of it -----------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -26,11 +27,12 @@ from tests.unit.sources import (
 )
 
 from telecine.engine import filters
+from telecine.engine.beside import Preview, Stills
 from telecine.engine.ladder import Size
 from telecine.engine.media import Color, VideoStream
 from telecine.engine.plan import Plan, VideoRange
 from telecine.engine.planning import make_plan
-from telecine.engine.profile import make_profile
+from telecine.engine.profile import make_profile, parse_output
 
 ENCODED = make_profile(top="encode")
 HD = Size(1920, 1080)
@@ -391,6 +393,44 @@ def test_sound_alone_is_neither_padded_nor_cut() -> None:
     # What mixing 5.1 down adds up is held at -1 dBFS: 10 ** (-1 / 20).
     limiter = "alimiter=limit=0.891251:level=disabled:attack=5:release=50:latency=1"
     assert made == f"{START}{STEREO},{limiter}"
+
+
+def test_a_waveform_is_the_mean_of_all_channels_as_long_as_the_film() -> None:
+    """The broadcast starts at 1.4 s, which is sample 67200 of 48000 a second, and lasts 40 s."""
+    plan = make_plan(BROADCAST, make_profile((parse_output("waveform"),)))
+    made = filters.waveform(plan, origin_samples=67_200, target="pipe:9").split(",")
+    assert made[0] == "asetpts=PTS-67200"
+    assert made[1].startswith("aresample=48000:async=1:")
+    assert ":rematrix_maxval=1" in made[1]
+    assert made[2:6] == [
+        "aformat=sample_fmts=s16:channel_layouts=mono",
+        "apad=whole_len=1920000",
+        "atrim=end_sample=1920000",
+        "asetnsamples=n=256:p=0",
+    ]
+    # Within quotes a colon is still the end of an option's value: it is escaped once more.
+    assert made[-1] == r"ametadata=mode=print:file='pipe\:9'"
+
+
+# --- pictures beside the film ------------------------------------------------------------------
+
+
+def test_small_pictures_lie_on_sheets_or_are_files() -> None:
+    sheets = Stills("storyboard", "240p", Fraction(2), 27, Size(240, 136), 5, 4, "")
+    # JFIF: full range in the matrix of BT.601.
+    jpeg = ":out_range=pc:out_color_matrix=bt601,format=yuvj420p"
+    alone = f"scale=240:136:flags=area{jpeg}"
+    assert filters.stills(sheets) == f"{alone},tile=5x4:color=black"
+    assert filters.stills(replace(sheets, kind="thumbnails", columns=1, rows=1)) == alone
+
+
+def test_of_each_piece_of_a_preview_as_many_pictures_as_it_lasts() -> None:
+    preview = Preview("240p", (1, 3), Fraction(5, 2), 10, Size(320, 180), "")
+    # Pieces begin every 20 s, 200 pictures; 25 of them are 2.5 s.
+    assert filters.preview(preview) == (
+        "fps=10:round=up:start_time=0,select='lt(mod(n,200),25)',setpts=N/(10*TB),"
+        "scale=320:180:flags=area,format=yuv420p"
+    )
 
 
 # --- the poster --------------------------------------------------------------------------------

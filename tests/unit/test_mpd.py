@@ -137,6 +137,22 @@ def test_sound_for_the_blind_says_so_and_no_other_purpose_is_known() -> None:
         mpd.parse_mpd(text.replace("AudioPurposeCS:2007", "AudioPurposeCS:2099"))
 
 
+@pytest.mark.parametrize("transfer", [16, 18])  # PQ and HLG (ISO/IEC 23091-2, 8.2)
+def test_hdr_is_essential_to_know_and_no_other_property_is_known(transfer: int) -> None:
+    """Players leave out a set with an essential property that they do not know (ISO/IEC 23009-1,
+    5.8.4.8); DASH-IF IOP part 7, 5.4, has HDR say its transfer so."""
+    hdr = AdaptationSet("video", "video/mp4", (VIDEO,), transfer=transfer)
+    text = mpd.write_mpd(replace(VALUE, adaptation_sets=(hdr,)))
+    assert mpd.parse_mpd(text).adaptation_sets == (hdr,)
+    (group,) = MPEGDASHParser.parse(text).periods[0].adaptation_sets
+    scheme = "urn:mpeg:mpegB:cicp:TransferCharacteristics"
+    said = [(one.scheme_id_uri, one.value) for one in group.essential_properties]
+    assert said == [(scheme, str(transfer))]
+    with pytest.raises(StepFailed, match="EssentialProperty is none that is known") as caught:
+        mpd.parse_mpd(text.replace(scheme, "urn:mpeg:mpegB:cicp:ColourPrimaries"))
+    assert caught.value.code == "malformed_mpd"
+
+
 @pytest.mark.parametrize("name", ["$Number%05d$", "$RepresentationID%05d$", "$Numbr$", "a$b"])
 def test_names_that_are_no_template_of_an_init_segment(name: str) -> None:
     template = replace(VIDEO.template, initialization=name)

@@ -13,18 +13,16 @@ from telecine.cli import parse
 from telecine.engine import filters
 from telecine.engine.errors import UsageError
 from telecine.engine.ladder import Size
-from telecine.engine.media import Color, ExtraInput, MediaInfo, PictureFile
+from telecine.engine.media import Color, MediaInfo, PictureFile
 from telecine.engine.plan import BurnedIn, Overlay, Plan, VideoRange
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
 from telecine.engine.watermark_words import Watermark, make_watermark, parse_watermark
 from telecine.engine.watermarking import sniff
 
-LOGO = ExtraInput("watermark", "picture", sources.FINGERPRINT, picture=PictureFile("png", 80, 40))
-
 
 def plan_of(source: MediaInfo, words: str = "top-right,0.5,0.1") -> Plan:
-    return make_plan(source, make_profile(watermark=parse_watermark(words)), inputs=(LOGO,))
+    return make_plan(source, make_profile(watermark=parse_watermark(words)), inputs=(sources.LOGO,))
 
 
 def test_words() -> None:
@@ -69,8 +67,7 @@ def test_a_files_name_may_have_colons() -> None:
 )
 def test_places(position: str, place: tuple[int, int, int, int]) -> None:
     mark = make_watermark(position, Fraction(1), Fraction(1, 10))
-    assert LOGO.picture is not None
-    overlay = Overlay("watermark", LOGO.picture, mark, "")
+    overlay = Overlay("watermark", PictureFile("png", 80, 40), mark, "")
     assert filters.mark_place(overlay, Size(1920, 1080)) == place
 
 
@@ -139,6 +136,20 @@ def test_pictures_of_text_are_the_input_before_it() -> None:
     made = graph(replace(plan_of(sources.FILM), burned_in=text))
     assert "[1:0]setpts" in made
     assert "[2:0]format=gbrap" in made
+
+
+def test_a_poster_shows_it_before_its_colours_become_those_of_jpeg() -> None:
+    """A tenth of 640 is 64, half as high; the margin a fortieth of 360 is 9, so 8."""
+    made = filters.poster(plan_of(sources.COMPLIANT), Size(640, 360))
+    assert made.startswith("thumbnail=n=12,scale=640:360:flags=bicubic:out_range=tv,setsar=1,")
+    # overlay joins by time, and a picture that was sought may have one below 0.
+    assert ",format=yuv420p,setpts=N,null[wf];[1:0]format=gbrap," in made
+    assert "scale=64:32:" in made
+    assert "colorchannelmixer=aa=0.500000," in made
+    assert made.endswith(
+        f"[wf][wp]overlay=x={640 - 64 - 8}:y=8:format=yuv420,"
+        "scale=in_range=tv:out_range=pc:out_color_matrix=bt601,format=yuvj420p"
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,8 @@ def listed_codecs(profile: Profile) -> tuple[VideoEncoder, ...]:
     return tuple(VIDEO_ENCODERS[name] for name in names)
 
 
-def video_range(color: Color) -> VideoRange:
-    if not color.hdr:
-        return "SDR"
+def kept_range(color: Color) -> VideoRange:
+    """The range of an HDR source's own pictures."""
     return "PQ" if color.transfer == "smpte2084" else "HLG"
 
 
@@ -127,7 +126,7 @@ def codec_ladders(
                 encoder,
                 tuple(rung for rung in rungs if rung not in small),
                 deep if keeps else 8,
-                video_range(video.color) if keeps else "SDR",
+                kept_range(video.color) if keeps else "SDR",
             )
         )
     return tuple(found), tuple(dropped)
