@@ -39,4 +39,4 @@ def test_a_decoder_that_is_killed_says_nothing_of_the_file(
     monkeypatch.setattr(decoding, "run", killed)
     with pytest.raises(StepFailed) as raised:
         decoding.decode(path, "bmp", tools, ImageLimits())
-    assert (raised.value.code, raised.value.retryable) == ("image_failed", True)
+    assert (raised.value.code, raised.value.retryable) == ("decoder_killed", True)

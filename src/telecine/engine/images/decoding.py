@@ -69,7 +69,7 @@ def decode(
 
     Raises InputRefused: `too_many_pixels` and `too_many_frames` (before anything beyond them is
     decoded), `animation_lost` where it moves and should be `still` (at its second frame),
-    `image_damaged` when no frame can be had; StepFailed `image_limit`, and `image_failed`
+    `image_damaged` when no frame can be had; StepFailed `image_limit`, and `decoder_killed`
     (retryable) when FFmpeg was killed by nobody of ours; Interrupted.
     """
     source = source.resolve()  # in the sandbox there are neither our folder nor links
@@ -323,7 +323,7 @@ def _see_unharmed(finished: Finished) -> None:
     if finished.signal == signal.SIGKILL and finished.limit is None:
         raise StepFailed(
             "the decoder was killed from outside",
-            code="image_failed",
+            code="decoder_killed",
             log_tail=finished.log_tail,
             retryable=True,
         )
