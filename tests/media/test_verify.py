@@ -21,6 +21,7 @@ from tests.media import damage
 from tests.media.damage import LOW, SOUND, TOP, both, edit
 from tests.media.framecode import Pace, make
 
+from telecine.engine.clip_words import Clip
 from telecine.engine.cmaf import Sample
 from telecine.engine.errors import Interrupted
 from telecine.engine.process import Cancel
@@ -68,10 +69,11 @@ def _made(
     outputs: Sequence[str] = FILES,
     *,
     subtitles: Path | None = None,
+    clip: Clip | None = None,
 ) -> Path:
     inputs = {} if subtitles is None else {SideCar("en", hearing_impaired=True): subtitles}
     wanted = tuple(map(parse_output, outputs))
-    profile = make_profile(wanted, (240, 120), top, subtitles=tuple(inputs))
+    profile = make_profile(wanted, (240, 120), top, subtitles=tuple(inputs), clip=clip)
     files = {side_car.name: path for side_car, path in inputs.items()}
     transcode(source, folder, profile, tools=tools, jobs=2, inputs=files)
     return folder
@@ -97,7 +99,8 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str, tools: Tools)
     subprocess.run([*argv, "-map_chapters", "1", "-c", "copy", str(named)], check=True)
     side_car = folder / "film.vtt"
     side_car.write_text(SUBTITLES)
-    return _made(folder / "out", named, tools, "encode", subtitles=side_car)
+    whole = Clip(Fraction(0), None)  # a clip of all of it, so that what is asked of clips is judged
+    return _made(folder / "out", named, tools, "encode", subtitles=side_car, clip=whole)
 
 
 @pytest.fixture(scope="session")
@@ -417,7 +420,7 @@ DAMAGES: tuple[Damage, ...] = (
     hits("decode-times", "two segments in each other's place",
          lambda f: damage.swap(f / TOP / "00000.m4s", f / TOP / "00001.m4s"),
          "sequence-numbers", "presentation-times", "segment-boundaries", "iframe-playlists",
-         "mpd-segments", "closed-gops", "av-offset", "mpd-attributes", "bandwidth"),
+         "mpd-segments", "closed-gops", "av-offset", "mpd-attributes", "bandwidth", "clip-span"),
     hits("sequence-numbers", "one twice", lambda f: damage.put(
         f / LOW / "00001.m4s", damage.boxes((f / LOW / "00001.m4s").read_bytes(), b"mfhd")[1] + 4,
         "I", 10_001)),
@@ -621,6 +624,14 @@ def _text(name: str, pattern: str, new: str, count: int = 1) -> Callable[[Path],
 
 
 DAMAGES += (
+    hits("video-range", "HDR that is none", _master(",FRAME-RATE", ",VIDEO-RANGE=PQ,FRAME-RATE")),
+    hits(
+        "clip-span",
+        "goes on too long",
+        lambda f: _edit_plan(
+            f, lambda plan: plan["profile"].update(clip={"start_s": "0", "end_s": "5"})
+        ),
+    ),
     hits("subtitle-group", "another name", _master('NAME="English', 'NAME="Anglish')),
     hits("subtitle-group", "another language", _master('LANGUAGE="en"', 'LANGUAGE="fr"')),
     hits("subtitle-group", "not for the deaf", _master("describes-music-and-sound", "x")),
