@@ -17,10 +17,11 @@ from telecine.engine.images.wire import Request, Source
 from telecine.engine.process import Sandbox
 from telecine.engine.tools import Tools
 
-# Rests as long as `operations` says.
+# Rests as long as `operations` says, and tells how many requests it was given by then.
 CHILD = """
 import os, sys, time
 from telecine.engine.images.wire import Answer, Incoming, decode_request, encode_answer
+turn = 0
 while True:
     incoming = Incoming(1 << 30)
     while not incoming.done:
@@ -28,8 +29,9 @@ while True:
         if not count: sys.exit()
         incoming.took(count)
     request, _ = decode_request(incoming.message())
+    turn += 1
     time.sleep(float(request.operations))
-    for piece in encode_answer(Answer({})): os.write(4, piece)
+    for piece in encode_answer(Answer({"turn": turn})): os.write(4, piece)
 """
 
 
@@ -66,11 +68,15 @@ def tools() -> Tools:
 def test_requests_of_one_tenant_hold_up_no_other(tools: Tools) -> None:
     argv = (sys.executable, "-I", "-c", CHILD)
     tenants = Tenants()
+    turns: dict[str, int] = {}
     with ImageWorkers(tools, count=1, limits=ImageLimits(), waiting=3, argv=argv) as workers:
 
-        def ask(name: str, rest_s: float = 0.0) -> None:
+        def work(name: str, rest_s: float) -> None:
             request = Request("inspect", Source("png"), ImageLimits(), operations=str(rest_s))
-            tenants.begin(name, lambda: workers.ask(request, [b"x"], tenant=name[0]))
+            turns[name] = workers.ask(request, [b"x"], tenant=name[0]).facts["turn"]
+
+        def ask(name: str, rest_s: float = 0.0) -> None:
+            tenants.begin(name, lambda: work(name, rest_s))
 
         ask("a0", 2)
         until(lambda: workers.pids)
@@ -78,7 +84,8 @@ def test_requests_of_one_tenant_hold_up_no_other(tools: Tools) -> None:
             ask(name)
             until(lambda number=number: len(workers._jobs) == number)  # type: ignore[misc]
         ask("b0")
-        assert tenants.join() == ["a3 images_busy", "a0", "a1", "b0", "a2"]
+        assert tenants.join()[0] == "a3 images_busy"
+        assert sorted(turns, key=turns.__getitem__) == ["a0", "a1", "b0", "a2"]
 
 
 def test_places_to_decode_are_shared_alike(tools: Tools) -> None:
