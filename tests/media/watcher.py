@@ -77,7 +77,8 @@ class Watcher:
 
     def look(self) -> None:
         """Reads and judges every playlist that changed since the last look."""
-        names = [self.folder / MASTER, *sorted(self.folder.glob("*/*/*.m3u8"))]
+        # Not in the working folder: what comes and goes there is gone while it is listed.
+        names = [self.folder / MASTER, *sorted(self.folder.glob("[!.]*/*/*.m3u8"))]
         for path in names:
             try:
                 stat = path.stat()
