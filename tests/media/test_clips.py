@@ -98,8 +98,8 @@ def made(
     clip = make(folder / f"source.{case.ending}", ffmpeg=ffmpeg, **recipe)
     out = folder / "out"
     run = telecine("transcode", clip.path, "-o", out, "--output", "hls", "--output", "poster",
-                   "--output", "mp4:source", "--output", "flac", "--clip", case.clip,
-                   *case.options, timeout_s=120)  # fmt: skip
+                   "--output", "mp4:source", "--output", "flac", "--output", "aac", "--clip",
+                   case.clip, *case.options, timeout_s=120)  # fmt: skip
     assert run.code == 0, run.out[-2000:] + run.err[-2000:]
     return Made(case, clip, out, read_output(out))
 
@@ -157,7 +157,8 @@ def test_sound_stays_with_the_picture(made: Made, ffmpeg: str) -> None:
     within = [s - zero_s for s in range(math.ceil(zero_s), math.ceil(end_s))]
     wanted = [at_s for at_s in within if Fraction(1, 10) < at_s < end_s - zero_s - SYNC_S]
     (audio,) = made.output.audio
-    for where in (audio.joined, made.folder / "source.mp4", made.folder / "audio.flac"):
+    files = [made.folder / name for name in ("source.mp4", "audio.flac", "audio.m4a")]
+    for where in (audio.joined, *files):
         heard = [at_s for at_s in clicks(where, ffmpeg=ffmpeg) if at_s > Fraction(1, 10)]
         heard = [at_s for at_s in heard if at_s < end_s - zero_s - SYNC_S]
         assert len(heard) == len(wanted)

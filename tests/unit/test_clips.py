@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from tests.unit import sources
 
 from telecine.cli import joined_clip, parse
+from telecine.engine.argv import copy_video
 from telecine.engine.clip_words import Clip, make_clip, parse_clip
 from telecine.engine.errors import UsageError
 from telecine.engine.media import MediaInfo
@@ -128,6 +130,41 @@ def test_a_copy_needs_the_key_picture_before_to_lie_well_before() -> None:
     source = replace(sources.COMPLIANT, video=(picture,))
     refused = plan_of(source, "8.666-20.666")
     assert "the IDR picture of the clip comes too soon after another" in refused.copy_refusals
+
+
+def test_a_film_that_begins_between_key_pictures_is_encoded() -> None:
+    """Its first ten pictures refer to one that was cut off."""
+    whole = sources.table([48] * 10)
+    first = replace(whole.keyframes[0], frame=10, ticks=10 * 512)
+    cut_off = replace(whole, keyframes=(first, *whole.keyframes[1:]))
+    source = replace(sources.COMPLIANT, video=(replace(sources.PICTURE, index_table=cut_off),))
+    refused = plan_of(source, "0.4-12")
+    assert refused.copied is None
+    assert refused.copy_refusals == ("does not start with an IDR picture",)
+
+
+def test_a_clip_that_begins_with_the_first_picture_of_a_late_one_is_copied_without_a_seek() -> None:
+    """Sound is there from 0, the picture from 1 s on: no key picture comes before the clip's."""
+    late = replace(sources.table([48] * 14), first_ticks=12288, end_ticks=29 * 12288)
+    keys = tuple(replace(key, ticks=key.ticks + 12288) for key in late.keyframes)
+    picture = replace(
+        sources.PICTURE,
+        start_s=Fraction(1),
+        end_s=Fraction(29),
+        index_table=replace(late, keyframes=keys),
+    )
+    plan = plan_of(replace(sources.COMPLIANT, video=(picture,)), "1-5", top="copy")
+    copied = copy_video(Path("ffmpeg"), plan, Path("film.mp4"))
+    assert copied[copied.index("-frames:v") + 1] == str(4 * 24)
+    assert "-ss" not in copied
+
+
+def test_a_file_of_sound_is_cut_too() -> None:
+    outputs = (parse_output("hls"), parse_output("aac"))
+    for source in (sources.COMPLIANT, sources.SONG):
+        (whole,) = make_plan(source, make_profile(outputs)).files
+        (cut,) = make_plan(source, make_profile(outputs, clip=parse_clip("4-8"))).files
+        assert (whole.copy, cut.copy) == (True, False)
 
 
 def test_an_uneven_source_is_copied_from_the_very_time_of_a_picture() -> None:

@@ -237,7 +237,7 @@ def _copied_part(plan: Plan) -> list[str]:
 
     FFmpeg begins with a key picture that is *sent* after a time, which for that of the clip is
     after the one before is *shown*: these are further apart than a decoder holds pictures back
-    (`planning.clips`).
+    (`planning.clips`). Where there is none before, FFmpeg begins with the clip's by itself.
     """
     video = plan.video
     if plan.cut is None or video is None or video.index_table is None:
@@ -247,8 +247,10 @@ def _copied_part(plan: Plan) -> list[str]:
     if plan.lead_s:
         whole = next(each.index_table for each in plan.source.video if each.index == video.index)
         assert whole is not None
-        before = key_before(whole, table.first_ticks).ticks + table.usual_gap_ticks / 2
-        begin = ["-ss", f"{float(before * video.time_base):.6f}"]
+        before = key_before(whole, table.first_ticks)
+        if before is not None:
+            after = before.ticks + table.usual_gap_ticks / 2
+            begin = ["-ss", f"{float(after * video.time_base):.6f}"]
     return [*begin, "-frames:v", str(table.frame_count)]
 
 

@@ -175,9 +175,9 @@ def source_timeline(
     )
 
 
-def key_before(index: FrameIndex, ticks: int) -> Keyframe:
-    """The last key picture that is shown before this time; there must be one."""
-    return next(key for key in reversed(index.keyframes) if key.ticks < ticks)
+def key_before(index: FrameIndex, ticks: int) -> Keyframe | None:
+    """The last key picture that is shown before this time; None where there is none."""
+    return next((key for key in reversed(index.keyframes) if key.ticks < ticks), None)
 
 
 def _segment_cuts(video: VideoStream, index: FrameIndex) -> list[int]:

@@ -80,8 +80,12 @@ def clip_parts(
     reasons = []
     if first is None:
         reasons.append("the clip does not begin with an IDR picture")
-    elif first.frame and first.frame - key_before(table, first.ticks).frame <= MAX_HELD_BACK:
-        reasons.append("the IDR picture of the clip comes too soon after another")
+    elif first.frame:
+        before = key_before(table, first.ticks)
+        if before is None:
+            return encoded, film, ()  # nor is a film that does not begin with a key picture
+        if first.frame - before.frame <= MAX_HELD_BACK:
+            reasons.append("the IDR picture of the clip comes too soon after another")
     if last is None and not to_the_end:
         reasons.append("the clip does not end before an IDR picture")
     if first is None or reasons:

@@ -142,9 +142,10 @@ def _title(track: AudioStream) -> str:
 def audio_files(
     profile: Profile, audio: AudioStream | None, *, damaged: bool = False
 ) -> tuple[FileOutput, ...]:
-    """Files of sound alone. AAC is copied where no rate was asked and the source has it already."""
+    """Files of sound alone. AAC is copied where no rate was asked and the source has it already, as
+    it is and whole."""
     copyable = audio is not None and audio.codec == "aac" and audio.configured and not damaged
-    copyable = copyable and profile.loudness_lufs is None
+    copyable = copyable and profile.loudness_lufs is None and profile.clip is None
     return tuple(
         FileOutput(
             output.kind,
