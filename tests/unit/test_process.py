@@ -154,6 +154,16 @@ def test_a_nicer_child_is_nicer_in_all_its_threads() -> None:
     assert b"".join(said).split() == [b"%d" % min(own + 3, 19)] * 2
 
 
+def test_a_nicer_child_stands_back_where_sessions_share_the_processors() -> None:
+    said: list[bytes] = []
+    groups = Path("/proc/self/autogroup")
+    script = "import os, time; time.sleep(0.3)\n"
+    script += f"if os.path.exists({str(groups)!r}): os.write(1, open({str(groups)!r}, 'rb').read())"
+    assert python(script, limits=Limits(niceness=3), sinks={1: said.append}).returncode == 0
+    nice = b" nice %d\n" % min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
+    assert b"".join(said).endswith(nice) == groups.exists()
+
+
 @pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
 def test_file_size_is_a_limit(handler: str, tmp_path: Path) -> None:
     script = f"import os, signal; signal.signal(signal.SIGXFSZ, signal.{handler})\n"

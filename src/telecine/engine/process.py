@@ -12,6 +12,7 @@ why a conversation belongs to the thread that started it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -535,9 +536,17 @@ def _spawn(
         for fd in (program, *theirs.values()):
             os.close(fd)
     if limits.niceness:  # before it has threads: they take over what the first one has
-        own = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, pid, min(own + limits.niceness, 19))
+        _stand_back(pid, min(os.getpriority(os.PRIO_PROCESS, 0) + limits.niceness, 19))
     return _Child(pid, limits, started), ours
+
+
+def _stand_back(pid: int, niceness: int) -> None:
+    """The child leads a session of its own. A kernel that shares the processors among sessions
+    (sched(7), "The autogroup feature") weighs a process against others of its session alone, and
+    each session by a niceness of its own."""
+    os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with contextlib.suppress(OSError):  # no such kernel, or an ordinary user's second in 0.1 s
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 _launcher_program = functools.cache(launcher.launcher_program)
