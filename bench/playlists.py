@@ -13,6 +13,7 @@ _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
 @dataclass(frozen=True, slots=True)
 class Variant:
     height: int
+    codec: str  # the first of CODECS
     playlist: Path
     sound: Path | None  # the media playlist of its audio group; None: its sound is in the variant
 
@@ -43,7 +44,9 @@ def read_variants(master: Path) -> tuple[Variant, ...]:
             stream = attributes(line)
             if "RESOLUTION" in stream:
                 height = int(stream["RESOLUTION"].split("x")[1])
-                variants.append(Variant(height, folder / uri, sounds.get(stream.get("AUDIO", ""))))
+                sound = sounds.get(stream.get("AUDIO", ""))
+                codec = stream.get("CODECS", "").split(",")[0]
+                variants.append(Variant(height, codec, folder / uri, sound))
     return tuple(variants)
 
 

@@ -162,8 +162,11 @@ def _rungs(key: str, master: Path, setting: Setting, *, measure_vmaf: bool) -> l
     other ways, differs by less than 0.1 % between runs."""
     scratch = OUT / "work" / "joined.mp4"
     rungs = []
-    weighed = outputs.weigh(master, scratch)
-    for variant, rung in zip(read_variants(master), weighed, strict=True):
+    codec = next(contestant.codec for contestant in CONTESTANTS if contestant.key == key)
+    # What says no codec at all is somebody's H.264.
+    variants = [v for v in read_variants(master) if (v.codec or "avc1").startswith(codec)]
+    weighed = outputs.weigh(variants, scratch)
+    for variant, rung in zip(variants, weighed, strict=True):
         encoded = not (key == contestants.COPIED.key and rung.height == max(RUNGS))
         score = None
         if encoded and measure_vmaf:

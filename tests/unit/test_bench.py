@@ -17,6 +17,7 @@ from bench.figures import (
     Verdict,
     aim_rows,
     aims,
+    bytes_at_equal_vmaf,
     cost_rows,
     markdown_table,
     quality_rows,
@@ -226,6 +227,45 @@ def test_aims_compare_medians_with_their_bars() -> None:
             "not met",
         ),
     }
+
+
+def rungs(*points: tuple[float, int]) -> list[Rung]:
+    return [Rung(n, True, 48, size, vmaf) for n, (vmaf, size) in enumerate(points)]
+
+
+H264 = rungs((90.0, 800), (80.0, 400), (60.0, 200), (40.0, 100))
+
+
+@pytest.mark.parametrize(
+    ("ours", "ratio"),
+    [
+        (rungs((90.0, 400), (80.0, 200), (60.0, 100), (40.0, 50)), 0.5),
+        (rungs((85.0, 283), (80.0, 200), (60.0, 100), (50.0, 71)), 0.5),  # of a part of the range
+        # Half the bytes where it is best, the same where it is worst, a straight line between: the
+        # mean of the logarithms is half that of 0.5.
+        (rungs((80.0, 200), (60.0, 200)), 0.5**0.5),
+        (rungs((40.0, 100), (39.0, 90)), None),  # one quality in common is no range
+        (rungs((99.0, 900), (95.0, 700)), None),
+        (rungs((80.0, 100)), None),
+        ([], None),
+    ],
+)
+def test_bytes_at_equal_vmaf(ours: list[Rung], ratio: float | None) -> None:
+    found = bytes_at_equal_vmaf(ours, H264)
+    assert found == (None if ratio is None else pytest.approx(ratio, rel=0.01))
+
+
+def test_av1_is_held_against_h264_only_where_it_ran() -> None:
+    results = [
+        result("per-rung", [10.0], vmaf=80.0, size=1000, play=[10.0]),
+        Result("ours-av1", "AV1", [9.9], [9.9], [1e6], [1e6], [1.0], rungs((90, 400), (40, 50))),
+    ]
+    results[0].rungs[:] = H264
+    found = {aim.what: (aim.figure, aim.verdict) for aim in aims(results, 48)}
+    assert found["AV1 and H.264: CPU, of one process per rung of H.264"] == ("0.990 ×", "met")
+    what = "AV1: bytes at equal VMAF, of one process per rung of H.264"
+    assert found[what][1] == "met"
+    assert what not in {aim.what for aim in aims(results[:1], 48)}
 
 
 def test_a_lost_picture_or_a_run_without_first_play_is_a_miss() -> None:
