@@ -123,6 +123,7 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 
 .PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-service bench-images
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
+	TELECINE_LONG=1 $(PYTEST) tests/corpus/test_facts.py
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
 
 test-image-corpus: setup ## every picture of the corpus, every operation in every format, beside other programs

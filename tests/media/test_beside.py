@@ -484,19 +484,3 @@ def test_chapters_alone_and_a_film_without_any(tmp_path: Path, ffmpeg: str, tool
     assert (found["chapters"], found["renditions"]) == ([], [])
     assert found["warnings"] == ["no chapters: the file names none"]
     assert found["steps"][0]["id"] == "audio"
-
-
-COUNT = re.compile(r"chapters=(\d+)")
-
-
-def test_the_corpus_has_the_chapters_that_its_manifest_names(corpus: Path) -> None:
-    rows = [line.split("\t") for line in (corpus / "manifest.tsv").read_text().splitlines()[1:]]
-    named = {row[0]: row[11] for row in rows if "chapter" in row[10].lower()}
-    # The audiobook is cut off behind its header and refused: it has no sound to put chapters on.
-    counts = {path: said[1] for path, text in named.items() if (said := COUNT.search(text))}
-    assert len(counts) == len(named) - 1 == 2
-    for path, count in counts.items():
-        done = telecine("probe", corpus / path, "--json")
-        found = json.loads(done.out)["chapters"]
-        assert len(found) == int(count), path
-        assert all(chapter["title"] for chapter in found), path

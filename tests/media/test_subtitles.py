@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.media.framecode import make
+from tests.media.hlsdir import read_output
 
 from telecine.engine.errors import InputRefused, MediaError
 from telecine.engine.probe import probe
@@ -281,7 +282,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_files(corpus: Path, tools: Tools, tmp_path: Path, name: str) -> None:
+def test_real_files(corpus: Path, ffmpeg: str, tools: Tools, tmp_path: Path, name: str) -> None:
     profile = make_profile((parse_output("hls"),), (120,))
     report = transcode(corpus / name, tmp_path / "out", profile, tools=tools, jobs=2)
     found = []
@@ -292,6 +293,17 @@ def test_real_files(corpus: Path, tools: Tools, tmp_path: Path, name: str) -> No
     assert found == REAL[name]
     left_out = [line for line in report.warnings if "left out" in line]
     assert bool(left_out) is (not found)
+    if "captions" in name:  # shown once: not inside the pictures of the rungs too
+        assert captions_inside(corpus / name, ffmpeg)
+        (tmp_path / "rung.mp4").write_bytes(read_output(tmp_path / "out").video[0].joined)
+        assert not captions_inside(tmp_path / "rung.mp4", ffmpeg)
+
+
+def captions_inside(film: Path, ffmpeg: str) -> bool:
+    argv = [ffmpeg, "-i", str(film), "-vf", "showinfo=checksum=0", "-f", "null", "-"]
+    return (
+        "Closed Captions" in subprocess.run(argv, capture_output=True, timeout=60).stderr.decode()
+    )
 
 
 def test_pictures_of_text_are_burnt_in(

@@ -215,6 +215,7 @@ def test_high_dynamic_range_goes_through_linear_light(color: Color, stated: str)
         "zscale=p=bt709",
         "tonemap=hable:desat=0",
         "zscale=t=bt709:m=bt709:r=limited",
+        "sidedata=mode=delete",
         "format=yuv420p",
     ]
 

@@ -11,6 +11,7 @@ from tests.unit.sources import (
     BROADCAST,
     COMPLIANT,
     FILM,
+    HDR10,
     LONG_SOUND,
     NO_INDEX,
     PAL,
@@ -53,12 +54,12 @@ def test_a_source_in_plain_words() -> None:
         "mov, 12.50 s, 12.3 MB",
         "hevc 1920×1080, variable, mean 29.700 frames/s, rotated 90°, HDR (HLG)",
         "aac stereo, 44.1 kHz, eng",
-        "1 data stream, not transcoded",
+        "1 data stream (bin_data), not transcoded",
     )
     assert describe(PAL)[1] == (
         "mpeg2video 720×576, 25.000 frames/s, pixels 16:15, interlaced, top field first"
     )
-    assert describe(SONG)[2:] == ("1 cover picture, not transcoded",)
+    assert describe(SONG)[2:] == ("1 cover picture (mjpeg), not transcoded",)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,10 @@ def test_a_source_in_plain_words() -> None:
         (replace(PICTURE, mirrored=True), "mirrored"),
         (replace(PICTURE, field_order="bff"), "interlaced, bottom field first"),
         (replace(PICTURE, color=Color(transfer="smpte2084"), bit_depth=10), "HDR (PQ)"),
+        (
+            replace(PICTURE, color=Color(transfer="arib-std-b67"), dynamic=("Dolby Vision 8.4",)),
+            "HDR (HLG, Dolby Vision 8.4)",
+        ),
         (replace(PICTURE, bit_depth=10), "10 bits"),
     ],
 )
@@ -83,12 +88,13 @@ def test_a_picture_without_a_rate_and_sound_without_a_layout() -> None:
 
 def test_several_of_a_kind_are_counted() -> None:
     others = (
-        OtherStream(2, "data", "klv"),
+        OtherStream(2, "data", "mebx"),
         OtherStream(3, "data", "bin_data"),
-        OtherStream(4, "attachment", "ttf"),
+        OtherStream(4, "data", "mebx"),
+        OtherStream(5, "attachment", "unknown"),
     )
     assert describe(media(other=others))[3:] == (
-        "2 data streams, not transcoded",
+        "3 data streams (bin_data, mebx), not transcoded",
         "1 attachment, not transcoded",
     )
 
@@ -141,6 +147,10 @@ def test_durations_are_read_like_a_clock(seconds: str, shown: str) -> None:
         (SURROUND_ONLY, ("5.1(side) mixed down to stereo",)),
         (UHD60, ()),
         (media(replace(NO_INDEX.video[0], mirrored=True), None), ("turned upright",)),
+        (
+            media(replace(HDR10.video[0], dynamic=("Dolby Vision 8.1", "HDR10+")), None),
+            ("HDR to SDR", "Dolby Vision 8.1 left out", "HDR10+ left out"),
+        ),
         (media(replace(NO_INDEX.video[0], has_alpha=True), None), ("transparency dropped",)),
         (
             SHORT_SOUND,

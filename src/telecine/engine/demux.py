@@ -104,11 +104,13 @@ def _demuxer(path: str) -> str | None:
 
 def _stream(stream: Any) -> Json:
     context = stream.codec_context
+    # Muxers of Matroska write the names of tags in capitals.
+    tags = {name.lower(): text for name, text in stream.metadata.items()}
     facts: Json = {
         "index": stream.index,
         "type": stream.type,
         # The codec, not the decoder that PyAV would take for it ("libdav1d", "mp3float").
-        "codec": context.codec.canonical_name if context else None,
+        "codec": context.codec.canonical_name if context else _data_codec(stream),
         "profile": stream.profile if stream.type in ("video", "audio") else None,
         "time_base": str(stream.time_base) if stream.time_base else None,
         "start": _seconds(stream.start_time, stream.time_base),
@@ -121,8 +123,8 @@ def _stream(stream: Any) -> Json:
             stream.disposition & (Disposition.hearing_impaired | Disposition.captions)
         ),
         "described": bool(stream.disposition & Disposition.visual_impaired),
-        "language": stream.language if stream.language not in (None, "und") else None,
-        "title": stream.metadata.get("title"),
+        "language": tags.get("language") if tags.get("language") != "und" else None,
+        "title": tags.get("title"),
     }
     if stream.type == "video" and context:
         facts |= {
@@ -134,6 +136,8 @@ def _stream(stream: Any) -> Json:
             "base_rate": str(stream.base_rate) if stream.base_rate else None,
             "bitrate": context.bit_rate,
             "mirrored": _mirrored(stream),
+            # WebM keeps it beside the pictures, where FFmpeg's own decoder does not look.
+            "alpha": tags.get("alpha_mode") == "1",
             "parameter_sets": _parameter_sets(context.extradata) if facts["codec"] == "h264" else 0,
         }
     if stream.type == "audio" and context:
@@ -146,6 +150,12 @@ def _stream(stream: Any) -> Json:
             "bitrate": context.bit_rate,
         }
     return facts
+
+
+def _data_codec(stream: Any) -> str | None:
+    """What FFmpeg calls the data; PyAV calls an attachment by the name of its file."""
+    name: str | None = stream.name if stream.type == "data" else None
+    return name
 
 
 def _mirrored(stream: Any) -> bool:

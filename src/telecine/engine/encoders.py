@@ -81,6 +81,9 @@ def _x264(settings: VideoSettings) -> list[str]:
         # No B-frame refers to another: one frame of reordering, known before anything is encoded,
         # and an edit list short enough for hls.js, which does not read it (ADR 0003).
         *("-b-pyramid", "none"),
+        # No closed captions of the source inside the pictures: the playlist says that there are
+        # none, and they stand beside them as WebVTT.
+        *("-a53cc", "0"),
         # Fixed, since x264's bytes depend on it: resume must reach the same bytes on any machine.
         *("-threads", str(settings.threads)),
     ]

@@ -228,6 +228,9 @@ def tone_map(color: Color) -> list[str]:
         "zscale=p=bt709",
         "tonemap=hable:desat=0",
         "zscale=t=bt709:m=bt709:r=limited",
+        # What the curve was told of HDR's light (MaxCLL, the mastering display) x264 would write
+        # into pictures that are SDR now.
+        "sidedata=mode=delete",
     ]
 
 

@@ -98,6 +98,7 @@ class VideoStream:
     bitrate_bps: int | None
     color: Color = field(default_factory=Color)
     light: Light | None = None
+    dynamic: tuple[str, ...] = ()  # what else tells displays of HDR: "Dolby Vision 8.4", "HDR10+"
     captioned: bool = False  # closed captions lie in its first pictures
     has_alpha: bool = False
     default: bool = False

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,10 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
     audios = [s for s in streams if s["type"] == "audio" and not s.get("empty")]
     _refuse_sizes(videos)
     warnings: list[str] = []
+    data_codecs: dict[int, str] = {}
 
     def check_video(stream: dict[str, Any]) -> VideoStream | None:
-        return _check_video(source, tools, stream, facts["container"], cancel)
+        return _check_video(source, tools, stream, facts["container"], data_codecs, cancel)
 
     def check_audio(facts: dict[str, Any]) -> AudioStream | None:
         return _check_audio(source, tools, facts, cancel)
@@ -108,7 +109,7 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
             code="no_decodable_frame" if audios else "no_streams",
         )
     warnings.extend(_warnings(facts, videos, audios, video, audio))
-    return _media_info(facts, fingerprint, video, audio, tuple(warnings))
+    return _media_info(facts, fingerprint, video, audio, data_codecs, tuple(warnings))
 
 
 def probe_inputs(
@@ -240,8 +241,16 @@ _MASTERING = re.compile(
     r"wp\(([\d.]+), *([\d.]+)\) min_luminance=([\d.]+), max_luminance=([\d.]+)$"
 )
 _CONTENT = re.compile(_FILTER.format("showinfo") + r" *side data - .*MaxCLL=(\d+), MaxFALL=(\d+)$")
+_HDR10_PLUS = re.compile(
+    _FILTER.format("showinfo") + r" *side data - HDR Dynamic Metadata SMPTE2094-40 \(HDR10\+\):"
+)
+_DOLBY_VISION = re.compile(
+    r"^ {4,}DOVI configuration record: version: [\d.]+, profile: (\d+), .* compatibility id: (\d+)"
+)
 _MATRIX = re.compile(r"^ {4,}Display Matrix: rotation of (-?[\d.]+|nan) degrees$")
 _STREAM = re.compile(r"^  Stream #0:(\d+)")
+# Data that FFmpeg has no name for has the four characters that the file gives it.
+_DATA = re.compile(r"^  Stream #0:(\d+)[^ ]*: Data: none \(([\w ]{4}) / 0x")
 _PIXELS = re.compile(r"(?i)^\[.*(picture size \d+x\d+ (is invalid|exceeds)|exceeds.*max.*pixel)")
 _CLOSED = re.compile(_FILTER.format("showinfo") + r" *side data - .*[Cc]losed [Cc]aptions")
 _IDET = re.compile(
@@ -269,14 +278,22 @@ class _Seen:
     turned: bool = False
     too_large: bool = False
     captioned: bool = False
+    dynamic: tuple[str, ...] = ()
+    data: dict[int, str] = field(default_factory=dict)
     stream: int = -1
 
     def line(self, text: str, index: int) -> None:
         if stream := _STREAM.match(text):
             self.stream = int(stream[1])
+            if data := _DATA.match(text):
+                self.data[self.stream] = data[2].strip()
         elif (matrix := _MATRIX.match(text)) and self.stream == index and not self.pts:
             self.turned = True
             self.rotation = 0 if matrix[1] == "nan" else round(-float(matrix[1]) / 90) * 90 % 360
+        elif (dolby := _DOLBY_VISION.match(text)) and self.stream == index and not self.pts:
+            self._told(f"Dolby Vision {dolby[1]}.{dolby[2]}")
+        elif _HDR10_PLUS.match(text):
+            self._told("HDR10+")
         elif base := _BASE.match(text):
             self.base = Fraction(base[1])
         elif frame := _FRAME.match(text):
@@ -292,6 +309,10 @@ class _Seen:
             self.too_large = True
         elif _CLOSED.match(text):
             self.captioned = True
+
+    def _told(self, dynamic: str) -> None:
+        if dynamic not in self.dynamic:
+            self.dynamic = (*self.dynamic, dynamic)
 
     def _frame(self, frame: re.Match[str]) -> None:
         if not self.fmt:
@@ -313,15 +334,22 @@ def _mastering(said: Sequence[Fraction]) -> tuple[int, ...]:
 
 
 def _check_video(
-    source: Path, tools: Tools, facts: dict[str, Any], container: str, cancel: Cancel | None
+    source: Path,
+    tools: Tools,
+    facts: dict[str, Any],
+    container: str,
+    data_codecs: dict[int, str],
+    cancel: Cancel | None,
 ) -> VideoStream | None:
-    """The stream as it decodes; None when no picture comes out of it."""
+    """The stream as it decodes; None when no picture comes out of it. What FFmpeg calls the data
+    beside it is added to `data_codecs`."""
     seen = _Seen([])
     index = facts["index"]
     command = argv.decode_check(
         tools.ffmpeg, index, source, frames=CHECK_FRAMES, container=container
     )
     _ask(command, source, tools, facts, cancel, lambda line: seen.line(line, index))
+    data_codecs.update(seen.data)
     if seen.too_large and not seen.pts:
         raise InputRefused(
             f"too many pixels: at most {MAX_PIXELS / 1e6:.0f} million in a picture",
@@ -419,8 +447,9 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         bitrate_bps=facts["bitrate"],
         color=seen.color or Color(),
         light=_light(seen),
+        dynamic=seen.dynamic,
         captioned=seen.captioned,
-        has_alpha=seen.fmt.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")),
+        has_alpha=seen.fmt.startswith(_ALPHA_FORMATS) or bool(facts.get("alpha")),
         default=facts["default"],
         language=facts["language"],
         parameter_sets=facts["parameter_sets"],
@@ -428,6 +457,9 @@ def _video_stream(facts: dict[str, Any], seen: _Seen, field_order: FieldOrder) -
         open_edits=bool(facts.get("open_edits")),
         index_table=table,
     )
+
+
+_ALPHA_FORMATS = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")
 
 
 def _light(seen: _Seen) -> Light | None:
@@ -602,6 +634,7 @@ def _media_info(
     fingerprint: Fingerprint,
     video: tuple[VideoStream, ...],
     audio: tuple[AudioStream, ...],
+    data_codecs: Mapping[int, str],
     warnings: tuple[str, ...],
 ) -> MediaInfo:
     stated_s = None if facts["container"] in _NO_DURATION else _optional(facts["duration"])
@@ -629,7 +662,7 @@ def _media_info(
         video=video,
         audio=audio,
         subtitles=(*_subtitles(facts), *_captions(video)),
-        other=_others(facts),
+        other=_others(facts, data_codecs),
         seekable=facts["container"] in _EXACT_SEEK,
         chapters=tuple(_chapter(each) for each in facts["chapters"]),
         warnings=warnings,
@@ -687,11 +720,12 @@ _OTHER_KINDS: dict[str, OtherKind] = {
 }
 
 
-def _others(facts: dict[str, Any]) -> tuple[OtherStream, ...]:
+def _others(facts: dict[str, Any], data_codecs: Mapping[int, str]) -> tuple[OtherStream, ...]:
     others = []
     for stream in facts["streams"]:
         kind = _OTHER_KINDS.get("cover" if stream["cover"] else stream["type"])
         if kind is not None:
-            codec = stream["codec"] or "unknown"
-            others.append(OtherStream(stream["index"], kind, codec, stream["language"]))
+            index = stream["index"]
+            codec = stream["codec"] or data_codecs.get(index, "unknown")
+            others.append(OtherStream(index, kind, codec, stream["language"]))
     return tuple(others)

@@ -144,9 +144,11 @@ def describe(info: MediaInfo) -> tuple[str, ...]:
         ("data", "data stream"),
         ("attachment", "attachment"),
     ):
-        count = sum(other.kind == kind for other in info.other)
-        if count:
-            lines.append(f"{count} {word}{'s' if count > 1 else ''}, not transcoded")
+        codecs = [other.codec for other in info.other if other.kind == kind]
+        if codecs:
+            named = ", ".join(sorted({codec for codec in codecs if codec != "unknown"}))
+            which = f"{word}{'s' * (len(codecs) > 1)}" + (f" ({named})" if named else "")
+            lines.append(f"{len(codecs)} {which}, not transcoded")
     if info.chapters:
         lines.append(f"{len(info.chapters)} chapter{'s' if len(info.chapters) > 1 else ''}")
     return tuple(lines)
@@ -179,7 +181,8 @@ def _picture(video: VideoStream) -> str:
         first = "top" if video.field_order == "tff" else "bottom"
         parts.append(f"interlaced, {first} field first")
     if video.color.hdr:
-        parts.append("HDR (PQ)" if video.color.transfer == "smpte2084" else "HDR (HLG)")
+        curve = "PQ" if video.color.transfer == "smpte2084" else "HLG"
+        parts.append(f"HDR ({', '.join((curve, *video.dynamic))})")
     elif video.bit_depth > 8:
         parts.append(f"{video.bit_depth} bits")
     return ", ".join(parts)
@@ -224,6 +227,7 @@ def changes(plan: Plan) -> tuple[str, ...]:
         if plan.tone_map:
             kept = any(r.video_range != "SDR" for r in plan.renditions)
             said.append("HDR kept, and beside it made SDR" if kept else "HDR to SDR")
+            said.extend(f"{words} left out" for words in video.dynamic)
         if video.variable_rate and plan.timeline.constant:
             said.append(f"variable frame rate made constant {float(plan.timeline.rate):.3f}")
         if video.has_alpha:
