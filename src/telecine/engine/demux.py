@@ -1,6 +1,8 @@
 """Reads a container with PyAV inside the sandbox and prints what it says, as JSON on stdout.
 
 Run as a program by `probe` only: `python -I -m telecine.engine.demux FILE`. Nothing is decoded.
+It prints what the header says of the streams as a line, and then, without an end of line, the same
+with what their tables or packets say; or an error alone.
 What it prints is a hint from FFmpeg's demuxers as PyAV carries them; the decode decides.
 
 Small files are read packet by packet. Large MP4s are indexed from their own sample tables, so that
@@ -16,7 +18,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO, TypeVar
@@ -42,7 +44,7 @@ KEYFRAME_HEAD_BYTES = 4096  # enough for the SEI before the first slice of a key
 Json = dict[str, Any]
 
 
-def main(path: str) -> Json:
+def main(path: str, on_open: Callable[[Json], object] = lambda _: None) -> Json:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join(DEMUXERS),
@@ -63,6 +65,7 @@ def main(path: str) -> Json:
             "chapters": _chapters(container),
             "streams": [_stream(stream) for stream in streams],
         }
+        on_open(facts)
         size = os.path.getsize(path)  # noqa: PTH202  # a launched program with few imports
         facts["missing_bytes"] = _missing_bytes(path, size) if "mp4" in facts["container"] else 0
         tracks = _mp4_tables(path, size)
@@ -585,4 +588,4 @@ def _audio_track(track: TrackTable, stream: Any) -> Json:
 
 
 if __name__ == "__main__":
-    json.dump(main(sys.argv[1]), sys.stdout)
+    json.dump(main(sys.argv[1], lambda opened: print(json.dumps(opened), flush=True)), sys.stdout)

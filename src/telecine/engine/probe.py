@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -77,27 +77,15 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
     """
     source = readable(source)
     fingerprint = fingerprint_of(source)
-    facts = _demux(source, tools, cancel)
-    streams = [stream for stream in facts["streams"] if not stream["cover"]]
-    videos = [s for s in streams if (s["type"] == "video" and s["codec"] is not None) or _vvc(s)]
-    audios = [s for s in streams if s["type"] == "audio" and not s.get("empty")]
-    _refuse_sizes(videos)
-    warnings: list[str] = []
-    data_codecs: dict[int, str] = {}
-
-    def check_video(stream: dict[str, Any]) -> VideoStream | None:
-        return _check_video(source, tools, stream, facts["container"], data_codecs, cancel)
-
-    def check_audio(facts: dict[str, Any]) -> AudioStream | None:
-        return _check_audio(source, tools, facts, cancel)
-
-    with ThreadPoolExecutor(max_workers=4) as pool:  # children run side by side
-        seeing = pool.map(check_video, videos[: CHECKED_STREAMS["video"]])
-        hearing = pool.map(check_audio, audios[: CHECKED_STREAMS["audio"]])
-        seen, heard = list(seeing), list(hearing)
-    video = tuple(v for v in seen if v is not None)
+    with _Checks(source, tools, cancel) as checks:
+        facts = _demux(source, tools, cancel, checks.begin)
+        videos, audios = _pictures(facts), _sounds(facts)
+        _refuse_sizes(videos)
+        looked = [(stream, seen) for stream in videos if (seen := checks.seen(stream))]
+        audio = tuple(_audio_stream(stream) for stream in audios if checks.heard(stream))
+    video = tuple(_video_stream(stream, *seen) for stream, seen in looked)
+    data_codecs = {n: name for _, (seen, _) in looked for n, name in seen.data.items()}
     _refuse_still(facts, video)
-    audio = tuple(a for a in heard if a is not None)
     if videos and not video:
         raise InputRefused(
             f"no frame can be decoded: {videos[0]['codec']} video without a usable picture",
@@ -105,10 +93,12 @@ def probe(source: Path, tools: Tools, *, cancel: Cancel | None = None) -> MediaI
         )
     if not video and not audio:
         raise InputRefused(
-            "no audio or video stream that can be decoded" if streams else "no streams in the file",
+            "no audio or video stream that can be decoded"
+            if any(not stream["cover"] for stream in facts["streams"])
+            else "no streams in the file",
             code="no_decodable_frame" if audios else "no_streams",
         )
-    warnings.extend(_warnings(facts, videos, audios, video, audio))
+    warnings = _warnings(facts, videos, audios, video, audio)
     return _media_info(facts, fingerprint, video, audio, data_codecs, tuple(warnings))
 
 
@@ -145,6 +135,15 @@ def _extra_input(
     return extra
 
 
+def _pictures(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    streams = [stream for stream in facts["streams"] if not stream["cover"]]
+    return [s for s in streams if (s["type"] == "video" and s["codec"] is not None) or _vvc(s)]
+
+
+def _sounds(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [s for s in facts["streams"] if s["type"] == "audio" and not s.get("empty")]
+
+
 def _vvc(stream: dict[str, Any]) -> bool:
     """PyAV may not know a decoder that our FFmpeg has: the decode decides."""
     return stream["type"] == "video" and bool(stream.get("width"))
@@ -153,14 +152,27 @@ def _vvc(stream: dict[str, Any]) -> bool:
 # --- the container's word ------------------------------------------------------------------------
 
 
-def _demux(source: Path, tools: Tools, cancel: Cancel | None) -> dict[str, Any]:
+def _demux(
+    source: Path, tools: Tools, cancel: Cancel | None, on_open: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """What the reader says in the end; `on_open` hears what it says of the streams before it reads
+    their tables or packets."""
     said: list[bytes] = []
+    opened = False
+
+    def listen(data: bytes) -> None:
+        nonlocal opened
+        said.append(data)
+        if not opened and b"\n" in data:
+            opened = True
+            on_open(json.loads(b"".join(said).partition(b"\n")[0]))
+
     finished = run(
         [sys.executable, "-I", "-m", "telecine.engine.demux", str(source)],
         sandbox=tools.sandbox,
         limits=DEMUX_LIMITS,
         access=Access(read=(source,)),
-        sinks={1: said.append},
+        sinks={1: listen},
         cancel=cancel,
     )
     if finished.limit is not None:
@@ -171,7 +183,7 @@ def _demux(source: Path, tools: Tools, cancel: Cancel | None) -> dict[str, Any]:
         )
     if finished.returncode != 0:
         raise _crashed("the container reader", finished)
-    facts: dict[str, Any] = json.loads(b"".join(said))
+    facts: dict[str, Any] = json.loads(b"".join(said).splitlines()[-1])
     if "error" in facts:
         raise _refusal(facts)
     if not facts["streams"]:
@@ -201,9 +213,13 @@ def _crashed(what: str, finished: Finished) -> StepFailed | InputRefused:
     return StepFailed(f"{what} failed", code="probe_failed", log_tail=finished.log_tail)
 
 
+def _too_large(facts: dict[str, Any]) -> bool:
+    return bool(facts.get("width", 0) * facts.get("height", 0) > MAX_PIXELS)
+
+
 def _refuse_sizes(videos: list[dict[str, Any]]) -> None:
     for facts in videos:
-        if facts.get("width", 0) * facts.get("height", 0) > MAX_PIXELS:
+        if _too_large(facts):
             raise InputRefused(
                 f"too many pixels: {facts['width']}×{facts['height']}, "
                 f"at most {MAX_PIXELS / 1e6:.0f} million",
@@ -333,23 +349,60 @@ def _mastering(said: Sequence[Fraction]) -> tuple[int, ...]:
     return (*places, most, least) if fits else ()
 
 
-def _check_video(
-    source: Path,
-    tools: Tools,
-    facts: dict[str, Any],
-    container: str,
-    data_codecs: dict[int, str],
-    cancel: Cancel | None,
-) -> VideoStream | None:
-    """The stream as it decodes; None when no picture comes out of it. What FFmpeg calls the data
-    beside it is added to `data_codecs`."""
+class _Checks:
+    """The first pictures and sounds of the streams, decoded while the container's tables are still
+    read. Leaving it on an error ends what still runs."""
+
+    def __init__(self, source: Path, tools: Tools, cancel: Cancel | None) -> None:
+        self._source, self._tools, self._cancel = source, tools, Cancel(cancel)
+        self._pool = ThreadPoolExecutor(max_workers=4)  # children run side by side
+        self._seeing: dict[int, Future[tuple[_Seen, FieldOrder] | None]] = {}
+        self._hearing: dict[int, Future[bool]] = {}
+
+    def __enter__(self) -> _Checks:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._cancel.set()
+        self._pool.shutdown(cancel_futures=kind is not None)
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """All of them, but for what is refused for its size."""
+        videos = _pictures(facts)
+        if any(_too_large(stream) for stream in videos):
+            return
+        container = facts["container"]
+        for each in videos[: CHECKED_STREAMS["video"]]:
+            self._seeing[each["index"]] = self._pool.submit(
+                _see, self._source, self._tools, each, container, self._cancel
+            )
+        for each in _sounds(facts)[: CHECKED_STREAMS["audio"]]:
+            self._hearing[each["index"]] = self._pool.submit(
+                _hear, self._source, self._tools, each, self._cancel
+            )
+
+    def seen(self, stream: dict[str, Any]) -> tuple[_Seen, FieldOrder] | None:
+        """What its first pictures showed, and their fields; None for no picture, or no check."""
+        future = self._seeing.get(stream["index"])
+        return None if future is None else future.result()
+
+    def heard(self, stream: dict[str, Any]) -> bool:
+        """Whether it decodes."""
+        future = self._hearing.get(stream["index"])
+        return future is not None and future.result()
+
+
+def _see(
+    source: Path, tools: Tools, facts: dict[str, Any], container: str, cancel: Cancel
+) -> tuple[_Seen, FieldOrder] | None:
+    """A stream's first pictures as they decode; None when none comes out of it."""
     seen = _Seen([])
     index = facts["index"]
     command = argv.decode_check(
         tools.ffmpeg, index, source, frames=CHECK_FRAMES, container=container
     )
     _ask(command, source, tools, facts, cancel, lambda line: seen.line(line, index))
-    data_codecs.update(seen.data)
     if seen.too_large and not seen.pts:
         raise InputRefused(
             f"too many pixels: at most {MAX_PIXELS / 1e6:.0f} million in a picture",
@@ -357,8 +410,7 @@ def _check_video(
         )
     if not seen.pts or seen.width == 0 or seen.height == 0:
         return None
-    fields = _field_order(source, tools, facts, container, seen, cancel)
-    return _video_stream(facts, seen, fields)
+    return seen, _field_order(source, tools, facts, container, seen, cancel)
 
 
 def _ask(
@@ -366,7 +418,7 @@ def _ask(
     source: Path,
     tools: Tools,
     facts: dict[str, Any],
-    cancel: Cancel | None,
+    cancel: Cancel,
     on_line: Callable[[str], object],
 ) -> None:
     """Run a check; a child that fails or runs into a limit has told what it could."""
@@ -390,7 +442,7 @@ def _field_order(
     facts: dict[str, Any],
     container: str,
     seen: _Seen,
-    cancel: Cancel | None,
+    cancel: Cancel,
 ) -> FieldOrder:
     if "T" in seen.fields:
         return "tff"
@@ -549,9 +601,7 @@ def _frame_index(plain: dict[str, Any] | None) -> FrameIndex | None:
     )
 
 
-def _check_audio(
-    source: Path, tools: Tools, facts: dict[str, Any], cancel: Cancel | None
-) -> AudioStream | None:
+def _hear(source: Path, tools: Tools, facts: dict[str, Any], cancel: Cancel) -> bool:
     heard: list[str] = []
 
     def listen(line: str) -> None:
@@ -561,8 +611,10 @@ def _check_audio(
     _ask(
         argv.audio_check(tools.ffmpeg, facts["index"], source), source, tools, facts, cancel, listen
     )
-    if not heard or not facts["sample_rate"]:
-        return None
+    return bool(heard and facts["sample_rate"])
+
+
+def _audio_stream(facts: dict[str, Any]) -> AudioStream:
     start_s = _optional(facts["start"])
     end_s = _optional(facts.get("end"))
     if end_s is None and start_s is not None and facts["duration"] is not None:
