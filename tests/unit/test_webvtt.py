@@ -69,6 +69,39 @@ def test_a_file_is_read_as_players_read_it() -> None:
     assert found.broken == 3
 
 
+def test_cues_without_an_empty_line_between_them_are_read() -> None:
+    """By "collect a WebVTT block": an arrow ends the header, and in the third line of a block, or
+    the second behind another, the block. Hours may have one digit."""
+    text = """WEBVTT
+00:00.000 --> 0:00:01.000
+first
+12:00:01.000 --> 12:00:02.000
+second
+
+NOTE none
+a name
+00:02.000 --> 00:03.000
+third
+
+no --> times
+00:03.000 --> 00:04.000
+fourth"""
+    found = parse(text)
+    assert found.cues == (
+        Cue(0, 1000, "first"),
+        Cue(43_201_000, 43_202_000, "second"),
+        Cue(2000, 3000, "third"),
+        Cue(3000, 4000, "fourth"),
+    )
+    assert found.broken == 1
+
+
+def test_cues_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webvtt, "MAX_CUES", 3)
+    found = parse("WEBVTT\n\n" + "00:01.000 --> 00:02.000\nx\n\n" * 5)
+    assert (len(found.cues), found.left) == (3, 2)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_all_line_ends_are_lines(end: str) -> None:
     text = end.join(["WEBVTT", "", "00:01.000 --> 00:02.000", "a", "b", ""])

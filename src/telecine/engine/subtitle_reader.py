@@ -24,7 +24,6 @@ import io
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -63,16 +62,17 @@ class _Track:
     def __init__(self, number: int) -> None:
         self.number = number
         self._count = 0
-        self._left: Counter[int] = Counter()
 
     def cue(self, start_us: int, end_us: int | None, text: str, settings: str | None) -> None:
         self._count += 1
         if self._count <= MAX_CUES:
             _say("cue", self.number, start_us, end_us, settings, text[:MAX_TEXT_CHARS])
 
-    def end(self) -> None:
-        if self._count > MAX_CUES:
-            _say("left", self.number, self._count - MAX_CUES)
+    def end(self, left: int = 0) -> None:
+        """`left` were left out before they came here."""
+        left += max(0, self._count - MAX_CUES)
+        if left:
+            _say("left", self.number, left)
 
 
 # --- a film --------------------------------------------------------------------------------------
@@ -261,10 +261,10 @@ def _file(path: str) -> None:
         return
     _say("format", kind, encoding, guessed)
     if is_webvtt(text):
-        track = _Track(0)
-        for cue in parse(text).cues:
+        track, found = _Track(0), parse(text)
+        for cue in found.cues:
             track.cue(cue.start_ms * 1000, cue.end_ms * 1000, cue.text, cue.settings)
-        track.end()
+        track.end(found.left)
         return
     # Without a BOM and with one kind of line end FFmpeg need not guess either.
     clean = io.BytesIO("\n".join(text.splitlines()).encode(errors="replace"))

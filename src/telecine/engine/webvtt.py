@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
@@ -67,16 +67,18 @@ def map_at(start_s: Fraction) -> TimestampMap:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A WebVTT file that was read. `broken` counts what stands where a cue should and is none."""
+    """A WebVTT file that was read. `broken` counts what stands where a cue should and is none,
+    `left` the cues beyond `MAX_CUES`, which are not there."""
 
     cues: tuple[Cue, ...]
     timestamp_map: TimestampMap | None
     broken: int
+    left: int = 0
 
 
 # -- reading --------------------------------------------------------------------------------
 
-_TIME = r"(?:(\d{2,6}):)?([0-5]\d):([0-5]\d)\.(\d{3})"
+_TIME = r"(?:([0-9]{1,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
 _TIMES = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t]+(.*))?[ \t]*")
 _MAP_LOCAL = re.compile(rf"LOCAL:{_TIME}")
 _MAP_MPEGTS = re.compile(r"MPEGTS:([0-9]{1,19})")
@@ -98,21 +100,34 @@ def parse(text: str) -> File:
     """Read a file, as a player does. Cues come in the file's order with their text as it stands
     there; notes, styles and regions are passed over. The caller sees to it that `is_webvtt`."""
     cues: list[Cue] = []
-    broken = 0
-    timestamp_map = None
+    broken = left = 0
+    header, *blocks = _blocks(_LINE_END.split(text.replace("\0", "\ufffd")))
+    for block in blocks:
+        cue = _cue(block)
+        if cue is None:
+            broken += not block[0].startswith(("NOTE", "STYLE", "REGION"))
+        elif len(cues) < MAX_CUES:
+            cues.append(cue)
+        else:
+            left += 1
+    return File(tuple(cues), _timestamp_map(header), broken, left)
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The header, then what may be a cue each ("6.1", "collect a WebVTT block"): a block ends with
+    an empty line, and where an arrow tells of another cue."""
     block: list[str] = []
-    for number, line in enumerate([*_LINE_END.split(text.replace("\0", "\ufffd")), ""]):
+    header = True
+    for line in lines:
+        # Its own times stand in a cue's first line, or in the second behind a name.
+        another = "-->" in line and (header or len(block) > 1 or "-->" in "".join(block))
+        if block and (not line or another):
+            yield block
+            block, header = [], False
         if line:
             block.append(line)
-            continue
-        if number == len(block) and block:  # nothing stood before: the header
-            timestamp_map = _timestamp_map(block)
-        elif block and len(cues) < MAX_CUES:
-            cue = _cue(block)
-            broken += cue is None and not block[0].startswith(("NOTE", "STYLE", "REGION"))
-            cues += [cue] if cue is not None else []
-        block = []
-    return File(tuple(cues), timestamp_map, broken)
+    if block:
+        yield block
 
 
 def _timestamp_map(header: Sequence[str]) -> TimestampMap | None:
