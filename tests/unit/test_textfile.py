@@ -32,11 +32,20 @@ def test_what_is_in_no_encoding_is_marked() -> None:
     assert decode(b"") == ("", "utf-8", False)
 
 
+def test_utf_8_stays_so_where_a_few_bytes_are_damaged() -> None:
+    """Four accents, a dash and a byte that is none of it; and cut off within a letter."""
+    assert decode("äöüß – ".encode() + b"\xff.") == ("äöüß – \ufffd.", "utf-8", True)
+    assert decode("Ça va, garçon? “Oui” –".encode()[:-1])[1:] == ("utf-8", True)
+    # By chance two letters of CP1252 are one of UTF-8.
+    assert decode("Ã¤ café né là".encode("cp1252")) == ("Ã¤ café né là", "cp1252", True)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
         (TEXT, "srt"),
         ("\n\n12\n1:02:03.4 --> 1:02:04.5\nx", "srt"),
+        ("1\r00:00:01,000 --> 00:00:02,000\rof an old Mac\r", "srt"),
         ("WEBVTT\n\n00:01.000 --> 00:02.000\nx", "webvtt"),
         ("[Script Info]\nTitle: x\n", "ass"),
         ("\n[V4+ Styles]\n", "ass"),

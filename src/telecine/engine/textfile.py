@@ -34,10 +34,18 @@ def decode(data: bytes) -> tuple[str, str, bool]:
     try:
         return data.decode(), "utf-8", False
     except UnicodeDecodeError:
+        damaged = data.decode(errors="replace")
+        if _letters(damaged) > damaged.count("\ufffd"):  # or cut off
+            return damaged, "utf-8", True
         return data.decode(_GUESS, errors="replace"), _GUESS, True
 
 
-_SRT_TIMES = re.compile(r"^\s*\d{1,6}:\d{1,2}:\d{1,2}[,.:]\d{1,3}\s*-->\s*\d", re.MULTILINE)
+def _letters(text: str) -> int:
+    """Characters of several bytes. Other encodings have next to none that pass for UTF-8's."""
+    return len(text) - len(text.encode("ascii", errors="ignore")) - text.count("\ufffd")
+
+
+_SRT_TIMES = re.compile(r"\s*\d{1,6}:\d{1,2}:\d{1,2}[,.:]\d{1,3}\s*-->\s*\d")
 _ASS_HEAD = re.compile(r"\s*\[(script info|v4\+? styles\+?|events)\]", re.IGNORECASE)
 
 
@@ -47,4 +55,4 @@ def sniff(text: str) -> SubtitleFormat | None:
         return "webvtt"
     if _ASS_HEAD.match(text):
         return "ass"
-    return "srt" if _SRT_TIMES.search(text) else None
+    return "srt" if any(map(_SRT_TIMES.match, text.splitlines())) else None
