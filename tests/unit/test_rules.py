@@ -7,6 +7,7 @@ tests/media/test_verify.py.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telecine.engine.ladder import Size
+from telecine.engine.playlist import MediaPlaylist, Segment
 from telecine.engine.rules import RULES, judge
-from telecine.engine.rules.found import Fault, Found
+from telecine.engine.rules.found import Fault, Found, TextSegment, TextTrack
 from telecine.engine.rules.measures import fits, only_rounded, peak_bps
+from telecine.engine.webvtt import Cue, File, cut
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "rules.md"
 
@@ -74,8 +77,49 @@ def test_what_cannot_be_read_breaks_its_rule_even_where_the_rule_would_not_apply
 
 
 def replace_faults(faults: tuple[Fault, ...]) -> Found:
-    values = {name: getattr(NOTHING, name) for name in NOTHING.__slots__}
-    return Found(**{**values, "faults": faults})
+    return replace(NOTHING, faults=faults)
+
+
+# --- subtitles -----------------------------------------------------------------------------------
+
+
+def misplaced(cues: list[Cue], *left_out: int, most: int = 500_000) -> list[str]:
+    """What is found where these cues stand in segments of 6 s, without those of these numbers."""
+    bounds = [Fraction(6 * n) for n in range(4)]
+    kept = [cue for n, cue in enumerate(cues) if n not in left_out]
+    parts = [
+        TextSegment(f"s/{n}.vtt", 1, File(tuple(part), None, 0))
+        for n, part in enumerate(cut(kept, bounds)[0])
+    ]
+    names = tuple(Segment(Fraction(6), f"{n}.vtt") for n in range(3))
+    track = TextTrack(
+        "s/index.m3u8", "s", MediaPlaylist(names, 6), tuple(parts), File(tuple(cues), None, 0)
+    )
+    found = replace(NOTHING, texts=(track,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("telecine.engine.rules.subtitles.MAX_WRITTEN_CUES", most)
+        (judged,) = (rule for rule in judge(found).rules if rule.name == "subtitle-cues")
+    return [] if judged.passed else judged.figure.split("; ")
+
+
+LONG, EARLY, LATE = Cue(0, 18_000, "long"), Cue(1000, 2000, "early"), Cue(11_000, 13_000, "late")
+
+
+def test_every_cue_stands_in_all_segments_in_which_it_is_shown() -> None:
+    assert misplaced([LONG, EARLY, LATE]) == []
+    assert misplaced([LONG, EARLY, LATE], 1) == ["s/0.vtt: the cue at 1.000 s is missing"]
+    assert misplaced([LATE, LONG], 0) == [
+        "s/1.vtt: the cue at 11.000 s is missing",
+        "s/2.vtt: the cue at 11.000 s is missing",
+    ]
+
+
+def test_cues_may_be_left_out_where_there_are_too_many() -> None:
+    """200 in a segment, and so many in all (docs/reference/subtitles.md)."""
+    crowd = [Cue(0, 18_000, str(n)) for n in range(201)]
+    assert misplaced(crowd) == []
+    assert misplaced([LONG, EARLY, LATE], 0, most=5) == []
+    assert len(misplaced([LONG, EARLY, LATE], 0, most=6)) == 3
 
 
 # --- peaks ---------------------------------------------------------------------------------------

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import accumulate
 
 from telecine.engine.plan import SUBTITLE_WHOLE
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, TextTrack
 from telecine.engine.rules.table import Problems, rule
-from telecine.engine.webvtt import MAX_CUES_IN_SEGMENT, Cue
+from telecine.engine.webvtt import MAX_CUES_IN_SEGMENT, MAX_WRITTEN_CUES, Cue
 
-_GRID_S = Fraction(1, 1000)  # the rounding of two playlists
+_GRID_MS = 1  # the rounding of two playlists
 
 
 def _has(found: Found) -> bool:
@@ -74,7 +75,7 @@ def _subtitle_duration(found: Found) -> tuple[Problems, str]:
         problems += [
             f"{track.uri}: segment {n} ends at {sec(end)}, the picture's at {sec(wanted)}"
             for n, (end, wanted) in enumerate(zip(ends, grid, strict=False))
-            if abs(end - wanted) > _GRID_S
+            if abs(end - wanted) > Fraction(_GRID_MS, 1000)
         ][:1]
     return problems, f"{len(found.texts)} tracks of {sec(grid[-1]) if grid else 'nothing'}"
 
@@ -125,27 +126,31 @@ def _subtitle_cues(found: Found) -> tuple[Problems, str]:
 
 
 def _misplaced(track: TextTrack) -> Iterator[str]:
-    entries = track.playlist.segments if track.playlist is not None else ()
-    whole = track.whole.cues if track.whole is not None else ()
-    ends_s = _ends(entries)
-    later = 0  # the cues before it have ended
-    for part, start_s, end_s in zip(track.segments, [Fraction(0), *ends_s], ends_s, strict=False):
-        if part.text is None:
-            continue
-        inside = list(part.text.cues)
+    """Cues that stand in a segment in which they are not shown, and of each segment the first that
+    is not there. What lasts is looked at in each of its segments, so never more than a few."""
+    ends_ms = [end_s * 1000 for end_s in _ends(track.playlist.segments if track.playlist else ())]
+    whole = sorted(track.whole.cues if track.whole is not None else (), key=lambda c: c.start_ms)
+    written = sum(len(part.text.cues) for part in track.segments if part.text is not None)
+    # So near to the most of all, whoever cut them may have left out any.
+    complete = written + len(track.segments) <= MAX_WRITTEN_CUES
+    shown: list[tuple[int, int]] = []  # those that have begun, by their ends
+    begun = 0
+    for part, start_ms, end_ms in zip(track.segments, [0, *ends_ms], ends_ms, strict=False):
+        while begun < len(whole) and whole[begun].start_ms < end_ms - _GRID_MS:
+            heappush(shown, (whole[begun].end_ms, begun))
+            begun += 1
+        while shown and shown[0][0] <= start_ms + _GRID_MS:
+            heappop(shown)
+        inside = part.text.cues if part.text is not None else ()
         for cue in inside:
-            if not _shown(cue, start_s - _GRID_S, end_s + _GRID_S):
-                yield f"{part.path}: a cue at {sec(Fraction(cue.start_ms, 1000))} is not in it"
-        while later < len(whole) and whole[later].end_ms <= (start_s + _GRID_S) * 1000:
-            later += 1
-        there = set(inside)
-        for cue in whole[later:]:
-            if cue.start_ms >= (end_s - _GRID_S) * 1000:
-                break
-            wanted = _shown(cue, start_s + _GRID_S, end_s - _GRID_S)
-            if wanted and cue not in there and len(inside) < MAX_CUES_IN_SEGMENT:
-                yield f"{part.path}: the cue at {sec(Fraction(cue.start_ms, 1000))} is missing"
+            if cue.start_ms >= end_ms + _GRID_MS or cue.end_ms <= start_ms - _GRID_MS:
+                yield f"{part.path}: a cue at {_at(cue)} is not in it"
+        if part.text is not None and complete and len(inside) < MAX_CUES_IN_SEGMENT:
+            there = set(inside)
+            missing = next((whole[n] for _, n in shown if whole[n] not in there), None)
+            if missing is not None:
+                yield f"{part.path}: the cue at {_at(missing)} is missing"
 
 
-def _shown(cue: Cue, start_s: Fraction, end_s: Fraction) -> bool:
-    return cue.start_ms < end_s * 1000 and cue.end_ms > start_s * 1000
+def _at(cue: Cue) -> str:
+    return sec(Fraction(cue.start_ms, 1000))
