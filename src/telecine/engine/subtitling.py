@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ FONT = Path(__file__).parent / "images" / "fonts" / "DejaVuSans.ttf"
 _WHITES = {"smpte2084": 148, "arib-std-b67": 191}
 
 PROBE_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)
+# What was read once is read again, however busy the machine is by then.
+_AGAIN_LIMITS = replace(PROBE_LIMITS, cpu_s=60, wall_s=None, stall_s=300)
 
 
 @dataclass(slots=True)
@@ -159,6 +161,7 @@ def _see_whole(listener: _Listener, finished: Finished, name: str) -> None:
             f"{name}: no subtitles that are read: {why or 'it cannot be read'}",
             code="subtitles_unreadable",
             log_tail=finished.log_tail,
+            retryable=finished.limit == "wall",  # the machine may only have been busy
         )
 
 
@@ -222,7 +225,7 @@ def _read_file(work: Work, name: str) -> _Told:
     work.python(
         _command("file", str(path)),
         {1: listener.feed},
-        limits=PROBE_LIMITS,
+        limits=_AGAIN_LIMITS,
         read=(path,),
         code="reader_failed",
     )
