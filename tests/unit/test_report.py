@@ -131,6 +131,7 @@ def test_durations_are_read_like_a_clock(seconds: str, shown: str) -> None:
 
 # --- what a viewer may notice ------------------------------------------------------------------
 
+MIXED = "5.1(side) kept in 5.1, and beside it mixed down to stereo"
 
 @pytest.mark.parametrize(
     ("source", "said"),
@@ -141,10 +142,10 @@ def test_durations_are_read_like_a_clock(seconds: str, shown: str) -> None:
             PHONE,
             ("turned upright", "HDR to SDR", "variable frame rate made constant 29.970"),
         ),
-        (BROADCAST, ("deinterlaced to 50.000 frames/s", "5.1(side) mixed down to stereo")),
+        (BROADCAST, ("deinterlaced to 50.000 frames/s", MIXED)),
         (PAL, ("made square pixels", "deinterlaced to 50.000 frames/s")),
-        (FILM, ("5.1(side) mixed down to stereo",)),
-        (SURROUND_ONLY, ("5.1(side) mixed down to stereo",)),
+        (FILM, (MIXED,)),
+        (SURROUND_ONLY, (MIXED,)),
         (UHD60, ()),
         (media(replace(NO_INDEX.video[0], mirrored=True), None), ("turned upright",)),
         (
@@ -166,6 +167,11 @@ def test_durations_are_read_like_a_clock(seconds: str, shown: str) -> None:
 )
 def test_what_a_viewer_may_notice(source: MediaInfo, said: tuple[str, ...]) -> None:
     assert changes(make_plan(source, make_profile())) == said
+
+
+def test_a_file_has_stereo_alone() -> None:
+    plan = make_plan(FILM, make_profile((parse_output("mp4:source"),)))
+    assert changes(plan) == ("5.1(side) mixed down to stereo",)
 
 
 # --- figures -----------------------------------------------------------------------------------

@@ -233,7 +233,9 @@ def changes(plan: Plan) -> tuple[str, ...]:
         if video.has_alpha:
             said.append("transparency dropped")
     if plan.audio is not None and plan.audio.channels > 2:
-        said.append(f"{plan.audio.channel_layout} mixed down to stereo")
+        both = any(sound.group == "surround" and sound.default for sound in plan.sounds)
+        kept = "kept in 5.1, and beside it " if both else ""
+        said.append(f"{plan.audio.channel_layout} {kept}mixed down to stereo")
     said.extend(_offsets(plan))
     return tuple(said)
 
