@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
+from tests.waiting import until
 
 from telecine.engine import encode
-from telecine.engine.encode import _working_copy, missing_pictures
+from telecine.engine.encode import _made_once, _working_copy, missing_pictures
 from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Span
@@ -121,6 +123,32 @@ def test_who_waits_for_the_shared_copy_tells_that_it_grows_and_can_be_cancelled(
             waiting.result(timeout=10)
     assert len(told) >= 2
     assert set(told) == {0.0}
+
+
+@pytest.mark.programs
+def test_who_waits_sees_that_what_does_not_grow_yet_moves(tmp_path: Path) -> None:
+    """Text that is to be burnt in is written when all of the film has been read."""
+    told: list[float] = []
+    writing = threading.Event()
+
+    def make(output: Path) -> None:
+        while len(told) < 3 and not writing.wait(0.05):
+            reading.told(1.0)
+        output.write_bytes(b"whole")
+
+    reading = waiting_work(tmp_path, Cancel(), [])
+    cancel = Cancel()
+    with ThreadPoolExecutor(2) as pool:
+        making = pool.submit(_made_once, reading, "burn.ass", make)
+        until(lambda: list(tmp_path.glob(".copy.*")))
+        waiting = pool.submit(
+            _made_once, waiting_work(tmp_path, cancel, told), "burn.ass", lambda _: None
+        )
+        try:
+            until(lambda: len(told) >= 3, timeout_s=10)
+        finally:
+            writing.set()
+        assert making.result(timeout=10) == waiting.result(timeout=10) == tmp_path / "burn.ass"
 
 
 @pytest.mark.programs

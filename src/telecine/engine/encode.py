@@ -350,18 +350,19 @@ def _locked(path: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 class _CopyWatch:
     """Waits while another step makes the working copy. Raises `Interrupted`, and `StepFailed`
-    (`stalled`) when the copy stands still."""
+    (`stalled`) when whoever makes it stands still: no file of it grows, and nothing is told."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._size_bytes = -1
+        self._seen: set[tuple[int, int]] = set()
         self._moved = time.monotonic()
 
     def wait(self) -> None:
         self._work.go_on()
-        size_bytes = sum(_size(path) for path in self._work.shared.glob(".copy.*/*"))
-        if size_bytes != self._size_bytes:
-            self._size_bytes, self._moved = size_bytes, time.monotonic()
+        shared = self._work.shared
+        seen = {_seen(path) for name in (".copy.*", ".copy.*/*") for path in shared.glob(name)}
+        if seen != self._seen:
+            self._seen, self._moved = seen, time.monotonic()
             self._work.moved()
         elif time.monotonic() - self._moved > STALL_S:
             raise StepFailed(
@@ -370,11 +371,13 @@ class _CopyWatch:
         time.sleep(LOCK_POLL_S)
 
 
-def _size(path: Path) -> int:
+def _seen(path: Path) -> tuple[int, int]:
+    """Size and time of change."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError:
-        return 0  # finished and gone while we looked
+        return 0, 0  # finished and gone while we looked
+    return found.st_size, found.st_mtime_ns
 
 
 def _working_copy(work: Work) -> Path:
@@ -403,7 +406,8 @@ def _made_once(work: Work, name: str, make: Callable[[Path], object]) -> Path:
             return copy
         with working_folder(work.shared, "copy") as scratch:
             output = scratch / name
-            make(output)
+            with work.watched(scratch):
+                make(output)
             output.replace(copy)
     return copy
 

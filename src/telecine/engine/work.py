@@ -12,7 +12,8 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class Work:
         self.levels: list[Level] = []  # of sound, as measured
         self._cancel = cancel
         self._on_progress = on_progress
+        self._watched: Path | None = None
 
     def go_on(self) -> None:
         """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""
@@ -77,11 +79,22 @@ class Work:
 
     def moved(self, _done_s: float = 0.0) -> None:
         """Tell of work that is in no seconds of the step's span."""
-        self._on_progress(0.0)
+        self.told(0.0)
 
     def told(self, done_s: float) -> None:
         """Tell how much of the step's span is done by a child that does not tell it itself."""
         self._on_progress(max(0.0, done_s))
+        if self._watched is not None:
+            os.utime(self._watched)
+
+    @contextmanager
+    def watched(self, folder: Path) -> Iterator[None]:
+        """Meanwhile the folder's time says to others when something moved last."""
+        self._watched = folder
+        try:
+            yield
+        finally:
+            self._watched = None
 
     def _where(self) -> str:
         """The part of the source that this step reads, for a warning."""
@@ -105,7 +118,7 @@ class Work:
     ) -> Finished:
         """Run FFmpeg to its end; `hear` gets each line that it says. Raises `StepFailed` with what
         it said last unless it succeeded."""
-        progress = _ProgressReader(on_progress or self._on_progress)
+        progress = _ProgressReader(on_progress or self.told)
         complaints: list[str] = []
 
         def on_line(line: str) -> bool:
