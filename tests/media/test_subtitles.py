@@ -19,6 +19,7 @@ import pytest
 from tests.media.framecode import make
 from tests.media.hlsdir import read_output
 
+from telecine.engine import subtitle_reader
 from telecine.engine.errors import InputRefused, MediaError
 from telecine.engine.probe import probe
 from telecine.engine.process import Access, Limits, run
@@ -321,6 +322,18 @@ def test_pictures_of_text_are_burnt_in(
         said = subprocess.run([*argv, graph, "-f", "null", "-"], capture_output=True, text=True)
         psnr = float(re.search(r"average:([\d.]+|inf)", said.stderr)[1])  # type: ignore[index]
         assert (psnr > 35) is alike, (crop, psnr)
+
+
+def test_reading_on_is_told_where_no_text_is(
+    film: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker whose step tells nothing for a minute loses it, and between two lines of text may
+    lie many gigabytes of pictures: the reader tells of each piece that it reads."""
+    monkeypatch.setattr(subtitle_reader, "TOLD_EVERY_S", 0)
+    subtitle_reader.main(["source", str(film), "2", ""])
+    said = [json.loads(line)[0] for line in capsys.readouterr().out.splitlines()]
+    assert said.count("cue") == len(SHOWN)
+    assert said.count("moved") >= film.stat().st_size // subtitle_reader.READ_BYTES
 
 
 # --- hostile files -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ Each line is a list that begins with its kind:
     ["header", track, text]                      the styles of a track (ASS)
     ["cue", track, start_us, end_us, settings, text]   `end_us` null: until the next one
     ["read", time_us]                            how far the file is read, about once a second
+    ["moved"]                                    it is read on, also where none of it is asked for
     ["left", track, number]                      so many cues above the limits were left out
     ["format", format, encoding, guessed]        of a file of subtitles
 
@@ -26,7 +27,7 @@ import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import av
 from av.stream import Discard
@@ -40,6 +41,7 @@ MAX_FILE_BYTES = 8 << 20  # of a file of subtitles: a long film's has 200 kB, a 
 MAX_HEADER_CHARS = 1 << 18
 MAX_TEXT_CHARS = 8_000
 TOLD_EVERY_S = 1.0
+READ_BYTES = 1 << 18
 _REORDERED = 64  # packets: more than any decoder holds back
 
 
@@ -84,7 +86,9 @@ def _source(path: str, texts: list[int], captions: list[int]) -> None:
         "format_whitelist": ",".join(DEMUXERS),
         "max_streams": str(MAX_STREAMS),
     }
-    with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+    with _File(path) as file, av.open(
+        file, options=options, metadata_errors="replace", buffer_size=READ_BYTES
+    ) as container:
         readers: dict[int, _Text | _Captions] = {}
         for stream in container.streams:
             if stream.index in texts:
@@ -94,6 +98,35 @@ def _source(path: str, texts: list[int], captions: list[int]) -> None:
             else:
                 stream.discard = Discard.all  # MP4 need not even read what nobody wants
         _read(container, readers)
+
+
+class _File:
+    """A film that tells that it is read: between two lines of text may lie many gigabytes, of which
+    no packet comes out."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115  # closed by __exit__
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        if time.monotonic() - self._told > TOLD_EVERY_S:
+            self._told = time.monotonic()
+            _say("moved")
+            sys.stdout.flush()
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _read(container: Any, readers: dict[int, Any]) -> None:

@@ -69,11 +69,16 @@ class _Listener:
     """Takes the lines of a child. Raises `StepFailed` (`subtitles_failed`) for what is none of
     them: a child that was taken over may say anything."""
 
-    def __init__(self, on_read: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        on_read: Callable[[int], object] = lambda _: None,
+        on_move: Callable[[], object] = lambda: None,
+    ) -> None:
         self.tracks: dict[int, _Told] = {}
         self.format: tuple[str, str, bool] | None = None
         self.refused: str | None = None
         self._on_read = on_read
+        self._on_move = on_move
         self._rest = b""
         self._bytes = 0
 
@@ -110,6 +115,8 @@ class _Listener:
                 self._track(track).left = number
             case ["read", int(time_us)]:
                 self._on_read(time_us)
+            case ["moved"]:
+                self._on_move()
             case ["format", str(kind), str(encoding), bool(guessed)]:
                 self.format = kind, encoding, guessed
             case ["refused", str(why)]:
@@ -131,7 +138,7 @@ def _command(*words: str) -> list[str]:
 def probe_side_car(path: Path, tools: Tools, cancel: Cancel | None = None) -> SubtitleFile:
     """What a file of subtitles is; read in the sandbox. Raises `InputRefused`
     (`subtitles_unreadable`) where it is none, `StepFailed` and `Interrupted`."""
-    listener = _Listener(lambda _: None)
+    listener = _Listener()
     finished = run(
         _command("file", str(path)),
         sandbox=tools.sandbox,
@@ -200,7 +207,9 @@ def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
     texts = ",".join(str(track.stream) for track in tracks if not track.captions)
     captions = ",".join(str(track.stream) for track in tracks if track.captions)
     origin_s = work.plan.timeline.origin_s
-    listener = _Listener(lambda time_us: work.told(float(Fraction(time_us, 10**6) - origin_s)))
+    listener = _Listener(
+        lambda time_us: work.told(float(Fraction(time_us, 10**6) - origin_s)), work.moved
+    )
     duration_s = int(work.plan.source.duration_s)
     try:
         work.python(
@@ -221,7 +230,7 @@ def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
 
 def _read_file(work: Work, name: str) -> _Told:
     path = work.inputs[name]
-    listener = _Listener(lambda _: None)
+    listener = _Listener()
     work.python(
         _command("file", str(path)),
         {1: listener.feed},
