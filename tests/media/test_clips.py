@@ -158,7 +158,8 @@ def test_sound_stays_with_the_picture(made: Made, ffmpeg: str) -> None:
     wanted = [at_s for at_s in within if Fraction(1, 10) < at_s < end_s - zero_s - SYNC_S]
     (audio,) = made.output.audio
     files = [made.folder / name for name in ("source.mp4", "audio.flac", "audio.m4a")]
-    for where in (audio.joined, *files):
+    places: list[Path | bytes] = [audio.joined, *files]
+    for where in places:
         heard = [at_s for at_s in clicks(where, ffmpeg=ffmpeg) if at_s > Fraction(1, 10)]
         heard = [at_s for at_s in heard if at_s < end_s - zero_s - SYNC_S]
         assert len(heard) == len(wanted)

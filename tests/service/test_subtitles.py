@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.service.owners import Owner, owner_of
 from tests.service.working import digests_below, working
 from tests.waiting import until
 
+from telecine.engine import subtitling
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.subtitle_words import SideCar
 from telecine.engine.transcode import transcode
@@ -65,6 +67,15 @@ def test_a_file_of_subtitles_becomes_an_asset(ada: Owner, text: str, name: str) 
 
 def test_another_text_is_no_asset(ada: Owner) -> None:
     assert upload(ada, "a letter\n", status=422)["code"] in ("format_refused", "not_media")
+
+
+def test_a_busy_machine_costs_no_upload_of_subtitles(
+    ada: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader has hardly begun when its time is over."""
+    limits = replace(subtitling.PROBE_LIMITS, wall_s=0.001)
+    monkeypatch.setattr(subtitling, "PROBE_LIMITS", limits)
+    assert upload(ada, SRT, status=503)["code"] == "upload_unreadable"
 
 
 def test_a_job_makes_what_the_command_makes_of_the_same_files(

@@ -133,6 +133,7 @@ def test_durations_are_read_like_a_clock(seconds: str, shown: str) -> None:
 
 MIXED = "5.1(side) kept in 5.1, and beside it mixed down to stereo"
 
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -64,9 +64,7 @@ def test_a_file_that_was_read_once_may_take_its_time_on_a_busy_machine(tmp_path:
     facts = SubtitleFile("srt", "utf-8", guessed=False, cues=1)
     beside = ExtraInput("subtitles-en", "subtitles", FINGERPRINT, subtitles=facts)
     doing = work(tmp_path, AssertionError())
-    doing.plan = make_plan(
-        COMPLIANT, make_profile(subtitles=(SideCar("en"),)), inputs=(beside,)
-    )
+    doing.plan = make_plan(COMPLIANT, make_profile(subtitles=(SideCar("en"),)), inputs=(beside,))
     doing.inputs = {"subtitles-en": tmp_path / "film.srt"}
     asked: list[Limits] = []
 

@@ -234,8 +234,8 @@ def changes(plan: Plan) -> tuple[str, ...]:
             said.append("transparency dropped")
     if plan.audio is not None and plan.audio.channels > 2:
         both = any(sound.group == "surround" and sound.default for sound in plan.sounds)
-        kept = "kept in 5.1, and beside it " if both else ""
-        said.append(f"{plan.audio.channel_layout} {kept}mixed down to stereo")
+        beside_it = "kept in 5.1, and beside it " if both else ""
+        said.append(f"{plan.audio.channel_layout} {beside_it}mixed down to stereo")
     said.extend(_offsets(plan))
     return tuple(said)
 

@@ -86,9 +86,12 @@ def _source(path: str, texts: list[int], captions: list[int]) -> None:
         "format_whitelist": ",".join(DEMUXERS),
         "max_streams": str(MAX_STREAMS),
     }
-    with _File(path) as file, av.open(
-        file, options=options, metadata_errors="replace", buffer_size=READ_BYTES
-    ) as container:
+    with (
+        _File(path) as file,
+        av.open(
+            file, options=options, metadata_errors="replace", buffer_size=READ_BYTES
+        ) as container,
+    ):
         readers: dict[int, _Text | _Captions] = {}
         for stream in container.streams:
             if stream.index in texts:

@@ -32,6 +32,7 @@ from telecine.engine.plan import (
     display_of,
 )
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
+from telecine.engine.textfile import SubtitleFormat
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
 from telecine.engine.webvtt import Cue
@@ -75,7 +76,7 @@ class _Listener:
         on_move: Callable[[], object] = lambda: None,
     ) -> None:
         self.tracks: dict[int, _Told] = {}
-        self.format: tuple[str, str, bool] | None = None
+        self.format: tuple[SubtitleFormat, str, bool] | None = None
         self.refused: str | None = None
         self._on_read = on_read
         self._on_move = on_move
@@ -117,7 +118,7 @@ class _Listener:
                 self._on_read(time_us)
             case ["moved"]:
                 self._on_move()
-            case ["format", str(kind), str(encoding), bool(guessed)]:
+            case ["format", "webvtt" | "ass" | "srt" as kind, str(encoding), bool(guessed)]:
                 self.format = kind, encoding, guessed
             case ["refused", str(why)]:
                 self.refused = why
@@ -151,9 +152,7 @@ def probe_side_car(path: Path, tools: Tools, cancel: Cancel | None = None) -> Su
     assert listener.format is not None
     kind, encoding, guessed = listener.format
     cues = sum(len(told.cues) + told.left for told in listener.tracks.values())
-    if kind not in ("webvtt", "ass", "srt"):
-        raise InputRefused(f"{path.name}: no subtitles", code="subtitles_unreadable")
-    return SubtitleFile(kind, encoding, guessed, cues)  # type: ignore[arg-type]  # checked above
+    return SubtitleFile(kind, encoding, guessed, cues)
 
 
 def _see_whole(listener: _Listener, finished: Finished, name: str) -> None:

@@ -135,7 +135,9 @@ def _misplaced(track: TextTrack) -> Iterator[str]:
     complete = written + len(track.segments) <= MAX_WRITTEN_CUES
     shown: list[tuple[int, int]] = []  # those that have begun, by their ends
     begun = 0
-    for part, start_ms, end_ms in zip(track.segments, [0, *ends_ms], ends_ms, strict=False):
+    for part, start_ms, end_ms in zip(
+        track.segments, [Fraction(0), *ends_ms], ends_ms, strict=False
+    ):
         while begun < len(whole) and whole[begun].start_ms < end_ms - _GRID_MS:
             heappush(shown, (whole[begun].end_ms, begun))
             begun += 1
