@@ -488,12 +488,14 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
     from telecine.engine.planning import make_plan
     from telecine.engine.probe import probe, probe_inputs
     from telecine.engine.serial import to_plain
+    from telecine.engine.tools import see_able
 
     tools = _tools(asked.ffmpeg, json=asked.json)
     with _stoppable(cancel, raising=False):
         found = probe(asked.path, tools, cancel=cancel)
         beside = probe_inputs(asked.profile, asked.inputs, tools, cancel=cancel)
         plan = make_plan(found, asked.profile, inputs=beside)
+        see_able(tools, plan)
     folder = Path("DIR") if asked.folder is None else asked.folder
     beside_it = {name: path.resolve() for name, path in asked.inputs.items()}
     lines = commands(plan, tools, asked.path.resolve(), folder, beside_it)

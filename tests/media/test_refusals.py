@@ -361,6 +361,26 @@ def test_an_old_ffmpeg_is_refused_with_both_versions(clips: Clips, tmp_path: Pat
     assert found[1] in done.err
 
 
+def test_what_an_ffmpeg_is_built_without_is_said_when_it_is_planned(
+    clips: Clips, tmp_path: Path, ffmpeg: str
+) -> None:
+    """The same FFmpeg, whose encoders of AV1 and of animated WebP have other names."""
+    data = Path(ffmpeg).read_bytes()
+    for name in (b"\0libsvtav1\0", b"\0libwebp_anim\0"):
+        assert name in data
+        data = data.replace(name, name[:-2] + b"X\0")
+    other = tmp_path / "ffmpeg"
+    other.write_bytes(data)
+    other.chmod(0o755)
+    words = ("--ffmpeg", other, "--codec", "h264,av1", "--output", "hls", "--output", "preview")
+    planned = telecine("plan", clips.whole, *words)
+    check_refused(planned, "ffmpeg_lacks", 4, "libsvtav1, for AV1; libwebp_anim, for the preview")
+    made = telecine("transcode", clips.whole, "-o", tmp_path / "out", *words)
+    check_refused(made, "ffmpeg_lacks", 4, "libsvtav1, for AV1")
+    assert not (tmp_path / "out").exists()
+    assert telecine("plan", clips.whole, "--ffmpeg", other).code == 0
+
+
 # --- what can be saved -----------------------------------------------------------------------
 
 

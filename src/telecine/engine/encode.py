@@ -48,7 +48,7 @@ from telecine.engine.segments import (
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.subtitling import FONT, burn_text, make_subtitles
 from telecine.engine.timeline import Timeline
-from telecine.engine.tools import Tools
+from telecine.engine.tools import Tools, see_able
 from telecine.engine.watermark_words import INPUT
 from telecine.engine.work import (
     STALL_S,
@@ -139,10 +139,11 @@ def run_step(
     `on_segment` hears of each segment once it is whole on disk. `shared` is a folder that the steps
     of this plan on this machine have in common, for the copy of a source that seeks badly; without
     one `folder` is taken to be shared. Raises `UsageError`
-    (`step_unknown`, `input_missing`), `InputRefused` (`input_changed`), `StepFailed` and
-    `Interrupted`; finished segments stay on disk then, nothing
+    (`step_unknown`, `input_missing`), `InputRefused` (`input_changed`), `ToolMissing`,
+    `StepFailed` and `Interrupted`; finished segments stay on disk then, nothing
     half-written does, and the step may simply run again.
     """
+    see_able(tools, plan)  # it may have been made elsewhere
     step = plan.step(step_id)
     home = folder.resolve()
     common = home / WORK if shared is None else shared.resolve()

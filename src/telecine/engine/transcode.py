@@ -32,7 +32,7 @@ from telecine.engine.progress import Progress, pace
 from telecine.engine.report import Report, State, describe, make_report
 from telecine.engine.schedule import run_steps
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.tools import Tools
+from telecine.engine.tools import Tools, see_able
 from telecine.engine.verify import RuleResult, verify
 
 PROGRESS_EVERY_S = 0.25
@@ -64,10 +64,10 @@ def transcode(
     """Make everything `profile` asks of `source` in `folder`, `jobs` chunks at once.
 
     `inputs` says where the files beside the source lie, by the names of `Profile.inputs`.
-    Segments and playlists appear as they are made. Raises `InputRefused` (nothing is written),
-    `UsageError` (`output_exists`, `output_busy` …), `StepFailed`, `VerifyFailed`, `Interrupted`:
-    finished steps stay in `folder` and are used again, growing playlists stay valid, and
-    `report.json` says how it ended.
+    Segments and playlists appear as they are made. Raises `InputRefused` and `ToolMissing`
+    (nothing is written), `UsageError` (`output_exists`, `output_busy` …), `StepFailed`,
+    `VerifyFailed`, `Interrupted`: finished steps stay in `folder` and are used again, growing
+    playlists stay valid, and `report.json` says how it ended.
     """
     run = _Run(folder, tools, jobs, on_event, cancel or Cancel())
     run.tell("started", version=version("telecine"), ffmpeg=tools.version,
@@ -77,6 +77,7 @@ def transcode(
              container=info.container)  # fmt: skip
     beside = probe_inputs(profile, inputs, tools, cancel=run.cancel)
     plan = make_plan(info, profile, inputs=beside)
+    see_able(tools, plan)
     run.probed_s = run.age_s()
     plan = _taken_up(plan, folder, force=force)
     files = (source, *inputs.values())

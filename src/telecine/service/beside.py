@@ -1,4 +1,5 @@
-"""The files beside a film that its job reads: assets of the same user, named in an output.
+"""Plans of orders, with the files beside a film that its job reads: assets of the same user, named
+in an output.
 
 In an order they stand where they are used (`subtitles` of `hls`); in a plan they have the names
 that the engine gives them.
@@ -11,12 +12,15 @@ from contextlib import ExitStack
 from typing import Any
 
 from telecine.engine.media import ExtraInput
+from telecine.engine.plan import Plan
 from telecine.engine.probe import probe_inputs
 from telecine.engine.profile import Profile
+from telecine.engine.tools import see_able
 from telecine.service.db import assets as asset_rows
 from telecine.service.db.connection import Tx
 from telecine.service.domain import Invalid
-from telecine.service.orders import input_assets
+from telecine.service.image_plans import ImagePlan, check_watermarks, watermarks
+from telecine.service.orders import Found, Order, input_assets, plan_order
 from telecine.service.services import Services
 from telecine.service.storage.store import Missing, as_file
 
@@ -28,13 +32,29 @@ def find_keys(tx: Tx, user_id: str, outputs: Sequence[Mapping[str, Any]]) -> dic
     return {name: keys[asset_id] for name, asset_id in wanted.items() if asset_id in keys}
 
 
-def look_into(
+def plan_wish(services: Services, user_id: str, order: Order, source: Found) -> Plan | ImagePlan:
+    """How this user's order of this source is carried out here.
+
+    Raises `Invalid` (`watermark_missing`; `input_unknown`: an asset of somebody else's, or
+    deleted), `ToolMissing`, and what `probe_inputs` and `plan_order` do.
+    """
+    with services.database.read() as tx:
+        marks = asset_rows.picture_keys(tx, user_id, watermarks(order.images))
+        keys = find_keys(tx, user_id, order.outputs)
+    check_watermarks(order.images, marks)
+    inputs = _look_into(services, order.profile, keys)
+    plan = plan_order(order, source, services.images.limits, inputs)
+    if isinstance(plan, Plan):
+        see_able(services.tools, plan)
+    return plan
+
+
+def _look_into(
     services: Services,
     profile: Profile,
     keys: Mapping[str, str],
 ) -> tuple[ExtraInput, ...]:
-    """What the files are that a job reads beside its source. Raises `Invalid` (`input_unknown`:
-    somebody else's, or deleted) and what `probe_inputs` does."""
+    """What the files are that a job reads beside its source."""
     _see_all(profile.inputs, keys)
     with ExitStack() as files:
         try:

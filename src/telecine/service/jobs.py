@@ -13,7 +13,7 @@ from telecine.engine.images.values import ImageInfo
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.serial import from_plain
-from telecine.service.beside import find_keys, look_into
+from telecine.service.beside import plan_wish
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
 from telecine.service.db import queue, work
@@ -32,8 +32,8 @@ from telecine.service.domain import (
     new_id,
 )
 from telecine.service.estimates import Estimate, estimate
-from telecine.service.image_plans import ImagePlan, check_watermarks, watermarks
-from telecine.service.orders import Found, Order, choose_digest, new_job, plan_order, summarize
+from telecine.service.image_plans import ImagePlan
+from telecine.service.orders import Found, Order, choose_digest, new_job, summarize
 from telecine.service.progress import Progress, measure
 from telecine.service.services import Services
 
@@ -59,9 +59,8 @@ def submit(
 ) -> JobView:
     """Queue a job for an asset of the asker's, or for the one that an upload of theirs became.
 
-    Raises `NotFound`, `Invalid` (`asset_or_upload`, `watermark_missing`), `Conflict`
-    (`upload_unfinished`, `source_gone`), and what `plan_order` raises where the source does not fit
-    what is wanted.
+    Raises `NotFound`, `Invalid` (`asset_or_upload`), `Conflict` (`upload_unfinished`,
+    `source_gone`), and what `plan_wish` raises where the source does not fit what is wanted.
     """
     asset, plan, expected = _planned(services, who, order, asset_id, upload_id)
     job = new_job(
@@ -248,16 +247,12 @@ def _planned(
         media = asset_rows.find_media(tx, asset_id)
         image = asset_rows.find_image(tx, asset_id)
         expected = work.expected_sha256(tx, asset_id)
-        marks = asset_rows.picture_keys(tx, who.user_id, watermarks(order.images))
-        keys = find_keys(tx, who.user_id, order.outputs)
-    check_watermarks(order.images, marks)
     source = Found(
         None if media is None else from_plain(MediaInfo, media),
         None if image is None else from_plain(ImageInfo, image),
         is_subtitles=asset.kind == "subtitles",
     )
-    inputs = look_into(services, order.profile, keys)
-    return asset, plan_order(order, source, services.images.limits, inputs), expected
+    return asset, plan_wish(services, who.user_id, order, source), expected
 
 
 def _asset_of(tx: Tx, who: Principal, upload_id: str) -> str:

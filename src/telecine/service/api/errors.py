@@ -56,6 +56,8 @@ STATUS_OF_CODE = {
     # a new one.
     "image_limit": 422,
     "image_worker_died": 422,
+    # This server's FFmpeg is a build without it: something else may be asked for.
+    "ffmpeg_lacks": 422,
     "upload_locked": 423,
     "checksum_mismatch": 460,
 }

@@ -22,10 +22,9 @@ from telecine.engine.report import describe
 from telecine.engine.serial import to_plain
 from telecine.engine.subtitling import probe_side_car
 from telecine.service import orders
-from telecine.service.beside import find_keys, look_into
+from telecine.service.beside import plan_wish
 from telecine.service.db import queue
 from telecine.service.db import uploads as db
-from telecine.service.db.assets import picture_keys
 from telecine.service.db.connection import Tx
 from telecine.service.db.uploads import UploadRow
 from telecine.service.dispatch.bell import EVENTS, TASKS
@@ -37,7 +36,7 @@ from telecine.service.domain import (
     Unavailable,
     new_id,
 )
-from telecine.service.image_plans import check_watermarks, describe_image, is_animated, watermarks
+from telecine.service.image_plans import describe_image, is_animated
 from telecine.service.services import Services
 from telecine.service.storage.store import Busy, Missing, as_file
 from telecine.service.uploads.sessions import (
@@ -225,8 +224,8 @@ def _film_or_subtitles(services: Services, path: Path) -> orders.Found:
             raise
         try:
             probe_side_car(path, services.tools)
-        except InputRefused:
-            raise refused from None
+        except InputRefused as neither:
+            raise refused if _for_good(neither) else neither from None
         return orders.Found(media=None, image=None, is_subtitles=True)
 
 
@@ -333,12 +332,7 @@ def _plan_job(
         return None, None
     try:
         order = orders.read_order(upload.on_complete)
-        with services.database.read() as tx:
-            marks = picture_keys(tx, upload.user_id, watermarks(order.images))
-            keys = find_keys(tx, upload.user_id, order.outputs)
-        check_watermarks(order.images, marks)
-        inputs = look_into(services, order.profile, keys)
-        plan = orders.plan_order(order, source, services.images.limits, inputs)
+        plan = plan_wish(services, upload.user_id, order, source)
     except (MediaError, ServiceError) as error:
         return None, {"code": error.code, "message": error.message}
     job = orders.new_job(
