@@ -96,7 +96,7 @@ def _svt_av1(settings: VideoSettings) -> list[str]:
         # How far a GOP may be above the ceiling: with the usual 50 % noise takes 1.24 times what
         # was promised, with 10 % 0.95 times.
         "mbr-overshoot-pct=10",
-        # Quantisation by how well a frequency is seen: 4 to 5 % fewer bytes at the same VMAF, no more
+        # Quantisation by how well a frequency is seen: 4 to 5 % fewer bytes at equal VMAF, for no
         # CPU (720p and 360p of film and of a drone's flight).
         "enable-qm=1",
         "qm-min=8",
