@@ -58,63 +58,64 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 
 PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
-# Apart, because each of them mostly waits for its servers.
-SERVICE_LANES := test-service-rest test-service-work test-service-images
 
-.PHONY: test test-unit unit-examples unit-properties unit-programs test-media test-service test-browser
-.PHONY: test-images $(SERVICE_LANES)
-# The longest lanes first, so that none is left to run alone at the end.
-test: setup ## every test that needs no browser, then: did the promised tests run?
+# The longest first, so that none is left to run alone at the end. Those of the service apart, because
+# each of them mostly waits for its servers; pictures apart from films, because a child's memory counts
+# from the size of the process that starts it, and these hold pictures.
+LANES          := media service-rest service-work images service-images
+media          := tests/media tests/corpus --ignore=tests/media/images
+images         := tests/media/images
+service-rest   := tests/service --ignore=tests/service/work --ignore=tests/service/images
+service-work   := tests/service/work
+service-images := tests/service/images
+programs       := tests/programs
+SERVICE_LANES  := $(filter service-%,$(LANES))
+AT_ONCE        := $(MAKE) --no-print-directory --output-sync=target --keep-going
+
+.PHONY: test test-thorough test-unit unit-examples unit-properties test-programs test-service test-browser
+.PHONY: $(LANES:%=test-%) $(LANES:%=thorough-%)
+test: setup ## every test that needs no browser and is not thorough, then: did the promised ones run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
-	$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
-	  test-media test-service-rest test-service-work test-images test-service-images || failed=1; \
-	exit $$failed
-	@$(PROMISES) --ran $(JUNIT)/unit-*.xml $(JUNIT)/media.xml $(JUNIT)/images.xml $(JUNIT)/service-*.xml
+	$(AT_ONCE) --jobs=3 $(LANES:%=test-%) test-programs || failed=1; exit $$failed
+	@$(PROMISES) --only quick --ran $(JUNIT)/unit-*.xml $(addprefix $(JUNIT)/,$(LANES:=.xml) programs.xml)
+
+test-thorough: setup ## what repeats them in other forms and at greater length, then the same question
+	@$(AT_ONCE) --jobs=3 $(LANES:%=thorough-%)
+	@$(PROMISES) --only thorough --ran $(LANES:%=$(JUNIT)/thorough-%.xml)
 
 test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going \
-	  unit-examples unit-properties unit-programs
+	@$(AT_ONCE) --jobs=2 unit-examples unit-properties
 
-# At once, because the ones that start programs mostly wait. Coverage watches only the examples: on
-# Python 3.11 its tracer sees every line of Hypothesis too, and takes as long as the tests.
-# Each reads only files with tests of its own: rewriting the asserts of all takes seconds in a fresh clone.
-unit_files = $(sort $(shell grep -r --include='test_*.py' $(1) tests/unit))
-unit-examples: JOB = not hypothesis and not programs
-unit-examples: FILES = $(call unit_files,-Le '^pytestmark = pytest.mark.programs')
-unit-properties: JOB = hypothesis and not programs
-unit-properties: FILES = $(call unit_files,-lwe hypothesis)
-unit-programs: JOB = programs
-unit-programs: FILES = $(call unit_files,-lwe mark.programs)
+# Apart, because coverage watches only the examples: on Python 3.11 its tracer sees every line of
+# Hypothesis too, and takes as long as the tests. The properties are read only from files that have
+# some: rewriting the asserts of all takes seconds in a fresh clone.
 unit-examples: setup
 	@rm -f $(JUNIT)/$@.xml
-	@$(BIN)/coverage run -m pytest $(FILES) -m "$(JOB)" --junitxml=$(JUNIT)/$@.xml
+	@$(BIN)/coverage run -m pytest tests/unit -m "not hypothesis" --junitxml=$(JUNIT)/$@.xml
 	$(BIN)/coverage report
-unit-properties unit-programs: setup
+unit-properties: setup
 	@rm -f $(JUNIT)/$@.xml
-	@$(PYTEST) $(FILES) -m "$(JOB)" --junitxml=$(JUNIT)/$@.xml
+	@$(PYTEST) $(sort $(shell grep -rlw --include='test_*.py' hypothesis tests/unit)) -m hypothesis \
+	  --junitxml=$(JUNIT)/$@.xml
 
-test-media: setup ## the ones that run the real FFmpeg
-	@mkdir -p $(JUNIT); rm -f $(JUNIT)/media.xml
-	$(PYTEST) tests/media tests/corpus --ignore=tests/media/images --junitxml=$(JUNIT)/media.xml
+test-programs: ## the ones that start small programs and wait for them
+test-media: ## the ones that run the real FFmpeg
+test-images: ## the ones that run the real libvips
+test-service: setup ## the ones of the service: real servers, workers, databases
+	@$(AT_ONCE) --jobs=2 $(SERVICE_LANES:%=test-%)
 
-# Apart: a child's memory counts from the size of the process that starts it, and these hold pictures.
-test-images: setup ## the ones that run the real libvips
-	@mkdir -p $(JUNIT); rm -f $(JUNIT)/images.xml
-	$(PYTEST) tests/media/images -o cache_dir=.pytest_cache/images --junitxml=$(JUNIT)/images.xml
+report = $(@:test-%=%)
+$(LANES:%=test-%) test-programs: MARKED = not thorough
+$(LANES:%=thorough-%): MARKED = thorough
+$(LANES:%=test-%) $(LANES:%=thorough-%) test-programs: setup
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/$(report).xml
+	$(PYTEST) $($(report:thorough-%=%)) -m "$(MARKED)" -o cache_dir=.pytest_cache/$(report) \
+	  --junitxml=$(JUNIT)/$(report).xml
 
 # Without npm the tests of tus-js-client say that node is missing.
+test-service-rest thorough-service-rest: tests/service/tus/node_modules/.package-lock.json
 tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.json tests/service/tus/package-lock.json
 	@! command -v npm >/dev/null || { cd tests/service/tus && npm ci --no-audit --no-fund --ignore-scripts && touch ../../../$@; }
-
-test-service: setup ## the ones of the service: real servers, workers, databases
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going $(SERVICE_LANES)
-
-test-service-rest: TESTS = tests/service --ignore=tests/service/work --ignore=tests/service/images
-test-service-work: TESTS = tests/service/work
-test-service-images: TESTS = tests/service/images
-$(SERVICE_LANES): setup tests/service/tus/node_modules/.package-lock.json
-	@mkdir -p $(JUNIT); rm -f $(JUNIT)/$(@:test-%=%).xml
-	$(PYTEST) $(TESTS) -o cache_dir=.pytest_cache/$(@:test-%=%) --junitxml=$(JUNIT)/$(@:test-%=%).xml
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
 	@mkdir -p $(JUNIT); rm -f $(JUNIT)/e2e.xml
@@ -179,4 +180,4 @@ clean: ## remove everything that the targets made, .venv included
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

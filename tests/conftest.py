@@ -15,7 +15,7 @@ from hypothesis import settings
 from telecine.engine.tools import Tools, find_tools
 
 ROOT = Path(__file__).parents[1]
-UNIT = ROOT / "tests" / "unit"
+OFFLINE = (ROOT / "tests" / "unit", ROOT / "tests" / "programs")
 CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media"))
 
 # How long one example takes on a busy machine says nothing about the code.
@@ -51,7 +51,7 @@ sys.addaudithook(_refuse_network)
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     global _reachable
-    _reachable = () if UNIT in item.path.parents else _LOOPBACK
+    _reachable = () if any(map(item.path.is_relative_to, OFFLINE)) else _LOOPBACK
     for mark in item.iter_markers("needs"):
         for program in mark.args:
             if shutil.which(program) is None:

@@ -19,6 +19,7 @@ from PIL import Image
 from tests.media import framecode
 from tests.media.framecode import Clip, Pace, make
 from tests.media.running import telecine
+from tests.thorough import thorough_but
 
 from telecine import Tools, make_profile, parse_output, transcode, verify
 from telecine.engine.errors import InputRefused
@@ -81,7 +82,9 @@ PICTURES = ("storyboard", "thumbnails:every=5s", "preview")
 
 @pytest.fixture(
     scope="module",
-    params=["encoded", "ntsc", "alone", "copied", "under-a-copy"],
+    params=thorough_but(
+        ["encoded", "ntsc", "alone", "copied", "under-a-copy"], "encoded", "copied"
+    ),
 )
 def beside(
     request: pytest.FixtureRequest,

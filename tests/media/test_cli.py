@@ -333,6 +333,7 @@ def test_plan_is_the_plan_that_runs(clip: Path, output: Output) -> None:
     assert plain["plan_id"] == planned["plan_id"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("container", ["mp4", "ts"])
 def test_the_commands_of_a_plan_are_those_that_run(
     container: str, ffmpeg: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ import pytest
 from tests.media.framecode import Clip, Pace, Shown, clicks, frames, make
 from tests.media.hlsdir import Output, read_output
 from tests.media.running import telecine
+from tests.thorough import thorough_but
 
 SYNC_S = Fraction(40, 1000)
 
@@ -88,7 +89,18 @@ class Made:
     output: Output
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+@pytest.fixture(
+    scope="module",
+    params=thorough_but(
+        CASES,
+        "soon-after-the-start",
+        "to-the-end",
+        "interlaced-bff-h264",
+        "uneven-from-a-gap",
+        "copied",
+    ),
+    ids=lambda case: case.name,
+)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ffmpeg: str
 ) -> Made:

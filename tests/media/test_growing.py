@@ -14,6 +14,7 @@ import m3u8
 import pytest
 from tests.media import framecode
 from tests.media.watcher import GROWING, MASTER, Watcher, listed
+from tests.thorough import thorough_but
 
 import telecine
 from telecine import Event, Output
@@ -67,6 +68,7 @@ def test_a_copied_film_opens_with_segments_in_store(tmp_path: Path, ffmpeg: str)
     assert min(opening.values()) >= 3
 
 
+@pytest.mark.thorough
 def test_an_encoded_film_opens_with_two_rungs_and_then_has_them_all(
     tmp_path: Path, ffmpeg: str
 ) -> None:
@@ -91,7 +93,7 @@ def test_an_encoded_film_opens_with_two_rungs_and_then_has_them_all(
     assert everyone in pictures  # before the end, when the names are others
 
 
-@pytest.mark.parametrize("kind", ["copied", "encoded"])
+@pytest.mark.parametrize("kind", thorough_but(["copied", "encoded"], "copied"))
 def test_growing_playlists_end_together(tmp_path: Path, ffmpeg: str, kind: str) -> None:
     """Shaka Player takes a film for finished when its sound is: the watcher blames such an end."""
     flags = ("-g", "48") if kind == "copied" else ("-pix_fmt", "yuv420p10le")

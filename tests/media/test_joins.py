@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from tests.media.framecode import Clip, Pace, Shown, clicks, frames, make
 from tests.media.hlsdir import Output, read_output, read_timing
+from tests.thorough import thorough_but
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 SYNC_S = Fraction(40, 1000)
@@ -202,7 +203,18 @@ class Made:
     plan: dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+# One of each kind: constant and uneven rates, fields, open GOPs, under a copy, other codecs.
+QUICK = (
+    "cfr-25-mkv",
+    "vfr-gap-at-joins-mkv",
+    "interlaced-bff-h264",
+    "open-gop-ts",
+    "copied-top-vfr",
+    "codecs-29.97-without-h264",
+)
+
+
+@pytest.fixture(scope="module", params=thorough_but(CASES, *QUICK), ids=lambda case: case.name)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ffmpeg: str
 ) -> Made:

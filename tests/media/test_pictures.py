@@ -210,6 +210,7 @@ def upright(
     return deinterlaced(tmp_path_factory.mktemp("upright"), clips, ffmpeg, 0, flip=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("angle", [90, 180, 270])
 @pytest.mark.parametrize("flip", [False, True], ids=["turned", "flipped"])
 def test_turned_fields_come_out_as_well_as_upright_ones(

@@ -425,6 +425,7 @@ def test_a_damaged_film_is_made_and_says_what_is_missing(
     assert any("cut off" in warning for warning in warnings) is ("cut" in name)
 
 
+@pytest.mark.thorough
 def test_a_film_too_damaged_to_be_copied_is_encoded_instead(clips: Clips, tmp_path: Path) -> None:
     """30 kB of zeros in its pictures, which no index tells: it looks as if it could be copied."""
     whole = clips.made(

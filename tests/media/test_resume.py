@@ -1,8 +1,8 @@
 """Killed at any moment and started again, `transcode` ends with the bytes of an undisturbed run.
 
-`make test` kills at 4 moments, `make test-resume` at 20 (`TELECINE_LONG=1`), by turns in three
-ladders. A moment is drawn by a seed from its own slice of the undisturbed run's length, so that
-together they reach from the start of the program to its end.
+`make test` kills at 2 moments, `make test-thorough` at 2 more, `make test-resume` at 20
+(`TELECINE_LONG=1`), by turns in three ladders. A moment is drawn by a seed from its own slice of
+the undisturbed run's length, so that together they reach from the start of the program to its end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from tests.media.framecode import make
 from tests.processes import family, left_of
+from tests.thorough import thorough_but
 from tests.waiting import until
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
@@ -85,7 +86,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Callable[[Cas
     return run_once
 
 
-@pytest.fixture(params=CASES[:2], ids=lambda case: case.name)
+@pytest.fixture(
+    params=thorough_but(CASES[:2], "encoded-at-the-ceiling"), ids=lambda case: case.name
+)
 def undisturbed(request: pytest.FixtureRequest, runs: Callable[[Case], Undisturbed]) -> Undisturbed:
     return runs(request.param)
 
@@ -96,7 +99,12 @@ def transcode(run: Undisturbed, folder: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     ("undisturbed", "moment"),
-    [(CASES[moment % len(CASES)], moment) for moment in range(MOMENTS)],
+    [
+        pytest.param(
+            CASES[moment % len(CASES)], moment, marks=() if moment < 2 else pytest.mark.thorough
+        )
+        for moment in range(MOMENTS)
+    ],
     indirect=["undisturbed"],
     ids=lambda value: value.name if isinstance(value, Case) else f"moment-{value}",
 )

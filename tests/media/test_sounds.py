@@ -205,6 +205,7 @@ def test_5_1_in_aac_is_copied(ffmpeg: str, tmp_path: Path) -> None:
     assert [round(dominant_hz(channel)) for channel in channels] == list(SURROUND_HZ)
 
 
+@pytest.mark.thorough
 def test_7_1_and_5_1_side_become_5_1(ffmpeg: str, tmp_path: Path) -> None:
     """Sides stand at the back of 5.1, and the back of 7.1 with them (ITU-R BS.775)."""
     tones = "|".join(f"0.1*sin(2*PI*{hz}*t)" for hz in (*SURROUND_HZ[:4], 700, 800, 900, 1000))
@@ -232,6 +233,7 @@ def test_a_track_that_does_not_decode_is_left_out_and_said(ffmpeg: str, tmp_path
     assert "audio stream 2 (ac3) does not decode" in report["warnings"]
 
 
+@pytest.mark.thorough
 def test_a_track_that_breaks_in_the_middle_goes_on_in_silence(ffmpeg: str, tmp_path: Path) -> None:
     whole = film(
         ffmpeg, tmp_path / "whole.mkv", [tone(440), tone(GERMAN_HZ)], "-c:a", "ac3", "-ac", "2"
@@ -248,6 +250,7 @@ def test_a_track_that_breaks_in_the_middle_goes_on_in_silence(ffmpeg: str, tmp_p
     assert np.abs(samples[: 4 * RATE]).max() > 0.05
 
 
+@pytest.mark.thorough
 def test_eight_languages_are_eight_members(ffmpeg: str, tmp_path: Path) -> None:
     codes = ("eng", "deu", "fra", "spa", "ita", "jpn", "por", "nld")
     named = [w for n, code in enumerate(codes) for w in (f"-metadata:s:a:{n}", f"language={code}")]
@@ -294,6 +297,7 @@ def sines(*parts: tuple[float, float], channels: int = 2) -> Samples:
     return np.tile(np.concatenate(pieces), (channels, 1))
 
 
+@pytest.mark.thorough
 def test_our_program_measures_what_the_ebu_says() -> None:
     """EBU Tech 3341, table 1: cases 1 to 6, within its 0.1 LU."""
     assert integrated_lufs(sines((-23, 20))) == pytest.approx(-23, abs=0.1)
@@ -349,7 +353,7 @@ def lively(channels: int) -> list[str]:
     return ["-f", "lavfi", "-i", f"aevalsrc={parts}:c={layout}:s=48000:d={SECONDS}"]
 
 
-@pytest.mark.parametrize("target", [-23, -16])
+@pytest.mark.parametrize("target", [-23, pytest.param(-16, marks=pytest.mark.thorough)])
 def test_all_sound_is_brought_to_the_loudness_that_was_asked_for(
     ffmpeg: str, tmp_path: Path, target: int
 ) -> None:
@@ -374,6 +378,7 @@ def test_all_sound_is_brought_to_the_loudness_that_was_asked_for(
         assert sound["before"]["integrated_lufs"] != pytest.approx(target, abs=0.5)
 
 
+@pytest.mark.thorough
 def test_a_film_of_the_corpus_is_brought_to_its_loudness(
     ffmpeg: str, corpus: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from tests.media.framecode import make
 from tests.media.test_resume import digests, finished
+from tests.thorough import thorough_but
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 SEED = 20_261_122
@@ -59,7 +60,7 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", thorough_but(CASES, "encoded-mp4"), ids=lambda case: case.name)
 def test_steps_run_anywhere_in_any_order_make_what_transcode_makes(
     case: Case, tmp_path: Path, ffmpeg: str
 ) -> None:

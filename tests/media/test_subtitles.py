@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.media.framecode import make
 from tests.media.hlsdir import read_output
+from tests.thorough import thorough_but
 
 from telecine.engine import subtitle_reader
 from telecine.engine.errors import InputRefused, MediaError
@@ -223,7 +224,7 @@ def test_the_first_text_may_come_after_twenty_minutes(
     assert segments[0].read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("kind", ["srt", "side-car"])
+@pytest.mark.parametrize("kind", thorough_but(["srt", "side-car"], "srt"))
 def test_burnt_in_text_is_on_exactly_its_pictures_over_every_join(
     film: Path, tools: Tools, tmp_path: Path, ffmpeg: str, kind: str
 ) -> None:
@@ -357,6 +358,7 @@ def test_what_is_no_subtitles_is_refused(
     assert raised.value.code == "subtitles_unreadable"
 
 
+@pytest.mark.thorough
 def test_a_flood_of_cues_is_cut_short_and_said(film: Path, tools: Tools, tmp_path: Path) -> None:
     flood = "".join(
         f"{n}\n00:00:00,000 --> 00:00:45,000\n<script>alert({n})</script>\n\n"

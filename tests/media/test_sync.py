@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.media.framecode import Clip, Pace, Shown, clicks, frames, make
 from tests.media.hlsdir import read_output, read_timing
+from tests.thorough import thorough_but
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 SYNC_S = Fraction(40, 1000)
@@ -88,7 +89,19 @@ class Made:
     out: Path
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+@pytest.fixture(
+    scope="module",
+    params=thorough_but(
+        CASES,
+        "aac-48k-copied",
+        "aac-under-copied-top",
+        "fragmented-mp4",
+        "sound-2-s-late-mp4",
+        "picture-3-s-late",
+        "hole-of-1.5-s-in-the-sound",
+    ),
+    ids=lambda case: case.name,
+)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ffmpeg: str
 ) -> Made:

@@ -292,7 +292,7 @@ def test_in_hdr_it_is_as_bright_as_graphics_are(
         assert abs(chroma - 512) <= 6, rung.name
 
 
-@pytest.mark.parametrize("fields", [None, "tff"])
+@pytest.mark.parametrize("fields", [None, pytest.param("tff", marks=pytest.mark.thorough)])
 def test_it_stays_over_every_join_and_changes_no_picture_beside_it(
     fields: Literal["tff"] | None, tmp_path: Path, ffmpeg: str
 ) -> None:

@@ -17,12 +17,14 @@ from telecine.service.dispatch.local import LocalBell
 IDLE_ROUNDS = 5
 
 
-def work_noops(url: str, number: int, results: Any) -> None:
-    """Claim and commit until nothing comes. Puts (number, [(task, epoch) …], error or None)."""
+def work_noops(url: str, number: int, together: Any, results: Any) -> None:
+    """When all are there, claim and commit until nothing comes. Puts (number, [(task, epoch) …],
+    error or None)."""
     database = Database(url)
     done: list[tuple[str, int]] = []
     error = None
     try:
+        together.wait(300)
         idle = 0
         while idle < IDLE_ROUNDS:
             with database.write() as tx:

@@ -16,6 +16,8 @@ from tests.service.running import Running
 
 from telecine.client import ApiError, Client, Job
 
+pytestmark = pytest.mark.thorough
+
 WANTED: list[dict[str, Any]] = [
     {"type": "hls", "rungs": [180], "codecs": ["hevc", "h264", "av1"], "hdr": "keep"}
 ]

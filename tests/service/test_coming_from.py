@@ -52,6 +52,8 @@ from telecine.service.services import Services
 from telecine.service.settings import Settings
 from telecine.service.worker import run_worker
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "coming-from.md"
 TELECINE = str(Path(sys.executable).with_name("telecine"))
@@ -67,7 +69,7 @@ Json = dict[str, Any]
 _numbers = count(1)
 
 
-# --- the page and the tests -------------------------------------------------------------------
+# --- the page (test_coming_from_rows.py holds the tests against it) ----------------------------
 
 
 def rows() -> list[tuple[str, str]]:
@@ -79,14 +81,6 @@ def rows() -> list[tuple[str, str]]:
             assert row is not None, f"not a row: {line}"
             found.append((row[1] or "", row[2]))
     return found
-
-
-def test_every_built_row_has_its_test_and_every_test_its_row() -> None:
-    built = [name for name, state in rows() if state == "built"]
-    assert len(built) == len(set(built))
-    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert tests - {"every_built_row_has_its_test_and_every_test_its_row"} == set(built)
-    assert all(name == "" for name, state in rows() if state != "built")
 
 
 # --- two services -----------------------------------------------------------------------------

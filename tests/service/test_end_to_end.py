@@ -283,6 +283,7 @@ def test_events_go_on_where_one_left(here: Here) -> None:
     assert numbers == list(range(2, 2 + len(numbers)))
 
 
+@pytest.mark.thorough
 def test_an_upload_outlives_the_service(films: dict[str, Path], tmp_path: Path) -> None:
     film = films["parts"]
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -381,6 +382,7 @@ def test_the_tutorial_by_curl(here: Here) -> None:
     assert page.status_code == 200
 
 
+@pytest.mark.thorough
 def test_the_tutorial_by_python(here: Here) -> None:
     script = tutorial(here, "With Python", "python")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -202,6 +202,7 @@ def test_the_bare_address_leads_to_the_page(client: TestClient) -> None:
     assert "swagger-ui" in found.text
 
 
+@pytest.mark.thorough
 @pytest.mark.needs("chromium")
 def test_a_browser_shows_the_page_and_asks_no_other_host(tmp_path: Path) -> None:
     asked, complaints = set(), []

@@ -199,6 +199,7 @@ def test_what_is_missing_is_a_matter_of_usage(nobody: User, words: list[str], co
     assert re.fullmatch(rf"telecine: error\[{code}\]: [^\n]+\n", ran.err)
 
 
+@pytest.mark.thorough
 def test_a_service_that_is_not_there_is_exit_4(user: User) -> None:
     user.credentials.save(Credentials("http://127.0.0.1:9", api_key=user.key))
     ran = user.run("jobs")
@@ -257,6 +258,7 @@ def test_an_upload_that_is_gone_is_begun_anew(user: User, film: Path) -> None:
     assert upload["state"] == "finished"
 
 
+@pytest.mark.thorough
 def test_what_is_no_film_is_exit_3(user: User, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("these are notes\n" * 100)
@@ -321,6 +323,7 @@ def test_on_a_terminal_it_is_shown_live(user: User, film: Path) -> None:
     assert "telecine download " in shown
 
 
+@pytest.mark.thorough
 def test_a_stream_is_played_where_it_is(user: User, film: Path, tmp_path: Path) -> None:
     ran = user.run("submit", film, "--preset", "stream", "--watch")
     assert ran.code == 0, ran.err
@@ -333,6 +336,7 @@ def test_a_stream_is_played_where_it_is(user: User, film: Path, tmp_path: Path) 
     assert "/master.m3u8" in fetched.err
 
 
+@pytest.mark.thorough
 def test_cancel(user: User, film: Path) -> None:
     with user.client() as client:
         asset_id = client.upload(film).asset_id

@@ -201,6 +201,7 @@ ODD_TEXT = ("\x00", "a\x00b", "\ud800", "'\"%_\\", "\U0010ffff")
 ODD_NUMBERS = (2**31, 2**63, 10**30, -(2**63), 1e308)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("services", ["sqlite", "postgresql"], indirect=True)
 def test_odd_text_and_numbers_make_nothing_stumble(world: World) -> None:
     """In each part of each path, in each query parameter, in each field of each body."""

@@ -141,7 +141,9 @@ def test_a_worker_that_dies_is_started_again(running: Running) -> None:
 # --- how it ends --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_signal_stops_all_of_it_well(tmp_path: Path, number: int) -> None:
     with Running(tmp_path / "data", workers=1) as running:
         until(lambda: len(workers_of(running.pid)) == 1)
@@ -190,6 +192,7 @@ def test_a_request_that_runs_is_answered(tmp_path: Path) -> None:
         assert running.process.wait(60) == 0
 
 
+@pytest.mark.thorough
 def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     """A request that never ends would hold the first one for the whole grace."""
     grace = {"TELECINE_GRACE_S": "600"}
@@ -206,6 +209,7 @@ def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
         until(lambda: not any(map(alive, everyone)), 30)
 
 
+@pytest.mark.thorough
 def test_streams_of_events_do_not_hold_a_stop(tmp_path: Path) -> None:
     """Who watches a job is let go at once, with a whole answer, and comes back by itself."""
     grace = {"TELECINE_GRACE_S": "600"}
@@ -230,6 +234,7 @@ def test_streams_of_events_do_not_hold_a_stop(tmp_path: Path) -> None:
     assert not [line for line in log_of(running) if line["level"] == "error"]
 
 
+@pytest.mark.thorough
 def test_workers_end_with_their_parent_however_it_went(tmp_path: Path) -> None:
     with Running(tmp_path / "data", workers=2) as running:
         until(lambda: len(workers_of(running.pid)) == 2)
@@ -238,6 +243,7 @@ def test_workers_end_with_their_parent_however_it_went(tmp_path: Path) -> None:
         until(lambda: not any(map(alive, everyone)))
 
 
+@pytest.mark.thorough
 def test_it_starts_again_where_it_was(tmp_path: Path) -> None:
     body = {"email": "ada@example.org", "password": PASSWORD}
     with Running(tmp_path / "data") as running:
@@ -289,6 +295,7 @@ def test_a_worker_waits_for_no_migration(tmp_path: Path) -> None:
     assert "error[database_outdated]" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_worker_may_run_once(tmp_path: Path) -> None:
     assert command("admin", "migrate", data=tmp_path / "data").returncode == 0
     done = command("worker", "--once", "--name", "w1", data=tmp_path / "data")
@@ -334,6 +341,7 @@ def test_it_serves_tls_itself(tmp_path: Path, certificate: tuple[Path, Path]) ->
         assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
 
 
+@pytest.mark.thorough
 def test_idle_connections_do_not_hold_a_stop(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
@@ -429,6 +437,7 @@ def test_workers_come_back_when_descriptors_were_short(
     assert tries >= 2
 
 
+@pytest.mark.thorough
 def test_a_worker_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (

@@ -503,6 +503,7 @@ class Model(RuleBasedStateMachine):
             assert path.read_bytes()[: len(upload["bytes"])] == upload["bytes"]
 
 
+@pytest.mark.thorough
 def test_it_behaves_like_its_model(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("model")
     services = open_services(Settings(data=data, signup="open", workers=0), tools)
@@ -557,10 +558,15 @@ def film(tmp_path: Path) -> Path:
     "options",
     [
         {},
-        {"chunkSize": 500_000},
-        {"withCreation": True},
-        {"override": True, "chunkSize": 1_000_000},
-        {"defer": True, "chunkSize": 700_000},
+        *(
+            pytest.param(options, marks=pytest.mark.thorough)
+            for options in (
+                {"chunkSize": 500_000},
+                {"withCreation": True},
+                {"override": True, "chunkSize": 1_000_000},
+                {"defer": True, "chunkSize": 700_000},
+            )
+        ),
     ],
     ids=["whole", "chunks", "with the creation", "without PATCH", "length unknown"],
 )

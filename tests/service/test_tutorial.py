@@ -23,6 +23,8 @@ from tests.service.films import Film
 from tests.terminal import on_terminal
 from tests.waiting import until
 
+pytestmark = pytest.mark.thorough
+
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-video.md"
 EMAIL = "you@example.org"
 

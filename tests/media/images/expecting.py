@@ -13,6 +13,30 @@ LONG = os.environ.get("TELECINE_LONG") == "1"
 LARGE = 4_000_000  # pixels of all frames
 SLOW = ("libjxl-pq",)  # a reader that takes a quarter of a minute
 
+# One of each format and peculiarity, of those that are quick to read; `make test-thorough` has all.
+QUICK = {
+    "image/exifo/Landscape_6.jpg",
+    "image/filetype/fixture-yuv420-8bit.avif",
+    "image/filetype/fixture.apng",
+    "image/filetype/fixture.psd",
+    "image/immich/denali.webp",
+    "image/immich/portrait-orientation-6.jpg",
+    "image/jxlt/R2020-sRGB-color-bars.png",
+    "image/sharp/16-bit-grey-alpha.png",
+    "image/sharp/Channel_digital_image_CMYK_color.jpg",
+    "image/sharp/G31D_MULTI.TIF",
+    "image/sharp/relax.jp2",
+    "image/sharp/rotating-squares.webp",
+    "image/vips/big-height.webp",
+    "image/vips/dispose-background.gif",
+    "image/vips/favicon.ico",
+    "image/vips/indexed.png",
+    "image/vips/looks-like-svg.webp",
+    "image/vips/rgba.png",
+    "image/vips/sample.jpg",
+    "bad/vips/truncated.jpg",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:

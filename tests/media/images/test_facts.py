@@ -167,6 +167,7 @@ def test_a_cut_picture_is_told(workers: ImageWorkers, tmp_path: Path) -> None:
     assert any("cut off" in warning for warning in info.warnings)
 
 
+@pytest.mark.thorough
 def test_photos_of_the_corpus(workers: ImageWorkers, tmp_path: Path, corpus: Path) -> None:
     """By hand, from what exiftool and an eye say of them."""
     phone = inspect(workers, corpus / "image/vips/avif-orientation-6.avif")

@@ -127,6 +127,7 @@ OF_THE_PICTURE = {"animation_lost", "letters_missing", "max_bytes_unreachable"}
 @example("large.jpg", [{"op": "resize", "h": 77}], "webp")
 @example("large.jpg", [{"op": "resize", "w": 64, "h": 64, "fit": "cover"}], "jpeg")
 # Its frames become alike.
+@pytest.mark.thorough
 @example("moving.webp", [{"op": "resize", "w": 1, "h": 1}], "webp")
 @example("moving.webp", [{"op": "brightness", "amount": 0}], "webp")
 @example("moving.gif", [{"op": "resize", "w": 1, "h": 1}], "gif")

@@ -26,8 +26,9 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.media.images import references
 from tests.media.images.colour import Difference, Pixels, compare
-from tests.media.images.expecting import LONG, Expected, read_expected
+from tests.media.images.expecting import LONG, QUICK, Expected, read_expected
 from tests.media.images.references import Reading
+from tests.thorough import thorough_but
 
 from telecine.engine.errors import MediaError
 from telecine.engine.images.operations import (
@@ -376,7 +377,9 @@ def refusal(workers: ImageWorkers, source: Path, wanted: Wanted) -> tuple[MediaE
 # --- the tests ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("expected", PICTURES, ids=lambda one: one.path)
+@pytest.mark.parametrize(
+    "expected", thorough_but(PICTURES, *QUICK, by="path"), ids=lambda one: one.path
+)
 def test_every_operation_on_every_picture(
     expected: Expected, corpus: Path, workers: ImageWorkers, told: list[Row]
 ) -> None:
@@ -451,6 +454,7 @@ def test_what_is_told_of_every_picture(
         assert info.duration_s is None
 
 
+@pytest.mark.thorough
 def test_all_eight_orientations_give_the_same_upright_picture(
     corpus: Path, workers: ImageWorkers
 ) -> None:

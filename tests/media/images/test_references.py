@@ -25,6 +25,7 @@ def test_the_table_knows_every_picture(corpus: Path) -> None:
     assert set(TABLE) == found
 
 
+@pytest.mark.thorough
 @pytest.mark.needs("convert", "identify", "djxl", "heif-convert", "opj_decompress")
 @pytest.mark.needs("rsvg-convert", "ffmpeg", "ffprobe", "tone_map")
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_auto_is_the_smallest_file_that_is_alike(
     assert likeness.by_the_paper(likeness.luma(source), likeness.luma(pixels(lower))) < 0.9805
 
 
+@pytest.mark.thorough
 def test_auto_of_a_large_picture_holds_for_all_of_it(workers: ImageWorkers, tmp_path: Path) -> None:
     """Nine parts decide; the whole is as much alike."""
     source = natural(2400, 1800)

@@ -540,6 +540,7 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.thorough
 def test_memory_is_flat_over_five_hundred_pictures(tools: Tools, tmp_path: Path) -> None:
     waves = np.add.outer(np.arange(450), np.arange(600)) % 251
     original = Image.fromarray(waves.astype(np.uint8)).convert("RGB")

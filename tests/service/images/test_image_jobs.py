@@ -305,6 +305,7 @@ def test_an_animation_too_long_for_a_picture_is_a_film(here: Here) -> None:
     assert job["state"] == "succeeded", job
 
 
+@pytest.mark.thorough
 def test_heic_is_taken(here: Here, corpus: Path) -> None:
     path = corpus / "image" / "immich" / "IMG_2682.heic"
     asset_id = here.add(path.name, path.read_bytes())
@@ -483,6 +484,7 @@ def test_the_source_goes_when_it_shall(here: Here) -> None:
 # --- workers that die -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_worker_is_killed_and_every_picture_is_made_once(here: Here) -> None:
     """What takes long enough to be killed in the middle: several pictures of noise, some as
     AVIF."""
@@ -590,6 +592,7 @@ def test_the_page_by_command(here: Here, folder: Path) -> None:
 # --- another database -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_on_postgresql(postgres: sa.URL, tmp_path: Path) -> None:
     with fresh_database(postgres) as url:
         text = url.render_as_string(hide_password=False)

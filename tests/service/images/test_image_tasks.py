@@ -59,6 +59,7 @@ def bmp(shade: int) -> bytes:
     return encoded(Image.new("RGB", (40, 30), (shade, shade, shade)), "BMP")
 
 
+@pytest.mark.thorough
 def test_pictures_that_are_long_to_decode_keep_their_lease(ada: Owner, services: Services) -> None:
     """Five of them, each within the time in which something has to move, all together beyond it
     and beyond the lease."""

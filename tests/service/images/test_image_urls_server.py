@@ -92,6 +92,7 @@ def test_a_client_that_goes_away_stops_nobodys_picture(world: World) -> None:
     world.settle(before + 2)  # and it is kept for who comes back
 
 
+@pytest.mark.thorough
 def test_a_restart_keeps_what_was_made(world: World) -> None:
     kept = world.kept() + 1
     first = world.client.get(world.path("resize:w=100"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from tests.service.owners import owner_of
+from tests.thorough import thorough_but
 
 from telecine.engine.containers import is_motion_jpeg
 from telecine.engine.tools import Tools
@@ -19,7 +20,7 @@ from telecine.service.worker import run_worker
 SIZES = ["320x180", "1920x1080"]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", thorough_but(SIZES, "320x180"))
 def test_a_raw_motion_jpeg_is_a_film(
     client: TestClient, services: Services, tools: Tools, tmp_path: Path, size: str
 ) -> None:

@@ -24,6 +24,7 @@ JOBS = 30
 SEED = 20
 
 
+@pytest.mark.thorough
 def test_thirty_jobs_survive_chaos() -> None:
     """In a process of its own, which its orphans are given to. Void is failed."""
     words = ["-m", "tests.service.chaos", "--jobs", str(JOBS), "--seed", str(SEED)]

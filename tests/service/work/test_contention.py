@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
+import pytest
 import sqlalchemy as sa
 from tests.service.conftest import PASSWORD
 from tests.service.running import Running
@@ -69,6 +70,7 @@ class Visitor:
         return answer.json() if answer.content else {}
 
 
+@pytest.mark.thorough
 def test_no_client_hears_of_a_locked_database(tmp_path: Path, tools: Tools) -> None:
     data = tmp_path / "data"
     with Running(data, workers=WORKERS) as running:

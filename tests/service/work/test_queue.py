@@ -1035,6 +1035,7 @@ def test_who_comes_after_the_source_has_gone_sees_it(database: Database, again: 
     assert beside(database, lambda tx: queue.commit(tx, held, result={}), come) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
 def test_deletions_submits_and_workers_at_once_do_not_lock_each_other_out(
     database: Database,
@@ -1084,22 +1085,22 @@ def test_deletions_submits_and_workers_at_once_do_not_lock_each_other_out(
     assert counters(database) == (0, 0)
 
 
-NOOPS = 2000
 PROCESSES = 4
 
 
-def test_four_processes_share_two_thousand_tasks(database_url: str) -> None:
+@pytest.mark.parametrize("noops", [200, pytest.param(2000, marks=pytest.mark.thorough)])
+def test_four_processes_share_tasks(database_url: str, noops: int) -> None:
     """No error, none claimed twice, all counted."""
     database = Database(database_url)
     users = [letter * 26 for letter in "ABCD"]
-    each = NOOPS // 8
+    each = noops // 8
     for user_id in users:
         for _ in range(2):
             queue_job(database, user_id, tuple(task() for _ in range(each)))
     spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
+    results, together = spawn.Queue(), spawn.Barrier(PROCESSES)
     workers = [
-        spawn.Process(target=work_noops, args=(database_url, number, results))
+        spawn.Process(target=work_noops, args=(database_url, number, together, results))
         for number in range(PROCESSES)
     ]
     for worker in workers:
@@ -1109,8 +1110,8 @@ def test_four_processes_share_two_thousand_tasks(database_url: str) -> None:
         worker.join()
     assert [error for _, _, error in said] == [None] * PROCESSES
     done = [one for _, found, _ in said for one in found]
-    assert len(done) == NOOPS
-    assert len({task_id for task_id, _ in done}) == NOOPS
+    assert len(done) == noops
+    assert len({task_id for task_id, _ in done}) == noops
     assert {epoch for _, epoch in done} == {1}
     assert sum(bool(found) for _, found, _ in said) > 1
     assert {one.state for one in rows(database, jobs)} == {"succeeded"}
@@ -1118,6 +1119,7 @@ def test_four_processes_share_two_thousand_tasks(database_url: str) -> None:
     database.close()
 
 
+@pytest.mark.thorough
 def test_cancels_sweeps_and_commits_at_once_do_not_lock_each_other_out(database_url: str) -> None:
     """Threads that touch the same jobs from all sides, each transaction in the one order of locks:
     no deadlock, and the counters are right."""

@@ -203,6 +203,7 @@ def test_a_job_ends_with_the_bytes_that_the_command_makes(
     assert row.report["verified_rules"] > 0
 
 
+@pytest.mark.thorough
 def test_every_sound_of_a_film_is_brought_to_a_loudness_by_workers_too(
     ffmpeg: str, short_film: Path, services: Services, by_command: Command, tmp_path: Path
 ) -> None:
@@ -251,6 +252,7 @@ def test_the_first_play_is_told_once_and_before_the_end(
     )
 
 
+@pytest.mark.thorough
 def test_two_workers_share_one_film_and_end_with_the_same_bytes(
     long_film: Path, services: Services, by_command: Command
 ) -> None:
@@ -267,6 +269,7 @@ def test_two_workers_share_one_film_and_end_with_the_same_bytes(
     assert made_by(job) == by_command(long_film, ENCODED)
 
 
+@pytest.mark.thorough
 def test_a_source_that_seeks_badly_is_copied_once_for_all_chunks(
     services: Services,
     by_command: Command,
@@ -295,6 +298,7 @@ def test_a_source_that_seeks_badly_is_copied_once_for_all_chunks(
     assert list((services.settings.data / "scratch").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_copy_that_turns_out_damaged_is_given_up_for_a_plan_that_encodes(
     services: Services, tmp_path: Path, ffmpeg: str
 ) -> None:
@@ -352,6 +356,7 @@ def worker_command(settings: Settings, name: str) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.thorough
 def test_two_worker_commands_share_a_film_of_a_service_over_postgresql(
     long_film: Path, by_command: Command, postgres: sa.URL, tools: Tools, tmp_path: Path
 ) -> None:
@@ -607,6 +612,7 @@ def stop_between_writes(worker: subprocess.Popen[bytes], services: Services) -> 
                 return
 
 
+@pytest.mark.thorough
 def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_that_readers_follow(
     long_film: Path, services: Services, by_command: Command
 ) -> None:
@@ -818,6 +824,7 @@ def with_ffmpeg(services: Services, version: str) -> Services:
     return replace(services, tools=tools)
 
 
+@pytest.mark.thorough
 def test_a_job_is_made_with_one_ffmpeg(short_film: Path, services: Services) -> None:
     """Another one begins it again, once those with the first have been away; not before."""
     job = Submitted(services, short_film, STREAM)
@@ -854,6 +861,7 @@ def test_a_job_is_made_with_one_ffmpeg(short_film: Path, services: Services) -> 
     assert made_with == {"10.0-static"}
 
 
+@pytest.mark.thorough
 def test_a_retry_with_another_ffmpeg_begins_again(
     short_film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -966,7 +974,7 @@ def test_the_clocks_of_any_lease_fit_into_it(lease_s: int) -> None:
     assert clocks_of(30) == Clocks()
 
 
-@pytest.mark.parametrize("moves", [True, False])
+@pytest.mark.parametrize("moves", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_a_lease_is_kept_as_long_as_something_moves(
     moves: bool, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,6 @@ import pytest
 from telecine.engine.errors import Interrupted, ToolMissing
 from telecine.engine.process import Access, Cancel, Conversation, Limits, Sandbox, start
 
-pytestmark = pytest.mark.programs
-
 ECHO = """
 import os, struct, sys
 def read(count):

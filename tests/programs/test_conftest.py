@@ -11,8 +11,6 @@ from textwrap import dedent
 
 import pytest
 
-pytestmark = pytest.mark.programs
-
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 NEEDS = dedent("""

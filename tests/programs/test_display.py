@@ -31,8 +31,6 @@ from telecine.engine.events import Event
 from telecine.engine.process import Cancel
 from telecine.engine.report import FileReport, Report, RungReport
 
-pytestmark = pytest.mark.programs
-
 STORY = (
     Event("started", {"version": "1", "ffmpeg": "9", "sandbox": "s", "source": "a.mov", "jobs": 2}),
     Event("probed", {"summary": ["mov, 30.00 s", "h264"], "duration_s": 30.0, "container": "mov"}),

@@ -30,8 +30,6 @@ from bench.playlists import playable, read_media, read_variants
 from tests.processes import tree
 from tests.waiting import until
 
-pytestmark = pytest.mark.programs
-
 MASTER = """#EXTM3U
 #EXT-X-VERSION:7
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="aac",NAME="a, b",DEFAULT=YES,URI="sound.m3u8"

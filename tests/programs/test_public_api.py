@@ -10,8 +10,6 @@ import pytest
 import telecine
 from telecine.engine.errors import MediaError
 
-pytestmark = pytest.mark.programs
-
 PUBLIC = {
     # what one does
     *("find_tools", "make_profile", "parse_output", "plan", "probe", "transcode", "verify"),

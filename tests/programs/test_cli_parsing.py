@@ -16,8 +16,6 @@ from telecine.cli import Asked, default_jobs, main, parse, parser, spread_rungs
 from telecine.engine.errors import UsageError
 from telecine.engine.profile import Output
 
-pytestmark = pytest.mark.programs
-
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
 

@@ -15,8 +15,6 @@ import pytest
 from telecine.engine.errors import Interrupted, StepFailed, ToolMissing
 from telecine.engine.process import Access, Cancel, Finished, Limits, Sandbox, limits_for, run
 
-pytestmark = pytest.mark.programs
-
 OPEN = Sandbox("none")
 
 

@@ -17,8 +17,6 @@ import pytest
 from telecine.engine import sandbox
 from telecine.engine.sandbox import Instruction, launcher_argv, seccomp_filter
 
-pytestmark = pytest.mark.programs
-
 X86, ARM = 0xC000003E, 0xC00000B7  # linux/audit.h: AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # linux/seccomp.h
 PID = 4321
