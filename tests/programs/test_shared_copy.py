@@ -1,4 +1,4 @@
-"""How steps of their own folders wait for what they share, a copy of a source that seeks badly say."""
+"""How steps of their own folders wait for what they share, such as a copy of the source."""
 
 from __future__ import annotations
 
