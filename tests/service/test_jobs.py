@@ -31,6 +31,7 @@ from tests.service.served import Served, serving
 from tests.service.working import announce
 from tests.waiting import until
 
+from telecine.engine.serial import to_plain
 from telecine.service.api.feed import Feed
 from telecine.service.api.routes import jobs as routes
 from telecine.service.db import queue
@@ -74,6 +75,22 @@ def test_a_job_is_queued_with_its_plan(ada: Owner, services: Services, asset_id:
     assert all(rung["reason"] for rung in job["plan"]["rungs"])
     assert ada.get(f"/v1/jobs/{job['id']}") == job
     assert list(task_states(services, job["id"]))[-2:] == ["finish", "digest"]
+
+
+def test_a_film_that_an_older_version_looked_into_is_still_a_film(
+    ada: Owner, services: Services, film: Film
+) -> None:
+    """As it was kept when chapters were a number and subtitles were streams like any other."""
+    media = to_plain(film.info)
+    del media["subtitles"]
+    media["chapters"] = 3
+    media["other"] = [{"index": 2, "kind": "subtitle", "codec": "subrip", "language": "eng"}]
+    for stream in media["video"]:
+        del stream["light"]
+    asset_id = add_film(services, ada.user_id, film, media=media)
+    found = ada.get(f"/v1/assets/{asset_id}")["media"]
+    assert (found["chapters"], len(found["video"])) == ([], 1)
+    assert ada.submit(asset_id, preset="stream")["plan"]["duration_s"] == 3
 
 
 def test_outputs_are_typed_objects(ada: Owner, asset_id: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.serial import from_older, from_plain, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +112,42 @@ def test_a_whole_number_is_taken_for_a_float_as_json_has_it() -> None:
     assert (got, type(got)) == (2.0, float)
     with pytest.raises(ValueError, match="weight"):
         from_plain(Named, {"words": {}, "weight": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """As a later version has it: `many` was a number, and `kind` had "c" too."""
+
+    inner: Inner
+    named: Named | None
+    many: tuple[Inner, ...] = ()
+    kind: Literal["a", "b"] = "a"
+    new: int = 7
+
+
+def test_what_an_older_version_wrote_is_read_as_far_as_it_is_known() -> None:
+    old: dict[str, Any] = {
+        "inner": {"ratio": "1/2", "gone": 1},
+        "named": None,
+        "kind": "c",
+        "gone": [],
+    }
+    assert from_older(Grown, old) == Grown(Inner(Fraction(1, 2)), None)
+    assert from_older(Grown, {**old, "many": 3}).many == ()
+    assert from_older(Grown, {**old, "kind": "b", "new": 8}).new == 8
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    many: tuple[Inner, ...]
+
+
+def test_of_a_list_what_is_known_is_kept() -> None:
+    many = [{"ratio": "1"}, {"ratio": "x"}, {}, "y", {"ratio": "2"}]
+    assert from_older(Listed, {"many": many}) == Listed((Inner(Fraction(1)), Inner(Fraction(2))))
+
+
+@pytest.mark.parametrize("plain", [{}, {"inner": {"ratio": 1}, "named": None}, []])
+def test_what_nothing_stands_in_for_is_refused(plain: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        from_older(Grown, plain)

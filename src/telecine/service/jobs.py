@@ -12,7 +12,7 @@ from typing import Any
 from telecine.engine.images.values import ImageInfo
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
-from telecine.engine.serial import from_plain
+from telecine.engine.serial import from_older
 from telecine.service.beside import plan_wish
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
@@ -248,8 +248,8 @@ def _planned(
         image = asset_rows.find_image(tx, asset_id)
         expected = work.expected_sha256(tx, asset_id)
     source = Found(
-        None if media is None else from_plain(MediaInfo, media),
-        None if image is None else from_plain(ImageInfo, image),
+        None if media is None else from_older(MediaInfo, media),
+        None if image is None else from_older(ImageInfo, image),
         is_subtitles=asset.kind == "subtitles",
     )
     return asset, plan_wish(services, who.user_id, order, source), expected

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import Field
 
 from telecine.engine.media import AudioStream, MediaInfo, VideoStream
-from telecine.engine.serial import from_plain
+from telecine.engine.serial import from_older
 from telecine.service import assets, downloads, playback
 from telecine.service.api.deps import AssetsRead, AssetsWrite, ServicesDep
 from telecine.service.api.errors import responses
@@ -217,7 +217,7 @@ def _own(services: Services, row: AssetRow, now_s: float) -> dict[str, Any]:
 def show_media(plain: Mapping[str, Any]) -> MediaShown:
     """What the probe found, without the table of keyframes, which may be megabytes."""
     video = [{**stream, "index_table": None} for stream in plain["video"]]
-    info = from_plain(MediaInfo, {**plain, "video": video})
+    info = from_older(MediaInfo, {**plain, "video": video})
     return MediaShown(
         container=info.container,
         duration_s=round(float(info.duration_s), 3),
