@@ -125,6 +125,7 @@ def test_subtitles_of_somebody_else_are_unknown(
         ("subtitles", [{"asset": "x", "language": 1}], "invalid_request"),
         ("subtitles", [{"asset": "x", "language": "en", "path": "/etc/passwd"}], "invalid_request"),
         ("subtitles", [{"asset": "x", "language": "../en"}], "subtitle_invalid"),
+        ("subtitles", [{"asset": "x", "language": "en:forced"}], "output_invalid"),
         ("subtitles", [{"asset": "x", "language": "en"}] * 2, "subtitle_twice"),
         ("burn_subtitle", "../en", "subtitle_invalid"),
         ("burn_subtitle", "ja", "burn_unknown"),

@@ -352,7 +352,8 @@ def _side_cars(plain: Mapping[str, Any]) -> list[tuple[SideCar, str]]:
     found = []
     for item in _field(plain, "subtitles", list, []):
         known = isinstance(item, Mapping) and {"asset", "language"} <= item.keys()
-        if not known or any(type(item[f]) is not _SIDE_CAR_FIELDS.get(f) for f in item):
+        known = known and all(type(item[f]) is _SIDE_CAR_FIELDS.get(f) for f in item)
+        if not known or ":" in item["language"]:  # what the command says behind it has its field
             raise Invalid(
                 'subtitles: objects such as {"asset": "…", "language": "en"}, with forced or '
                 "hearing_impaired where they are so",
