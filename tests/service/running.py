@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
+from tests.service.conftest import PASSWORD
+
+from telecine.client import Client, Job
 
 START_S = 60
 
@@ -100,3 +105,26 @@ class Running:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+
+
+@contextmanager
+def working_for_ada(data: Path) -> Iterator[Client]:
+    """A service with a worker, and a user of it who has an API key."""
+    with Running(data, workers=1) as running:
+        with Client(running.base_url) as anyone:
+            anyone.sign_up("ada@example.org", PASSWORD, name="Ada")
+            anyone.log_in("ada@example.org", PASSWORD)
+            key = anyone.create_api_key("tests").secret
+        with Client(running.base_url, api_key=key) as client:
+            yield client
+
+
+def finished_job(client: Client, film: Path, outputs: list[dict[str, Any]]) -> Job:
+    """The job that an upload of this film carries, once it has succeeded."""
+    upload = client.upload(film, outputs=outputs)
+    assert upload.job_id is not None
+    for _ in client.watch(upload.job_id):
+        pass
+    done = client.job(upload.job_id)
+    assert done.state == "succeeded", done.error
+    return done

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.service.conftest import PASSWORD
-from tests.service.running import Running
+from tests.service.running import finished_job, working_for_ada
 
 from telecine.client import ApiError, Client, Job
 
@@ -36,24 +35,13 @@ def film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
 
 @pytest.fixture(scope="module")
 def ada(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with Running(tmp_path_factory.mktemp("service") / "data", workers=1) as running:
-        with Client(running.base_url) as anyone:
-            anyone.sign_up("ada@example.org", PASSWORD, name="Ada")
-            anyone.log_in("ada@example.org", PASSWORD)
-            key = anyone.create_api_key("codecs").secret
-        with Client(running.base_url, api_key=key) as client:
-            yield client
+    with working_for_ada(tmp_path_factory.mktemp("service") / "data") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def job(ada: Client, film: Path) -> Job:
-    upload = ada.upload(film, outputs=WANTED)
-    assert upload.job_id is not None
-    for _ in ada.watch(upload.job_id):
-        pass
-    done = ada.job(upload.job_id)
-    assert done.state == "succeeded", done.error
-    return done
+    return finished_job(ada, film, WANTED)
 
 
 def test_the_plan_says_codec_and_range_of_each_rung(job: Job) -> None:
