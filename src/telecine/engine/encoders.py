@@ -62,15 +62,21 @@ class AudioEncoder:
 _ONLY_FORCED = 100_000
 
 
+def _capped(settings: VideoSettings) -> list[str]:
+    return [
+        # Constant quality, so easy scenes cost little …
+        *("-crf", str(settings.crf)),
+        # … capped by a buffer of two seconds, so that BANDWIDTH can be promised before measuring.
+        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+    ]
+
+
 def _x264(settings: VideoSettings) -> list[str]:
     gop = settings.gop_frames or _ONLY_FORCED
     return [
         # veryfast: the knee of x264's speed/quality curve for a ladder on CPUs (DESIGN section 6).
         *("-preset", "veryfast"),
-        # Constant quality, so easy scenes cost little …
-        *("-crf", str(settings.crf)),
-        # … capped by a VBV of two seconds, so that BANDWIDTH can be promised before measuring.
-        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+        *_capped(settings),
         # High profile plays on everything made since 2010 and is what Apple 1.3 names.
         *("-profile:v", "high"),
         # A whole number of frames between IDRs, and no other IDR: same grid on every rung.
@@ -107,9 +113,7 @@ def _svt_av1(settings: VideoSettings) -> list[str]:
     return [
         # 10: as good as x264 veryfast for less CPU and a third fewer bytes (DESIGN section 6).
         *("-preset", "10"),
-        *("-crf", str(settings.crf)),
-        # The ceiling of capped CRF (`mbr`), with a buffer of two seconds.
-        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+        *_capped(settings),
         *("-g", str(settings.gop_frames or _ONLY_FORCED)),
         *("-svtav1-params", ":".join(own)),
     ]
@@ -147,8 +151,7 @@ def _x265(settings: VideoSettings) -> list[str]:
         # superfast at CRF 26: x264's VMAF for twice its CPU and 57 % of its bytes (1080p film);
         # ultrafast is 4 points worse, veryfast takes a third more time for more bytes.
         *("-preset", "superfast"),
-        *("-crf", str(settings.crf)),
-        *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
+        *_capped(settings),
         *("-profile:v", "main10" if settings.bit_depth > 8 else "main"),
         *("-forced-idr", "1"),
         # Parameter sets in the init segment alone, which Apple's players ask (1.10).
