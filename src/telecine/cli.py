@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from telecine import hosting, image_command, remote
 from telecine.engine.clip_words import parse_clip
+from telecine.engine.concat_words import film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import (
@@ -241,6 +242,14 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "-30 (from the start)",
     )
     sub.add_argument(
+        "--concat",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="another film behind SOURCE, which decides size and frame rate. Repeat it for more",
+    )
+    sub.add_argument(
         "--watermark",
         metavar="FILE:POSITION,OPACITY,SCALE",
         help="a PNG, JPEG or WebP over the film, as in logo.png:top-right,0.5,0.1: top-left, "
@@ -316,6 +325,8 @@ def parse(words: Sequence[str]) -> Asked:
     mark = None
     if getattr(found, "watermark", None) is not None:
         mark, files[INPUT] = _watermark(found.watermark)
+    further = getattr(found, "concat", [])
+    files |= zip(film_names(len(further)), further, strict=True)
     return Asked(
         command=found.command,
         path=found.path,
@@ -331,6 +342,7 @@ def parse(words: Sequence[str]) -> Asked:
             burn=None if burn is None else parse_burn(burn),
             clip=None if clip is None else parse_clip(clip),
             watermark=mark,
+            concat=len(further),
         ),
         inputs=files,
         jobs=getattr(found, "jobs", 1),
@@ -516,11 +528,17 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     """The plan in plain words, with its reasons."""
-    from telecine.engine.report import beside, changes, describe
+    from telecine.engine.report import beside, changes, describe, films
 
     timeline = plan.timeline
     lines = ["source"]
     lines += [f"  {line}" for line in (*describe(plan.source), *changes(plan))]
+    if plan.parts:
+        lines += ["films"]
+    for film in films(plan):
+        lines += [f"  {film.name:<7} from {film.start_s:.3f} s for {film.duration_s:.3f} s: "
+                  f"{film.reason}"]  # fmt: skip
+        lines += [f"          {line}" for line in film.source]
     lines += ["timeline"]
     rate = f", {float(timeline.rate):.3f} frames/s" if plan.renditions else ""
     rate += " (the mean)" if plan.renditions and not timeline.constant else ""

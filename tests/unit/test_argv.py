@@ -67,13 +67,13 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
         elif step.kind == "audio":
-            made[step.id] = argv.audio(FFMPEG, plan, source, FOLDER, gains_of(plan))
+            made[step.id] = argv.audio(FFMPEG, plan, [source], FOLDER, gains_of(plan))
         elif step.kind == "audio-others":
-            made[step.id] = argv.audio_others(FFMPEG, plan, source, gains_of(plan))
+            made[step.id] = argv.audio_others(FFMPEG, plan, [source], gains_of(plan))
         elif step.kind == "gain":
             as_it_is = dict.fromkeys(gains_of(plan), AS_IT_IS)
-            made[step.id] = argv.measure_encoded(FFMPEG, plan, source, as_it_is)
-            made["gain, again"] = argv.measure_encoded(FFMPEG, plan, source, gains_of(plan))
+            made[step.id] = argv.measure_encoded(FFMPEG, plan, [source], as_it_is)
+            made["gain, again"] = argv.measure_encoded(FFMPEG, plan, [source], gains_of(plan))
         elif step.kind == "loudness":
             files = [FOLDER / f"{sound.name}.mp4" for sound in plan.sounds]
             files += [FOLDER / file.path for file in argv.audio_files(plan)]
@@ -81,7 +81,7 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         elif step.kind == "poster":
             made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s, mark=MARK)
         elif step.kind == "waveform":
-            made[step.id] = argv.waveform(FFMPEG, plan, source)
+            made[step.id] = argv.waveform(FFMPEG, plan, [source])
         elif step.kind == "preview":
             assert plan.preview is not None
             made[step.id] = argv.preview(FFMPEG, plan.preview, FOLDER / "pieces.mp4")

@@ -258,24 +258,29 @@ NO_GAINS: Mapping[str, Gain] = MappingProxyType({})
 
 
 def audio(
-    ffmpeg: Path, plan: Plan, source: Path, folder: Path, gains: Mapping[str, Gain] = NO_GAINS
+    ffmpeg: Path,
+    plan: Plan,
+    sources: Sequence[Path],
+    folder: Path,
+    gains: Mapping[str, Gain] = NO_GAINS,
 ) -> list[str]:
     """The sound that plays by default, in one process from one decode: the stream's AAC to a pipe,
-    files to `folder`. `gains` are by the names of `encoded_sounds`."""
-    return _sounds(ffmpeg, plan, source, plan.sounds[:1], audio_files(plan), folder, gains)
+    files to `folder`. `gains` are by the names of `encoded_sounds`. `sources` is the source, or
+    each of the films that are joined."""
+    return _sounds(ffmpeg, plan, sources, plan.sounds[:1], audio_files(plan), folder, gains)
 
 
 def audio_others(
-    ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain] = NO_GAINS
+    ffmpeg: Path, plan: Plan, sources: Sequence[Path], gains: Mapping[str, Gain] = NO_GAINS
 ) -> list[str]:
     """Every other rendition of sound in one process, a track decoded once, each to its pipe."""
-    return _sounds(ffmpeg, plan, source, plan.sounds[1:], (), source, gains)
+    return _sounds(ffmpeg, plan, sources, plan.sounds[1:], (), sources[0], gains)
 
 
 def _sounds(
     ffmpeg: Path,
     plan: Plan,
-    source: Path,
+    sources: Sequence[Path],
     sounds: Sequence[AudioRendition],
     files: Sequence[FileOutput],
     folder: Path,
@@ -291,7 +296,7 @@ def _sounds(
         str(ffmpeg),
         *_QUIET,
         *_PROGRESS,
-        *_input(source, before=["-copyts", *_sound_seek(plan)]),
+        *_heard_inputs(plan, sources),
     ]
     if graph:
         argv += ["-filter_complex", graph]
@@ -304,17 +309,31 @@ def _sounds(
     return argv
 
 
+def _heard_inputs(plan: Plan, sources: Sequence[Path]) -> list[str]:
+    before = ["-copyts", *_sound_seek(plan)]
+    return [word for source in sources for word in _input(source, before=before)]
+
+
 def audio_files(plan: Plan) -> tuple[FileOutput, ...]:
     return tuple(file for file in plan.files if file.kind in AUDIO_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """A chain of filters on a stream of the input `file`, or one that makes silence."""
+
+    file: int
+    stream: int | None  # None: silence
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
-    """A chain of filters on one of the source's streams, and the name of what comes out."""
+    """What is heard by a name: a feed, or several behind each other and a chain of filters."""
 
     name: str
-    stream: int
-    chain: str
+    feeds: tuple[Feed, ...]
+    chain: str = ""
 
 
 def _taps(
@@ -327,28 +346,55 @@ def _taps(
     taps = []
     for sound in sounds:
         if sound.mode == "encode":
-            chain = filters.stream_audio(plan, sound, gains.get(sound.name, AS_IT_IS))
-            taps.append(Tap(sound.name, sound.stream, chain))
+            gain = gains.get(sound.name, AS_IT_IS)
+            if plan.parts:
+                heard = [filters.joined_sound(plan, part, sound) for part in plan.parts]
+                taps.append(_joined_tap(sound.name, heard, 48_000, filters.raised(gain, 48_000)))
+            else:
+                chain = filters.stream_audio(plan, sound, gain)
+                taps.append(Tap(sound.name, (Feed(0, sound.stream, chain),)))
     for file in files:
         assert plan.audio is not None
         if not file.copy:
-            chain = _file_chain(plan, file, plan.audio, gains.get(file.path, AS_IT_IS))
-            taps.append(Tap(file.path, plan.audio.index, chain))
+            gain = gains.get(file.path, AS_IT_IS)
+            if plan.parts:
+                rate = _file_rate(file, plan.audio)
+                channels = min(plan.audio.channels, 8) if file.kind == "flac" else 2
+                heard = [filters.joined_file(plan, part, rate, channels) for part in plan.parts]
+                taps.append(_joined_tap(file.path, heard, rate, filters.raised(gain, rate)))
+            else:
+                chain = _file_chain(plan, file, plan.audio, gain)
+                taps.append(Tap(file.path, (Feed(0, plan.audio.index, chain),)))
     return taps
+
+
+def _joined_tap(
+    name: str, heard: Sequence[tuple[int | None, str]], rate: int, then: Sequence[str]
+) -> Tap:
+    """Films one behind the other: of each its stream and its filters."""
+    feeds = tuple(Feed(n, stream, chain) for n, (stream, chain) in enumerate(heard))
+    return Tap(name, feeds, filters.behind_each_other(len(feeds), rate, then))
 
 
 def _tapped(taps: Sequence[Tap]) -> tuple[str, dict[str, str]]:
     """The graph in which each stream is decoded once, and the `-map` of each tap."""
-    numbered = list(enumerate(taps))
-    parts, maps = [], {}
-    for stream in dict.fromkeys(tap.stream for tap in taps):
-        own = [(n, tap) for n, tap in numbered if tap.stream == stream]
-        labels = "".join(f"[s{n}]" for n, _ in own)
-        parts.append(f"[0:{stream}]asplit={len(own)}{labels}")
-        for n, tap in own:
-            parts.append(f"[s{n}]{tap.chain}[a{n}]")
-            maps[tap.name] = f"[a{n}]"
-    return ";".join(parts), maps
+    fed = [(n, tap, feed) for n, tap in enumerate(taps) for feed in tap.feeds]
+    numbered = list(enumerate(fed))
+    parts = []
+    streams = dict.fromkeys((feed.file, feed.stream) for *_, feed in fed)
+    for file, stream in streams:
+        own = [(m, one) for m, one in numbered if (one[2].file, one[2].stream) == (file, stream)]
+        if stream is not None:
+            labels = "".join(f"[s{m}]" for m, _ in own)
+            parts.append(f"[{file}:{stream}]asplit={len(own)}{labels}")
+        for m, (n, tap, feed) in own:
+            begin = "" if stream is None else f"[s{m}]"
+            parts.append(f"{begin}{feed.chain}" + (f"[p{m}]" if tap.chain else f"[a{n}]"))
+    for n, tap in enumerate(taps):
+        if tap.chain:
+            labels = "".join(f"[p{m}]" for m, (number, *_) in numbered if number == n)
+            parts.append(f"{labels}{tap.chain}[a{n}]")
+    return ";".join(parts), {tap.name: f"[a{n}]" for n, tap in enumerate(taps)}
 
 
 def _file_chain(plan: Plan, file: FileOutput, stream: AudioStream, gain: Gain = AS_IT_IS) -> str:
@@ -357,10 +403,15 @@ def _file_chain(plan: Plan, file: FileOutput, stream: AudioStream, gain: Gain = 
     start = [*filters.part_of_sound(plan, stream), f"aresample={filters.FILL_HOLES}"]
     if file.kind == "flac":
         return ",".join([*start, *filters.raised(gain, stream.sample_rate)])
-    keeps = stream.sample_rate == 44_100 and file.kind != "opus"
-    rate = 44_100 if keeps else 48_000
+    rate = _file_rate(file, stream)
     stereo = [*start, f"aresample={rate}", "aformat=channel_layouts=stereo"]
     return ",".join([*stereo, *filters.mixed_down(plan, stream), *filters.raised(gain, rate)])
+
+
+def _file_rate(file: FileOutput, stream: AudioStream) -> int:
+    if file.kind == "flac":
+        return stream.sample_rate
+    return 44_100 if stream.sample_rate == 44_100 and file.kind != "opus" else 48_000
 
 
 # The same bytes on any machine: the encoder may not choose by its processor.
@@ -391,7 +442,9 @@ def encoded_sounds(plan: Plan) -> tuple[str, ...]:
     return (*(sound.name for sound in plan.sounds), *(file.path for file in audio_files(plan)))
 
 
-def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, Gain]) -> list[str]:
+def measure_encoded(
+    ffmpeg: Path, plan: Plan, sources: Sequence[Path], gains: Mapping[str, Gain]
+) -> list[str]:
     """How loud what is named in `gains` comes out of its encoder, in the order of `encoded_sounds`:
     FFmpeg decodes what it encodes, and nothing is written. What an encoder leaves out, such as the
     highest tones, and by how much its peaks are too high, is then known."""
@@ -402,7 +455,7 @@ def measure_encoded(ffmpeg: Path, plan: Plan, source: Path, gains: Mapping[str, 
         str(ffmpeg),
         *_TALKATIVE,
         *_PROGRESS,
-        *_input(source, before=["-copyts", *_sound_seek(plan)]),
+        *_heard_inputs(plan, sources),
     ]
     argv += ["-filter_complex", graph]
     encoders = [(maps[sound.name], _aac(sound)) for sound in sounds]
@@ -566,17 +619,26 @@ def _segments_input(film: Path) -> list[str]:
     return [*input_flags(), *("-threads", "1"), *("-i", f"file:{film}"), *("-map", "0:v:0")]
 
 
-def waveform(ffmpeg: Path, plan: Plan, source: Path) -> list[str]:
-    """The peaks of the sound as lines of text to a pipe (`peaks.PeaksReader`)."""
+def waveform(ffmpeg: Path, plan: Plan, sources: Sequence[Path]) -> list[str]:
+    """The peaks of the sound as lines of text to a pipe (`peaks.PeaksReader`). `sources` is the
+    source, or each of the films that are joined."""
     assert plan.audio is not None
-    stream = plan.audio
-    origin = round(plan.timeline.origin_s * stream.sample_rate)
-    chain = filters.waveform(plan, origin_samples=origin, target=f"pipe:{FIRST_OUTPUT_FD}")
+    stream, target = plan.audio, f"pipe:{FIRST_OUTPUT_FD}"
+    if plan.parts:
+        assert plan.waveform is not None
+        heard = [filters.joined_waveform(plan, part) for part in plan.parts]
+        then = filters.peaks(plan, target)
+        tap = _joined_tap("waveform", heard, plan.waveform.sample_rate, then)
+        graph, _ = _tapped([tap])
+    else:
+        origin = round(plan.timeline.origin_s * stream.sample_rate)
+        chain = filters.waveform(plan, origin_samples=origin, target=target)
+        graph = f"[0:{stream.index}]{chain}[a0]"
     return [
         *(str(ffmpeg), *_QUIET, *_PROGRESS),
-        *_input(source, before=["-copyts", *_sound_seek(plan)]),
-        *("-filter_complex", f"[0:{stream.index}]{chain}[a]"),
-        *("-map", "[a]", "-f", "null", "-"),
+        *_heard_inputs(plan, sources),
+        *("-filter_complex", graph),
+        *("-map", "[a0]", "-f", "null", "-"),
     ]
 
 

@@ -49,6 +49,21 @@ def film_chapters(
     )
 
 
+def joined_chapters(
+    films: Sequence[tuple[Sequence[Chapter], Fraction, Fraction]], duration_s: Fraction
+) -> tuple[Chapter, ...]:
+    """The chapters of films that are joined: of each its own, its clock's time where it begins, and
+    when that is in the whole. A film without chapters is one."""
+    ends_s = [*(at_s for _, _, at_s in films), duration_s][1:]
+    found: list[Chapter] = []
+    for number, ((own, origin_s, at_s), end_s) in enumerate(zip(films, ends_s, strict=True), 1):
+        placed = film_chapters(own, origin_s, end_s - at_s) or (
+            Chapter(Fraction(0), end_s - at_s, f"Part {number}"),
+        )
+        found += [Chapter(c.start_s + at_s, c.end_s + at_s, c.title) for c in placed]
+    return tuple(found[:MAX_CHAPTERS])
+
+
 def _title(text: str | None, number: int) -> str:
     line = " ".join(printed(text or "").split())
     return line[:MAX_TITLE].rstrip() or f"Chapter {number}"

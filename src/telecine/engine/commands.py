@@ -5,11 +5,12 @@ The lists come from `argv`, as `encode` gets them; a test compares them with wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from telecine.engine import argv
 from telecine.engine.inputs import NO_INPUTS
+from telecine.engine.joining import film_of, film_path, film_paths, working_name
 from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
 from telecine.engine.plan import WORK, Plan, Step
 from telecine.engine.tools import Tools
@@ -27,22 +28,27 @@ def commands(
 ) -> tuple[tuple[str, list[str]], ...]:
     """(step id, argv) in the order of the plan's steps; a step may take more than one command.
     `inputs` says where the files beside the source lie."""
-    return tuple(_commands(plan, tools.ffmpeg, source, folder, inputs.get(INPUT)))
+    return tuple(_commands(plan, tools.ffmpeg, source, folder, inputs))
 
 
 def _commands(
-    plan: Plan, ffmpeg: Path, source: Path, folder: Path, mark: Path | None
+    plan: Plan, ffmpeg: Path, source: Path, folder: Path, inputs: Mapping[str, Path]
 ) -> Iterator[tuple[str, list[str]]]:
     scratch = folder / WORK / SCRATCH
-    copy = folder / WORK / "working.mkv"
-    copied = burned = False
+    mark, films = inputs.get(INPUT), film_paths(plan, source, inputs)
+    copied: set[str] = set()
+    burned = False
     for step in plan.steps:
+        own, share = film_of(plan, step)
         if step.kind == "encode":
-            needs_copy = plan.reads_copy(step)
-            if needs_copy and not copied:
-                yield step.id, argv.working_copy(ffmpeg, plan, source, scratch / copy.name)
-                copied = True
-            film = copy if needs_copy else source
+            film = film_path(own, source, inputs)
+            needs_copy = own.reads_copy(share)
+            if needs_copy:
+                copy = working_name(own)
+                if copy not in copied:
+                    yield step.id, argv.working_copy(ffmpeg, own, film, scratch / copy)
+                    copied.add(copy)
+                film = folder / WORK / copy
             burn = None
             if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
                 burn = folder / WORK / "burn.mkv"
@@ -52,18 +58,18 @@ def _commands(
             yield (
                 step.id,
                 argv.encode_chunk(
-                    ffmpeg, plan, step, film, working_copy=needs_copy, burn=burn, mark=mark
+                    ffmpeg, own, share, film, working_copy=needs_copy, burn=burn, mark=mark
                 ),
             )
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
         elif step.kind in ("gain", "audio", "audio-others", "loudness"):
-            yield from ((step.id, line) for line in _sound(plan, step, ffmpeg, source, scratch))
+            yield from ((step.id, line) for line in _sound(plan, step, ffmpeg, films, scratch))
         elif step.kind == "poster":
-            time_s = plan.poster_time_s
-            yield step.id, argv.poster(ffmpeg, plan, source, time_s=time_s, mark=mark)
+            time_s = own.poster_time_s
+            yield step.id, argv.poster(ffmpeg, own, source, time_s=time_s, mark=mark)
         elif step.kind == "waveform":
-            yield step.id, argv.waveform(ffmpeg, plan, source)
+            yield step.id, argv.waveform(ffmpeg, plan, films)
         elif step.kind == "preview":
             assert plan.preview is not None
             yield step.id, argv.preview(ffmpeg, plan.preview, scratch / "pieces.mp4")
@@ -78,7 +84,7 @@ def _commands(
 
 
 def _sound(
-    plan: Plan, step: Step, ffmpeg: Path, source: Path, scratch: Path
+    plan: Plan, step: Step, ffmpeg: Path, films: Sequence[Path], scratch: Path
 ) -> Iterator[list[str]]:
     """Where a loudness was asked for, gains that are known only when it runs stand as 0 dB, and
     with them what is listened to again, as everything is that comes near to the bound."""
@@ -86,12 +92,12 @@ def _sound(
     if plan.profile.loudness_lufs is not None:
         gains = {name: Gain(0.0, FIRST_CEILING_DBTP) for name in argv.encoded_sounds(plan)}
     if step.kind == "gain":
-        yield argv.measure_encoded(ffmpeg, plan, source, dict.fromkeys(gains, AS_IT_IS))
-        yield argv.measure_encoded(ffmpeg, plan, source, gains)
+        yield argv.measure_encoded(ffmpeg, plan, films, dict.fromkeys(gains, AS_IT_IS))
+        yield argv.measure_encoded(ffmpeg, plan, films, gains)
     elif step.kind == "audio":
-        yield argv.audio(ffmpeg, plan, source, scratch, gains)
+        yield argv.audio(ffmpeg, plan, films, scratch, gains)
     elif step.kind == "audio-others":
-        yield argv.audio_others(ffmpeg, plan, source, gains)
+        yield argv.audio_others(ffmpeg, plan, films, gains)
     else:
         tracks = [scratch / f"{sound.name}.mp4" for sound in plan.sounds]
         files = [scratch.parent.parent / file.path for file in argv.audio_files(plan)]

@@ -35,6 +35,7 @@ from telecine.engine.disk import (
 from telecine.engine.errors import StepFailed
 from telecine.engine.filters import BURN_TEXT
 from telecine.engine.inputs import NO_INPUTS, planned_inputs
+from telecine.engine.joining import film_of, film_path, working_name
 from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
 from telecine.engine.process import Cancel, Limits, limits_for
@@ -233,7 +234,10 @@ def _sinks(
 
 def _picture_limits(plan: Plan, rungs: int, span_s: Fraction) -> Limits:
     assert plan.video is not None
-    return limits_for(plan.video.width * plan.video.height, rungs, span_s)
+    pixels = plan.video.width * plan.video.height
+    if plan.parts:  # a small film may be made larger
+        pixels = max([pixels, *(rendition.size.pixels for rendition in plan.renditions)])
+    return limits_for(pixels, rungs, span_s)
 
 
 def niceness(plan: Plan, step: Step) -> int:
@@ -242,13 +246,13 @@ def niceness(plan: Plan, step: Step) -> int:
 
 
 def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
-    plan, step = work.plan, work.step
     writers = _writers(work, on_segment)
+    plan, step = film_of(work.plan, work.step)
     needs_copy = plan.reads_copy(step)
-    source = _working_copy(work) if needs_copy else work.source
+    source = _working_copy(work) if needs_copy else film_path(plan, work.source, work.inputs)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
     limits = _picture_limits(plan, len(writers), span_s + 60)
-    limits = replace(limits, niceness=niceness(plan, step))
+    limits = replace(limits, niceness=niceness(work.plan, work.step))
     with _burning(work) as (pictures, texts):
         command = argv.encode_chunk(
             work.tools.ffmpeg,
@@ -272,7 +276,7 @@ def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
         letters = " ".join(sorted(chr(int(code, 16)) for code in unknown))[:60]
         work.warnings.append(f"the burnt-in subtitles have letters that the font lacks: {letters}")
     made = tuple(writer.finish() for writer in writers)
-    work.warnings.extend(missing_pictures(plan.timeline, step.spans, made))
+    work.warnings.extend(missing_pictures(work.plan.timeline, work.step.spans, made))
     return made
 
 
@@ -292,7 +296,13 @@ def _burning(work: Work) -> Iterator[tuple[Path | None, Path | None]]:
     if burned is None:
         yield None, None
     elif burned.kind == "bitmap":
-        yield _made_once(work, "burn.mkv", lambda out: _copied(work, argv.burn_copy, out)), None
+        plan, source = work.plan, work.source
+        yield (
+            _made_once(
+                work, "burn.mkv", lambda out: _copied(work, plan, source, argv.burn_copy, out)
+            ),
+            None,
+        )
     else:
         text = _made_once(work, BURN_TEXT, lambda out: write_whole(out, burn_text(work)))
         with working_folder(work.folder / WORK, "burn") as scratch:
@@ -382,17 +392,23 @@ def _seen(path: Path) -> tuple[int, int]:
 
 
 def _working_copy(work: Work) -> Path:
-    """The source's pictures in a container that seeks exactly."""
+    """The source's pictures in a container that seeks exactly; of joined films those of one."""
     copying = argv.working_copy
-    return _made_once(work, "working.mkv", lambda output: _copied(work, copying, output))
+    plan, _ = film_of(work.plan, work.step)
+    source = film_path(plan, work.source, work.inputs)
+    return _made_once(
+        work, working_name(plan), lambda output: _copied(work, plan, source, copying, output)
+    )
 
 
-def _copied(work: Work, command: Callable[..., list[str]], output: Path) -> None:
+def _copied(
+    work: Work, plan: Plan, source: Path, command: Callable[..., list[str]], output: Path
+) -> None:
     work.ffmpeg(
-        command(work.tools.ffmpeg, work.plan, work.source, output),
+        command(work.tools.ffmpeg, plan, source, output),
         {},
-        limits=_picture_limits(work.plan, 0, work.plan.lead_s + work.plan.timeline.duration_s),
-        read=(work.source,),
+        limits=_picture_limits(plan, 0, plan.lead_s + plan.timeline.duration_s),
+        read=(source,),
         write=output.parent,
         code="copy_failed",
         on_progress=work.moved,
@@ -417,7 +433,7 @@ def _made_once(work: Work, name: str, make: Callable[[Path], object]) -> Path:
 
 
 def _poster(work: Work) -> tuple[MadeFile, ...]:
-    plan = work.plan
+    plan, _ = film_of(work.plan, work.step)  # the first of several films, as it has no segments
     data = b""
     for time_s in dict.fromkeys((plan.poster_time_s, Fraction(0))):
         parts: list[bytes] = []

@@ -12,10 +12,20 @@ from fractions import Fraction
 from itertools import groupby
 
 from telecine.engine.beside import Preview, Stills
+from telecine.engine.colors import PRIMARIES, guessed, is_rgb, sdr_color
+from telecine.engine.joining import alone, fitted, samples
 from telecine.engine.ladder import Size, even, source_size
 from telecine.engine.loudness import AS_IT_IS, TRUE_PEAK_DBTP, Gain
 from telecine.engine.media import AudioStream, Color
-from telecine.engine.plan import AudioRendition, Overlay, Plan, SoundGroup, VideoRange, display_of
+from telecine.engine.plan import (
+    AudioRendition,
+    JoinedFilm,
+    Overlay,
+    Plan,
+    SoundGroup,
+    VideoRange,
+    display_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,41 @@ def turning(plan: Plan) -> list[str]:
 
 
 def picture(plan: Plan, size: Size, video_range: VideoRange = "SDR") -> list[str]:
-    """Square pixels of `size`, 4:2:0 in video range: 8 bits of SDR, or 10 of the source's HDR."""
+    """Square pixels of `size`, 4:2:0 in video range: 8 bits of SDR, or 10 of the source's HDR. Of a
+    film that is joined to others as many of them as it fills, between bars."""
+    assert plan.video is not None
+    if not plan.parts:
+        return _picture_of(plan, size, video_range)
+    inner = fitted(display_of(plan.video), size)
+    return [*_picture_of(plan, inner, video_range), *_joined(plan, inner, size, video_range)]
+
+
+def _joined(plan: Plan, inner: Size, size: Size, video_range: VideoRange) -> list[str]:
+    """What makes finished pictures of a film the same as those of the others: colours, bars, and
+    every word that an encoder writes down of them, or chunks would have headers that differ."""
+    (part,) = plan.parts
+    assert plan.video is not None
+    own, into = sdr_color(plan.video), part.color
+    chain = []
+    if video_range == "SDR" and (own.matrix, own.primaries) != (into.matrix, into.primaries):
+        # One curve on both sides: how bright a picture is shown is not to change.
+        chain.append(
+            f"zscale=min={own.matrix}:pin={own.primaries}:tin=bt709:rin=limited"
+            f":m={into.matrix}:p={into.primaries}:t=bt709:r=limited"
+        )
+    if inner != size:
+        x, y = (size.width - inner.width) // 4 * 2, (size.height - inner.height) // 4 * 2
+        chain.append(f"pad={size.width}:{size.height}:{x}:{y}:color=black")
+    words = "field_mode=prog:range=tv:chroma_location=left"
+    if video_range == "SDR":
+        words += (
+            f":colorspace={into.matrix}:color_primaries={into.primaries}:color_trc={into.transfer}"
+        )
+    # Nor does any keep what only its own pictures had: a display matrix, light, captions.
+    return [*chain, f"setparams={words}", "sidedata=mode=delete"]
+
+
+def _picture_of(plan: Plan, size: Size, video_range: VideoRange) -> list[str]:
     assert plan.video is not None
     if video_range != "SDR":
         return [
@@ -166,11 +210,6 @@ def picture(plan: Plan, size: Size, video_range: VideoRange = "SDR") -> list[str
     return chain
 
 
-# Players take untagged pictures of this height for BT.709 and lower ones for BT.601 (Chromium's
-# media/ffmpeg/ffmpeg_common.cc, Firefox's DefaultColorSpace).
-_HD_LINES = 720
-
-
 def _stated_color(plan: Plan) -> list[str]:
     """What an untagged source is taken for, said once, so that every rung is taken for the same.
 
@@ -183,9 +222,9 @@ def _stated_color(plan: Plan) -> list[str]:
     video = plan.video
     assert video is not None
     color = video.color
-    if color.matrix is not None or color.hdr or _is_rgb(video.pix_fmt):
+    if color.matrix is not None or color.hdr or is_rgb(video.pix_fmt):
         return []
-    name = "bt709" if video.height >= _HD_LINES else "smpte170m"
+    name = guessed(video.height)
     said = [f"colorspace={name}"]
     if name == "bt709" or plan.copied is None:
         said += [f"color_primaries={name}"] if color.primaries is None else []
@@ -193,25 +232,17 @@ def _stated_color(plan: Plan) -> list[str]:
     return ["setparams=" + ":".join(said)]
 
 
-_RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x2bgr", "pal8")
-
-
-def _is_rgb(pix_fmt: str | None) -> bool:
-    return pix_fmt is not None and pix_fmt.startswith(_RGB)
-
-
 def _scale(size: Size, color: Color, pix_fmt: str | None) -> str:
     scale = f"scale={size.width}:{size.height}:flags=bicubic"
     if color.hdr:
         return scale
-    if _is_rgb(pix_fmt):
+    if is_rgb(pix_fmt):
         # swscale turns RGB into BT.601 unless told; HD players assume BT.709.
         return f"{scale}:out_color_matrix=bt709:out_range=tv"
     return f"{scale}:out_range=tv"
 
 
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
-_PRIMARIES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020", "smpte431", "smpte432")
 _MATRICES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c")
 
 
@@ -240,7 +271,7 @@ def _hdr_words(color: Color) -> tuple[str, str, str]:
     Known words only: what a file says of itself is no text for a graph.
     """
     transfer = color.transfer if color.transfer in _HDR_TRANSFERS else "smpte2084"
-    primaries = color.primaries if color.primaries in _PRIMARIES else "bt2020"
+    primaries = color.primaries if color.primaries in PRIMARIES else "bt2020"
     matrix = color.matrix if color.matrix in _MATRICES else "bt2020nc"
     return transfer, primaries, matrix
 
@@ -404,16 +435,10 @@ def even_at_least(side: Fraction) -> int:
 
 def _matrix(plan: Plan) -> str:
     """The matrix of finished pictures in SDR, as they state it."""
-    video = plan.video
-    assert video is not None
-    if video.color.hdr or _is_rgb(video.pix_fmt):
-        return "bt709"
-    if video.color.matrix in _SDR_MATRICES:
-        return video.color.matrix
-    return "bt709" if video.height >= _HD_LINES else "smpte170m"
-
-
-_SDR_MATRICES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "fcc", "bt2020nc")
+    assert plan.video is not None
+    color = plan.parts[0].color if plan.parts else sdr_color(plan.video)
+    assert color.matrix is not None
+    return color.matrix
 
 
 def _from_base(nodes: Sequence[Sequence[_Out]], chain: Sequence[str], mark: str) -> str:
@@ -471,6 +496,50 @@ def stream_audio(plan: Plan, sound: AudioRendition, gain: Gain = AS_IT_IS) -> st
     """48 kHz on the timeline: holes and a late start filled with silence, padded to the picture's
     end and cut there, so that sound and picture have the same duration (Apple 8.3)."""
     return ",".join([*_on_timeline(plan, sound), *raised(gain, 48_000), *_ending(plan, sound)])
+
+
+def joined_sound(plan: Plan, part: JoinedFilm, sound: AudioRendition) -> tuple[int | None, str]:
+    """The sound of one of the films that are joined: its stream, None for silence; and the filters
+    that make exactly as many samples of it as its pictures last, so that nothing slips at a
+    join."""
+    film = alone(plan, part)
+    own = next((each for each in film.sounds if each.name == sound.name), None)
+    if own is None:
+        return None, _silence(48_000, _LAYOUTS[sound.group], samples(plan, part, 48_000))
+    chain = [*_on_timeline(film, own), *_lasting(samples(plan, part, 48_000))]
+    return own.stream, ",".join(chain)
+
+
+def joined_file(plan: Plan, part: JoinedFilm, rate: int, channels: int) -> tuple[int | None, str]:
+    """The same for a file of sound, of so many channels."""
+    film = alone(plan, part)
+    length = samples(plan, part, rate)
+    if film.audio is None:
+        return None, _silence(rate, f"{channels}c", length)
+    chain = [
+        f"asetpts=PTS-{round(part.origin_s * film.audio.sample_rate)}",
+        f"aresample={rate}:{FILL_HOLES}:first_pts=0",
+        f"aformat=channel_layouts={channels}c",
+        *(mixed_down(film, film.audio) if channels == 2 else []),
+        *_lasting(length),
+    ]
+    return film.audio.index, ",".join(chain)
+
+
+def behind_each_other(films: int, rate: int, then: Sequence[str]) -> str:
+    """So many sounds as one, then more filters. What is joined counts in microseconds: here it is
+    counted in samples again."""
+    joined = [f"concat=n={films}:v=0:a=1", f"asettb=expr=1/{rate}", "asetpts=N"]
+    return ",".join([*joined, *then])
+
+
+def _lasting(length: int) -> list[str]:
+    return [f"apad=whole_len={length}", f"atrim=end_sample={length}"]
+
+
+def _silence(rate: int, layout: str, length: int, samples_in: str = "fltp") -> str:
+    made = f"anullsrc=sample_rate={rate}:channel_layout={layout}"
+    return f"{made},aformat=sample_fmts={samples_in},atrim=end_sample={length}"
 
 
 def _on_timeline(plan: Plan, sound: AudioRendition) -> list[str]:
@@ -548,23 +617,42 @@ def waveform(plan: Plan, *, origin_samples: int, target: str) -> str:
     """One channel of 16 bits on the timeline, cut or padded to the film's length; of each stretch
     the least and greatest sample as text to `target`, a pipe of ours."""
     assert plan.waveform is not None
-    shape = plan.waveform
-    samples = round(plan.timeline.duration_s * shape.sample_rate)
-    return ",".join(
-        (
-            f"asetpts=PTS-{origin_samples}",
-            *after_origin(plan),
-            # Channels are averaged, as audiowaveform does: by itself FFmpeg lets a sum of floats
-            # grow beyond full scale.
-            f"aresample={shape.sample_rate}:{FILL_HOLES}:first_pts=0:rematrix_maxval=1",
-            "aformat=sample_fmts=s16:channel_layouts=mono",
-            f"apad=whole_len={samples}",
-            f"atrim=end_sample={samples}",
-            f"asetnsamples=n={shape.samples_per_pixel}:p=0",
-            "astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Min_level+Max_level",
-            f"ametadata=mode=print:file='{target.replace(':', chr(92) + ':')}'",
-        )
-    )
+    length = round(plan.timeline.duration_s * plan.waveform.sample_rate)
+    return ",".join([*_one_channel(plan, origin_samples, length), *peaks(plan, target)])
+
+
+def joined_waveform(plan: Plan, part: JoinedFilm) -> tuple[int | None, str]:
+    """That channel of one of the films that are joined: its stream, None for silence, and the
+    filters."""
+    assert plan.waveform is not None
+    film, rate = alone(plan, part), plan.waveform.sample_rate
+    length = samples(plan, part, rate)
+    if film.audio is None:
+        return None, _silence(rate, "mono", length, "s16")
+    origin = round(part.origin_s * film.audio.sample_rate)
+    return film.audio.index, ",".join(_one_channel(film, origin, length))
+
+
+def _one_channel(plan: Plan, origin_samples: int, length: int) -> list[str]:
+    assert plan.waveform is not None
+    return [
+        f"asetpts=PTS-{origin_samples}",
+        *after_origin(plan),
+        # Channels are averaged, as audiowaveform does: by itself FFmpeg lets a sum of floats grow
+        # beyond full scale.
+        f"aresample={plan.waveform.sample_rate}:{FILL_HOLES}:first_pts=0:rematrix_maxval=1",
+        "aformat=sample_fmts=s16:channel_layouts=mono",
+        *_lasting(length),
+    ]
+
+
+def peaks(plan: Plan, target: str) -> list[str]:
+    assert plan.waveform is not None
+    return [
+        f"asetnsamples=n={plan.waveform.samples_per_pixel}:p=0",
+        "astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Min_level+Max_level",
+        f"ametadata=mode=print:file='{target.replace(':', chr(92) + ':')}'",
+    ]
 
 
 # The pieces of a preview are laid so far apart that what is decoded beyond one, since pictures in

@@ -198,19 +198,6 @@ class PictureFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtraInput:
-    """A file beside the source that some steps read, by the `name` that the profile gives it
-    (`Profile.inputs`): who runs such a step says where it lies. What is found in it goes into the
-    field of its kind."""
-
-    name: str
-    kind: InputKind
-    fingerprint: Fingerprint
-    subtitles: SubtitleFile | None = None
-    picture: PictureFile | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What a source is. Made by `probe`, carried inside the plan, never made twice."""
 
@@ -226,3 +213,17 @@ class MediaInfo:
     subtitles: tuple[SubtitleStream, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraInput:
+    """A file beside the source that some steps read, by the `name` that the profile gives it
+    (`Profile.inputs`): who runs such a step says where it lies. What is found in it goes into the
+    field of its kind."""
+
+    name: str
+    kind: InputKind
+    fingerprint: Fingerprint
+    subtitles: SubtitleFile | None = None
+    picture: PictureFile | None = None
+    film: MediaInfo | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from telecine.engine.disk import open_lock, read_small, remove, sweep
 from telecine.engine.errors import UsageError
 from telecine.engine.filters import BURN_TEXT
+from telecine.engine.joining import films_of, working_name
 from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.plan import WORK, Plan, plan_from_json
 
@@ -140,9 +141,9 @@ def _homes(folder: Path, plan: Plan) -> tuple[Path, ...]:
 
 def tidy(folder: Path, plan: Plan) -> None:
     """The job is done: remove what only its steps needed."""
+    copies = [Path(working_name(film)) for film, _ in films_of(plan)]
     for name in (
-        "working.mkv",
-        "working.lock",
+        *(file.name for copy in copies for file in (copy, copy.with_suffix(".lock"))),
         "burn.mkv",
         BURN_TEXT,
         "burn.lock",

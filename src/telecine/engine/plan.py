@@ -24,6 +24,7 @@ from telecine.engine.ladder import DroppedRung, Size
 from telecine.engine.media import (
     AudioStream,
     Chapter,
+    Color,
     ExtraInput,
     Light,
     MediaInfo,
@@ -147,6 +148,34 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Which stream of a film goes into the rendition `name` of all that is joined."""
+
+    name: str
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFilm:
+    """One of several films that become one: segments [first, end) are its. Times are seconds on its
+    own clock. Of `taken`, what is not named has nothing in this film: silence, no subtitles."""
+
+    input: str | None  # None: the source itself
+    first: int
+    end: int
+    origin_s: Fraction
+    end_s: Fraction
+    video: int  # its stream
+    audio: int | None  # its sound for files; None: it has none
+    deinterlace: bool
+    tone_map: bool
+    working_copy: bool
+    color: Color  # what all that is joined becomes in SDR
+    taken: tuple[Taken, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileOutput:
     """A file of its own beside the segments. `path` is relative to DIR."""
 
@@ -221,6 +250,10 @@ class Plan:
     chapters: tuple[Chapter, ...] = ()  # on the film's own clock, each with a title
     overlay: Overlay | None = None
     cut: Cut | None = None  # of a clip; `video` and `audio` are then what it has of them
+    # Where several films are joined: the source, which decides what they become, and the others.
+    # `video` is the source's own; `audio` and tracks are from the first film that has any, as long
+    # as the whole.
+    parts: tuple[JoinedFilm, ...] = ()
 
     @cached_property  # asked for with each step, and a plan may name 100 000 keyframes
     def id(self) -> str:
@@ -320,7 +353,14 @@ class Plan:
         return next((sound for sound in self.sounds if sound.name == name), None)
 
     def track(self, sound: AudioRendition) -> AudioStream:
-        """The source's own of a rendition: of a clip what it has of it."""
+        """The source's own of a rendition: of a clip what it has of it, of joined films the first
+        that there is, as long as the whole."""
+        for part in self.parts:
+            for taken in part.taken:
+                if taken.name == sound.name:
+                    audio = self.film(part).audio
+                    track = next(each for each in audio if each.index == taken.stream)
+                    return lasting(track, self.timeline)
         found = next(stream for stream in self.source.audio if stream.index == sound.stream)
         if self.cut is None:
             return found
@@ -337,6 +377,13 @@ class Plan:
         if found is None:
             raise UsageError(f"the plan has no input {name!r}", code="input_unknown")
         return found
+
+    def film(self, part: JoinedFilm) -> MediaInfo:
+        """What one of the joined films is."""
+        film = self.source if part.input is None else self.extra_input(part.input).film
+        if film is None:
+            raise UsageError(f"{part.input} is no film", code="input_unknown")
+        return film
 
     def to_json(self) -> str:
         return json.dumps(to_plain(self), indent=1, ensure_ascii=False) + "\n"
@@ -366,6 +413,12 @@ def within(track: AudioStream, start_s: Fraction, end_s: Fraction) -> AudioStrea
         return track
     first_s = min(max(track.start_s, start_s), end_s)
     return replace(track, start_s=first_s, end_s=max(min(track.end_s, end_s), first_s))
+
+
+def lasting(track: AudioStream, timeline: Timeline) -> AudioStream:
+    """A track of sound as one that is on all the time."""
+    origin_s = timeline.origin_s
+    return replace(track, start_s=origin_s, end_s=origin_s + timeline.duration_s)
 
 
 def untimed(source: MediaInfo) -> bool:

@@ -110,7 +110,7 @@ def probe_inputs(
 
     Raises `UsageError` (`input_missing`, `input_unknown`) where what is given is not what the
     profile names, `InputRefused` (`source_missing`, `empty_file`, `subtitles_unreadable`,
-    `watermark_unreadable`) and `Interrupted`.
+    `watermark_unreadable`, of further films what `probe` raises) and `Interrupted`.
     """
     wanted = profile.inputs
     for name in (*wanted, *inputs):
@@ -132,7 +132,16 @@ def _extra_input(
         return replace(extra, subtitles=probe_side_car(path, tools, cancel))
     if kind == "picture":
         return replace(extra, picture=probe_picture(path, tools, cancel))
-    return extra
+    return replace(extra, film=_probe_film(name, path, tools, cancel))
+
+
+def _probe_film(name: str, path: Path, tools: Tools, cancel: Cancel | None) -> MediaInfo:
+    """A further film; a refusal says which one it is about."""
+    try:
+        return probe(path, tools, cancel=cancel)
+    except InputRefused as refusal:
+        refusal.message = f"{name}: {refusal.message}"
+        raise
 
 
 def _pictures(facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from telecine.engine.clip_words import Clip
+from telecine.engine.concat_words import check_concat, film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.media import InputKind
@@ -79,7 +80,8 @@ class Profile:
 
     `rungs` are short sides in pixels, highest first; empty means the default ladder. `codecs` are
     names of encoders in the order of their table. `hdr` keeps what is HDR so beside an SDR ladder.
-    `loudness_lufs` is what all sound is brought to; None leaves it as loud as it is.
+    `loudness_lufs` is what all sound is brought to; None leaves it as loud as it is. `concat` is
+    how many films follow the source.
     """
 
     outputs: tuple[Output, ...] = DEFAULT_OUTPUTS
@@ -92,6 +94,7 @@ class Profile:
     burn: Burn | None = None
     clip: Clip | None = None
     watermark: Watermark | None = None
+    concat: int = 0
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -101,7 +104,9 @@ class Profile:
         """The files beside the source that are needed, by the names that `transcode` and `run_step`
         know them by."""
         inputs: dict[str, InputKind] = {car.name: "subtitles" for car in self.subtitles}
-        return inputs if self.watermark is None else inputs | {INPUT: "picture"}
+        if self.watermark is not None:
+            inputs[INPUT] = "picture"
+        return inputs | dict.fromkeys(film_names(self.concat), "film")
 
 
 def parse_output(text: str) -> Output:
@@ -211,12 +216,14 @@ def make_profile(
     burn: Burn | None = None,
     clip: Clip | None = None,
     watermark: Watermark | None = None,
+    concat: int = 0,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
     Raises `UsageError`: `output_twice` where two outputs would write the same file,
     `subtitle_twice` where two files of subtitles are the same,
-    `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec.
+    `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec,
+    `concat_too_many`, and `concat_unsupported` where what is asked of joined films is not made.
     """
     wanted = tuple(dict.fromkeys(outputs)) or DEFAULT_OUTPUTS
     several = (*AUDIO_KINDS, "mp4", "thumbnails")  # of these there may be more than one
@@ -232,6 +239,10 @@ def make_profile(
             code="hdr_needs_ladders",
         )
     check_side_cars(subtitles)
+    if concat:
+        other = {"a clip": clip, "subtitles to burn in": burn}
+        pictures = any(output.kind not in AUDIO_KINDS for output in wanted)
+        check_concat(concat, [what for what, asked in other.items() if asked], pictures=pictures)
     return Profile(
         wanted,
         tuple(sorted(set(rungs), reverse=True)),
@@ -243,6 +254,7 @@ def make_profile(
         burn=burn,
         clip=clip,
         watermark=watermark,
+        concat=concat,
     )
 
 

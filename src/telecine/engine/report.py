@@ -88,6 +88,18 @@ class ClipReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FilmReport:
+    """One of the films that are joined: where it stands in the whole, what it is, and what was
+    changed to join it."""
+
+    name: str
+    start_s: float
+    duration_s: float
+    source: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubtitleReport:
     """One track of subtitles in the playlists."""
 
@@ -131,6 +143,7 @@ class Report:
     subtitles: tuple[SubtitleReport, ...] = ()
     burned_in: str | None = None  # which subtitles are part of the pictures
     clip: ClipReport | None = None
+    films: tuple[FilmReport, ...] = ()  # of several that are joined
 
 
 def describe(info: MediaInfo) -> tuple[str, ...]:
@@ -212,7 +225,9 @@ def _subtitles(track: SubtitleStream) -> str:
 def changes(plan: Plan) -> tuple[str, ...]:
     """What the output does to the source that a viewer may notice, in plain words."""
     said = []
-    video = plan.video
+    if plan.parts:
+        said.append(f"{len(plan.parts)} films joined")
+    video = None if plan.parts else plan.video  # of films that are joined each has its own
     if plan.cut is not None:
         said.append(f"cut to a clip: {plan.cut.reason}")
     if plan.overlay is not None:
@@ -243,7 +258,7 @@ def changes(plan: Plan) -> tuple[str, ...]:
 def _offsets(plan: Plan) -> list[str]:
     """How sound and picture differ in span."""
     video, audio = plan.video, plan.audio
-    if video is None or audio is None:
+    if video is None or audio is None or plan.parts:
         return []
     if None in (video.start_s, video.end_s, audio.start_s, audio.end_s):
         return []
@@ -266,9 +281,24 @@ def beside(plan: Plan) -> tuple[BesideReport, ...]:
         found.append(BesideReport("waveform", plan.waveform.reason))
     if plan.chapters:
         count, named = len(plan.chapters), len(plan.source.chapters)
-        left = "" if count == named else f" of {named}: the others lie outside of it"
+        left = "" if count == named or plan.parts else f" of {named}: the others lie outside of it"
         found.append(BesideReport("chapters", f"{count} in the film{left}"))
     return tuple(found)
+
+
+def films(plan: Plan) -> tuple[FilmReport, ...]:
+    """The films that are joined, each with its reason."""
+    timeline = plan.timeline
+    return tuple(
+        FilmReport(
+            name=part.input or "source",
+            start_s=round(float(timeline.time_s(part.first)), 3),
+            duration_s=round(float(timeline.time_s(part.end) - timeline.time_s(part.first)), 3),
+            source=describe(plan.film(part)),
+            reason=part.reason,
+        )
+        for part in plan.parts
+    )
 
 
 def subtitle_report(track: SubtitleRendition) -> SubtitleReport:
@@ -338,6 +368,7 @@ def make_report(
         beside=beside(plan),
         sounds=_sounds(plan, results),
         clip=_clip(plan),
+        films=films(plan),
         subtitles=tuple(map(subtitle_report, plan.subtitles)),
         burned_in=None if plan.burned_in is None else plan.burned_in.reason,
     )

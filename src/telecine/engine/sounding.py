@@ -35,10 +35,10 @@ def audio(work: Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[Ma
     files = argv.audio_files(plan)
     with working_folder(work.folder / WORK, "audio") as scratch:
         work.ffmpeg(
-            argv.audio(work.tools.ffmpeg, plan, work.source, scratch, _gains(work)),
+            argv.audio(work.tools.ffmpeg, plan, work.films, scratch, _gains(work)),
             _sinks(writers),
-            limits=limits_for(0, 1 + len(files), plan.source.duration_s),
-            read=(work.source,),
+            limits=_limits(plan, 1 + len(files)),
+            read=work.films,
             write=scratch if files else None,
         )
         made = tuple(writer.finish() for writer in writers)
@@ -49,10 +49,10 @@ def audio_others(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     plan = work.plan
     writers = [_writer(work, sound, on_segment) for sound in plan.sounds[1:]]
     work.ffmpeg(
-        argv.audio_others(work.tools.ffmpeg, plan, work.source, _gains(work)),
+        argv.audio_others(work.tools.ffmpeg, plan, work.films, _gains(work)),
         _sinks(writers),
-        limits=limits_for(0, len(writers), plan.source.duration_s),
-        read=(work.source,),
+        limits=_limits(plan, len(writers)),
+        read=work.films,
     )
     return tuple(writer.finish() for writer in writers)
 
@@ -126,9 +126,9 @@ def _listen(work: Work, gains: Mapping[str, Gain]) -> dict[str, Loudness]:
     """How loud each of these comes out of its encoder with its gain. They are in the order of
     `argv.encoded_sounds`."""
     plan = work.plan
-    command = argv.measure_encoded(work.tools.ffmpeg, plan, work.source, gains)
+    command = argv.measure_encoded(work.tools.ffmpeg, plan, work.films, gains)
     limits = _limits(plan, 2 * len(gains))
-    found = _heard(work, command, len(gains), limits=limits, read=(work.source,))
+    found = _heard(work, command, len(gains), limits=limits, read=work.films)
     return dict(zip(gains, found, strict=True))
 
 
@@ -153,7 +153,10 @@ def measure(work: Work) -> None:
 
 
 def _limits(plan: Plan, sounds: int) -> Limits:
-    return limits_for(0, sounds, plan.source.duration_s)
+    films = [plan.film(part) for part in plan.parts] or [plan.source]
+    # Another film is another decoder.
+    length_s = sum((film.duration_s for film in films), Fraction(0))
+    return limits_for(0, sounds + len(films) - 1, length_s)
 
 
 def _heard(

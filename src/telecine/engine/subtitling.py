@@ -21,6 +21,7 @@ from typing import Any
 from telecine.engine import ass, webvtt
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.joining import film_path, films_of
 from telecine.engine.ladder import source_size
 from telecine.engine.manifests import FINISHED, subtitle_media, subtitle_name
 from telecine.engine.media import SubtitleFile
@@ -177,19 +178,42 @@ def _see_whole(listener: _Listener, finished: Finished, name: str) -> None:
 def make_subtitles(work: Work) -> tuple[MadeFile, ...]:
     """All subtitles of a plan. Finished files stay on disk when it fails."""
     plan = work.plan
-    read = _read_source(work, [track for track in plan.subtitles if track.stream is not None])
+    said: dict[str, list[_Said]] = {track.name: [] for track in plan.subtitles}
+    for film, at_s in films_of(plan):
+        tracks = [track for track in film.subtitles if track.stream is not None]
+        read = _read_film(work, film, at_s, tracks)
+        for track in tracks:
+            said[track.name].append(_Said(film, at_s, track, _told_of(work, track, read)))
     files: list[MadeFile] = []
     for track in plan.subtitles:
         work.go_on()
         work.moved()
-        told = _told_of(work, track, read)
-        cues = track_cues(plan, track, told.header, told.cues)
-        if told.left:
-            work.warnings.append(f"{track.title}: {told.left} cues too many are left out")
-        if not cues and told.cues:
+        if track.input is not None:
+            said[track.name].append(_Said(plan, Fraction(0), track, _told_of(work, track, {})))
+        cues = [
+            cue
+            for one in said[track.name]
+            for cue in track_cues(
+                one.film, one.track, one.told.header, one.told.cues, at_s=one.at_s
+            )
+        ]
+        left = sum(one.told.left for one in said[track.name])
+        if left:
+            work.warnings.append(f"{track.title}: {left} cues too many are left out")
+        if not cues and any(one.told.cues for one in said[track.name]):
             work.warnings.append(f"{track.title}: no cue lies within the film")
         files += _write(work, track, cues)
     return tuple(files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a track says in one film, which begins at `at_s`."""
+
+    film: Plan
+    at_s: Fraction
+    track: SubtitleRendition
+    told: _Told
 
 
 def _told_of(work: Work, track: _Track, read: Mapping[int, _Told]) -> _Told:
@@ -199,24 +223,27 @@ def _told_of(work: Work, track: _Track, read: Mapping[int, _Told]) -> _Told:
     return read.get(track.stream, _Told())
 
 
-def _read_source(work: Work, tracks: Sequence[_Track]) -> Mapping[int, _Told]:
-    """What tracks of the source say, from one reading of it."""
+def _read_film(
+    work: Work, film: Plan, at_s: Fraction, tracks: Sequence[_Track]
+) -> Mapping[int, _Told]:
+    """What tracks of a film say, from one reading of it."""
     if not tracks:
         return {}
+    path = film_path(film, work.source, work.inputs)
+    origin_s = film.timeline.origin_s - at_s
     texts = ",".join(str(track.stream) for track in tracks if not track.captions)
     captions = ",".join(str(track.stream) for track in tracks if track.captions)
-    origin_s = work.plan.timeline.origin_s
     listener = _Listener(
         lambda time_us: work.told(float(Fraction(time_us, 10**6) - origin_s)), work.moved
     )
-    duration_s = int(work.plan.source.duration_s)
+    duration_s = int(film.source.duration_s)
     try:
         work.python(
-            _command("source", str(work.source), texts, captions),
+            _command("source", str(path), texts, captions),
             {1: listener.feed},
             # A film of many gigabytes is read whole where it is no MP4, and no faster than a disk.
             limits=Limits(memory_bytes=2 << 30, cpu_s=120 + duration_s // 4, stall_s=300),
-            read=(work.source,),
+            read=(path,),
             code="reader_failed",
         )
     except StepFailed as failure:
@@ -247,11 +274,14 @@ def track_cues(
     track: _Track,
     header: str,
     told: list[tuple[int, int | None, str | None, str]],
+    *,
+    at_s: Fraction = Fraction(0),
 ) -> list[Cue]:
     """The cues of a track on the film's own clock, in order: from (start, end, settings, text) as
-    the reader tells them."""
+    the reader tells them. Of joined films the clock is the whole's, in which this one begins at
+    `at_s`."""
     styles = ass.read_styles(header)
-    shift_s = track.zero_s - plan.timeline.origin_s
+    shift_s, film_s = track.zero_s - plan.timeline.origin_s, plan.timeline.duration_s
     ordered = sorted(told, key=lambda each: each[0])
     starts_us = [start for start, *_ in ordered]
     cues = []
@@ -264,10 +294,10 @@ def track_cues(
             payload, where = ass.cue_text(text, styles, caption=track.captions)
         else:
             payload, where = webvtt.clean(text), webvtt.clean_settings(settings)
-        start_s = on_picture(plan.timeline, Fraction(start_us, 10**6) + shift_s)
-        end_s = on_picture(plan.timeline, Fraction(end_us, 10**6) + shift_s)
-        cues.append(webvtt.cue_at(start_s, end_s, payload, where))
-    return webvtt.placed(cues, plan.timeline.duration_s)
+        start_s = max(on_picture(plan.timeline, Fraction(start_us, 10**6) + shift_s), Fraction(0))
+        end_s = min(on_picture(plan.timeline, Fraction(end_us, 10**6) + shift_s), film_s)
+        cues.append(webvtt.cue_at(at_s + start_s, at_s + end_s, payload, where))
+    return webvtt.placed(cues, at_s + film_s)
 
 
 def on_picture(timeline: Timeline, time_s: Fraction) -> Fraction:
@@ -307,7 +337,7 @@ def burn_text(work: Work) -> str:
     plan, burned = work.plan, work.plan.burned_in
     assert burned is not None
     assert plan.video is not None
-    read = _read_source(work, [burned] if burned.stream is not None else [])
+    read = _read_film(work, plan, Fraction(0), [burned] if burned.stream is not None else [])
     told = _told_of(work, burned, read)
     cues = track_cues(plan, burned, told.header, told.cues)
     if not cues:

@@ -10,7 +10,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from telecine.engine.ladder import gop_frames
@@ -80,6 +80,39 @@ def constant_timeline(rate: Fraction, origin_s: Fraction, end_s: Fraction) -> Ti
         gop_frames=gop,
         target_duration_s=target_duration_s(step / rate),
     )
+
+
+def joined_timeline(
+    rate: Fraction, spans: Sequence[tuple[Fraction, Fraction]]
+) -> tuple[Timeline, tuple[int, ...]]:
+    """Several films, each from one time to another on its own clock, behind each other; and the
+    segments with which they begin, behind them their number. The origin is the first one's.
+
+    No segment is shorter than a GOP, unless a film is: the pictures that are left over at a film's
+    end go with the GOP before them.
+    """
+    whole = constant_timeline(rate, Fraction(0), sum((b - a for a, b in spans), Fraction(0)))
+    gop = gop_frames(rate)
+    step = SEGMENT_GOPS * gop
+    starts: list[int] = []
+    firsts = []
+    total = 0
+    for begin_s, end_s in spans:
+        count = max(1, round((end_s - begin_s) * rate))
+        own = list(range(0, count, step))
+        if len(own) > 1 and count - own[-1] < gop:
+            own[-1] -= gop
+        firsts.append(len(starts))
+        starts += [total + start for start in own]
+        total += count
+    edges = (*starts, total)
+    timeline = replace(
+        whole,
+        origin_s=spans[0][0],
+        boundaries=tuple(edge * whole.frame_ticks for edge in edges),
+        frames=tuple(after - edge for edge, after in itertools.pairwise(edges)),
+    )
+    return timeline, (*firsts, len(starts))
 
 
 def target_duration_s(longest_s: Fraction) -> int:

@@ -17,10 +17,12 @@ def draw(work: Work) -> tuple[MadeFile, ...]:
     assert wanted is not None
     reader = PeaksReader()
     work.ffmpeg(
-        argv.waveform(work.tools.ffmpeg, plan, work.source),
+        argv.waveform(work.tools.ffmpeg, plan, work.films),
         {argv.FIRST_OUTPUT_FD: reader.feed},
-        limits=limits_for(0, 1, max(plan.source.duration_s, plan.timeline.duration_s)),
-        read=(work.source,),
+        limits=limits_for(
+            0, max(1, len(plan.parts)), max(plan.source.duration_s, plan.timeline.duration_s)
+        ),
+        read=work.films,
     )
     if len(reader.peaks) != wanted.length:
         raise StepFailed(

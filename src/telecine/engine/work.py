@@ -20,6 +20,7 @@ from pathlib import Path
 from telecine.engine import argv
 from telecine.engine.disk import disk_failure, write_whole
 from telecine.engine.errors import Interrupted, StepFailed
+from telecine.engine.joining import film_paths
 from telecine.engine.loudness import Level
 from telecine.engine.plan import Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
@@ -71,6 +72,11 @@ class Work:
         self._cancel = cancel
         self._on_progress = on_progress
         self._watched: Path | None = None
+
+    @property
+    def films(self) -> tuple[Path, ...]:
+        """The source, or each of the films that are joined."""
+        return film_paths(self.plan, self.source, self.inputs)
 
     def go_on(self) -> None:
         """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""

@@ -47,10 +47,7 @@ def with_beside(plan: Plan) -> Plan:
             stills.append(_thumbnails(plan, output.every_s or DEFAULT_EVERY_S, warnings))
     chapters: tuple[Chapter, ...] = ()
     if profile.has("hls") or profile.has("chapters"):
-        timeline = plan.timeline
-        chapters = chapter_files.film_chapters(
-            plan.source.chapters, timeline.origin_s, timeline.duration_s
-        )
+        chapters = _chapters(plan)
         if profile.has("chapters") and not chapters:
             warnings.append("no chapters: the file names none")
     made = replace(
@@ -62,6 +59,17 @@ def with_beside(plan: Plan) -> Plan:
         warnings=tuple(warnings),
     )
     return replace(made, files=(*plan.files, *_files(made)))
+
+
+def _chapters(plan: Plan) -> tuple[Chapter, ...]:
+    timeline = plan.timeline
+    if not plan.parts:
+        return chapter_files.film_chapters(
+            plan.source.chapters, timeline.origin_s, timeline.duration_s
+        )
+    films = [(plan.film(part).chapters, part.origin_s, timeline.time_s(part.first))
+             for part in plan.parts]  # fmt: skip
+    return chapter_files.joined_chapters(films, timeline.duration_s)
 
 
 def _files(plan: Plan) -> list[FileOutput]:
@@ -120,7 +128,8 @@ def last_key_s(plan: Plan, rendition: VideoRendition) -> Fraction:
     assert video is not None
     gap_s = key_gap_s(plan, rendition)
     if timeline.constant:
-        return (math.ceil(timeline.duration_s / gap_s) - 1) * gap_s
+        begin_s = timeline.time_s(timeline.segments - 1)
+        return begin_s + (math.ceil((timeline.duration_s - begin_s) / gap_s) - 1) * gap_s
     if rendition.mode == "encode":
         return timeline.duration_s - gap_s
     assert video.index_table is not None

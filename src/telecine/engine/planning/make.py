@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 from telecine.engine.copying import copy_refusals, source_timeline
@@ -18,6 +19,7 @@ from telecine.engine.plan import (
     untimed,
     within,
 )
+from telecine.engine.planning import joins
 from telecine.engine.planning.beside import with_beside
 from telecine.engine.planning.clips import SOUND_REASON, Part, clip_parts, cut_on_grid, see_sound
 from telecine.engine.planning.files import make_files
@@ -53,19 +55,22 @@ def make_plan(
     that the profile names (`inputs.probe_inputs`). What is known to be `damaged` is decoded and
     encoded throughout, since a copy would hand the damage on.
 
-    Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`) and
-    `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids it, `burn_unknown`,
-    `clip_outside`, `clip_invalid`).
+    Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`,
+    `film_no_picture`) and `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids
+    it, `burn_unknown`, `clip_outside`, `clip_invalid`, `input_missing`).
     """
     warnings = list(source.warnings)
     video = choose_video(source, profile, warnings)
-    tracks = choose_audio(source, profile, warnings)
+    silent = profile.concat and not source.audio  # another film may have sound
+    tracks = () if silent else choose_audio(source, profile, warnings)
     if source.duration_s > MAX_DURATION_S:
         raise InputRefused(
             f"too long: {float(source.duration_s) / 3600:.1f} h, at most "
             f"{MAX_DURATION_S // 3600} h in one job",
             code="too_long",
         )
+    if video is None and profile.concat:
+        raise InputRefused("the source has no picture: films are joined", code="film_no_picture")
     if video is None:
         return _plan_audio_only(source, profile, tracks, warnings, inputs)
     return _plan_video(source, profile, video, tracks, warnings, inputs, damaged=damaged)
@@ -200,6 +205,7 @@ def _plan_video(
         refusals += why
     overlay = make_overlay(profile, inputs)
     refusals += ("a watermark is laid over it",) * (overlay is not None)
+    refusals += (joins.REASON,) * (profile.concat > 0)
     refusals += copy_refusals(
         source,
         to_copy.video,
@@ -228,15 +234,26 @@ def _plan_video(
             end_s = origin_s + timeline.duration_s
     else:
         timeline = constant_timeline(rate, origin_s, end_s)
-    renditions, without = make_renditions(ladder, profile, video, timeline, copied=copied)
     if profile.hdr and not video.color.hdr:
         warnings.append("HDR was to be kept, and the source has none")
     chunks = make_chunks(timeline, keyframes_s(video, origin_s))
+    joined, films = None, [(source, video)]
+    kept = profile
+    if profile.concat:
+        first = joins.Given(None, source, video, tracks)
+        joined = joins.join_films(first, inputs, profile, rate, warnings)
+        timeline, chunks, tracks = joined.timeline, joined.chunks, joined.tracks
+        audio = tracks[0] if tracks else None
+        end_s = origin_s + timeline.duration_s
+        films = [(given.film, given.video) for given in joined.films]
+        kept = replace(profile, hdr=joins.kept_hdr(joined, profile, warnings))
+        distrust += (joins.REASON,)
+    renditions, without = make_renditions(ladder, kept, video, timeline, copied=copied)
     if any(rendition.mode == "encode" for rendition in renditions):
         warnings.extend(long_chunk_warnings(timeline, chunks))
     sounds = make_sounds(profile, tracks, origin_s, end_s, distrust=distrust)
     warnings.extend(cut_warnings(tracks, sounds, end_s))
-    subtitles = make_subtitles(source, video, profile, inputs, film_s, warnings)
+    subtitles = make_subtitles(films, profile, inputs, film_s, warnings)
     return _finished(
         Plan(
             version=PLAN_VERSION,
@@ -263,5 +280,6 @@ def _plan_video(
             warnings=tuple(warnings),
             cut=part.cut,
             overlay=overlay,
+            parts=() if joined is None else joins.with_taken(joined, sounds, subtitles),
         )
     )

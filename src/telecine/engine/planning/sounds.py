@@ -145,7 +145,8 @@ def audio_files(
     """Files of sound alone. AAC is copied where no rate was asked and the source has it already, as
     it is and whole."""
     copyable = audio is not None and audio.codec == "aac" and audio.configured and not damaged
-    copyable = copyable and profile.loudness_lufs is None and profile.clip is None
+    whole = profile.clip is None and not profile.concat
+    copyable = copyable and whole and profile.loudness_lufs is None
     return tuple(
         FileOutput(
             output.kind,

@@ -46,7 +46,25 @@ def with_steps(plan: Plan) -> Plan:
         mark = (plan.overlay.input,)
         shown = ("encode", "poster")
         steps = [replace(s, inputs=s.inputs + mark) if s.kind in shown else s for s in steps]
+    if plan.parts:
+        steps = [replace(step, inputs=(*_films_read(plan, step), *step.inputs)) for step in steps]
     return replace(plan, steps=tuple(steps))
+
+
+_OF_ALL_FILMS = ("gain", "audio", "audio-others", "waveform", "subtitles")
+
+
+def _films_read(plan: Plan, step: Step) -> list[str]:
+    """Which of the films that are joined to the source a step reads."""
+    return [
+        part.input
+        for part in plan.parts
+        if part.input is not None
+        and (
+            step.kind in _OF_ALL_FILMS
+            or (step.kind == "encode" and part.first <= step.first < part.end)
+        )
+    ]
 
 
 def _beside_steps(plan: Plan, before: Sequence[Step]) -> list[Step]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from telecine.engine.errors import UsageError
 from telecine.engine.languages import language_name, language_tag
 from telecine.engine.media import ExtraInput, MediaInfo, SubtitleStream, VideoStream
-from telecine.engine.plan import BurnedIn, SubtitleRendition
+from telecine.engine.plan import BurnedIn, SubtitleRendition, Taken
 from telecine.engine.playlist import quotable
 from telecine.engine.profile import Profile
 
@@ -18,21 +19,22 @@ MAX_TITLE = 80
 
 
 def make_subtitles(
-    source: MediaInfo,
-    video: VideoStream,
+    films: Sequence[tuple[MediaInfo, VideoStream]],
     profile: Profile,
     inputs: Sequence[ExtraInput],
     zero_s: Fraction,
     warnings: list[str],
 ) -> tuple[SubtitleRendition, ...]:
     """The subtitles in the playlists: those of the source that are text, then the files beside it,
-    whose time 0 is `zero_s` on the source's clock."""
+    whose time 0 is `zero_s` on the source's clock. Where several films are joined those of a
+    language and kind are one track, whichever films have it."""
     if not profile.has("hls"):
         return ()
-    wanted = [
-        *_of_source(source, video, warnings),
-        *_side_cars(profile, inputs, zero_s, warnings),
-    ]
+    found: dict[_Key, SubtitleRendition] = {}
+    for film, video in films:
+        for key, track in _keyed(_of_source(film, video, warnings)):
+            found.setdefault(key, track)
+    wanted = [*found.values(), *_side_cars(profile, inputs, zero_s, warnings)]
     if len(wanted) > MAX_TRACKS:
         warnings.append(f"{len(wanted)} tracks of subtitles: the first {MAX_TRACKS} are kept")
     made: list[SubtitleRendition] = []
@@ -43,6 +45,32 @@ def make_subtitles(
         track = replace(track, name=name, title=title, default=default)
         made.append(replace(track, folder=f"subtitles/{name}"))
     return tuple(made)
+
+
+_Key = tuple[str | None, bool, bool, bool, int]
+
+
+def _keyed(tracks: Iterable[SubtitleRendition]) -> Iterator[tuple[_Key, SubtitleRendition]]:
+    """Each track of a film with what it is known by in another: what it is, and as the how manieth
+    of its kind it comes."""
+    counts: Counter[tuple[str | None, bool, bool, bool]] = Counter()
+    for track in tracks:
+        kind = (track.language, track.forced, track.hearing_impaired, track.captions)
+        yield (*kind, counts[kind]), track
+        counts[kind] += 1
+
+
+def taken_subtitles(
+    film: MediaInfo, video: VideoStream, tracks: Sequence[SubtitleRendition]
+) -> list[Taken]:
+    """Which of a film's own streams go into the tracks of all that is joined."""
+    own = dict(_keyed(_of_source(film, video, [])))
+    whole = _keyed(track for track in tracks if track.input is None)
+    return [
+        Taken(track.name, stream)
+        for key, track in whole
+        if key in own and (stream := own[key].stream) is not None
+    ]
 
 
 def left_out_without_pictures(source: MediaInfo, profile: Profile) -> list[str]:

@@ -47,15 +47,15 @@ def _closed_gops(found: Found) -> tuple[Problems, str]:
 
 @rule("gop-length", "Apple 1.13", shows)
 def _gop_length(found: Found) -> tuple[Problems, str]:
-    """At a constant rate every GOP but the last has round(2 s × rate) pictures; under a copied top
-    rung a GOP lasts at most 3 s and one picture, the copied ones at most 10.5 s."""
+    """At a constant rate every GOP but a film's last has round(2 s × rate) pictures; under a copied
+    top rung a GOP lasts at most 3 s and one picture, the copied ones at most 10.5 s."""
     problems: list[str] = []
     longest = Fraction(0)
     for stream in found.pictures:
         lengths = [stream.seconds(gop.end_ticks - gop.start_ticks) for gop in gops(stream)]
         longest = max(longest, *lengths)
         if found.constant:
-            problems += _wrong_counts(stream)
+            problems += _wrong_counts(stream, _film_ends(found, stream))
             continue
         most = MAX_COPY_GAP_S
         planned = found.planned(stream)
@@ -71,11 +71,19 @@ def _gop_length(found: Found) -> tuple[Problems, str]:
     return problems, f"longest {sec(longest)}"
 
 
-def _wrong_counts(stream: Stream) -> Iterator[str]:
+def _film_ends(found: Found, stream: Stream) -> set[Fraction]:
+    """When the film ends; of several that are joined, when each does."""
+    ends = {stream.seconds(stream.segments[-1].end_ticks)}
+    if found.plan is not None:
+        ends |= {found.plan.timeline.time_s(part.end) for part in found.plan.parts}
+    return ends
+
+
+def _wrong_counts(stream: Stream, ends_s: set[Fraction]) -> Iterator[str]:
     wanted = max(1, round(GOP_S * Fraction(stream.track.timescale, frame_ticks(stream))))
-    *whole, last = gops(stream)
-    for gop in whole if last.samples <= wanted else (*whole, last):
-        if gop.samples != wanted:
+    for gop in gops(stream):
+        last = stream.seconds(gop.end_ticks) in ends_s
+        if gop.samples > wanted or (gop.samples < wanted and not last):
             when = sec(stream.seconds(gop.start_ticks))
             yield f"{stream.home}: a GOP of {gop.samples} pictures at {when}, not {wanted}"
 

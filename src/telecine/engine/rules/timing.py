@@ -112,6 +112,32 @@ def _clip_span(found: Found) -> tuple[Problems, str]:
     return problems, f"{sec(span_s)} from {sec(plan.cut.start_s)} of the film"
 
 
+def _joined(found: Found) -> bool:
+    return found.plan is not None and bool(found.plan.parts) and bool(found.pictures)
+
+
+@rule("joined-films", "plan", _joined)
+def _joined_films(found: Found) -> tuple[Problems, str]:
+    """Each of several films that are joined begins with a segment of its own where the one before
+    ends, and has as many pictures as its length holds at the output's rate."""
+    plan = found.plan
+    assert plan is not None
+    problems = []
+    counts = [max(1, round((p.end_s - p.origin_s) * plan.timeline.rate)) for p in plan.parts]
+    for stream in found.pictures:
+        begins = Fraction(0)
+        for part, count in zip(plan.parts, counts, strict=True):
+            name, segments = part.input or "source", stream.segments[part.first : part.end]
+            start_s = stream.seconds(segments[0].start_ticks) if segments else None
+            if start_s != begins:
+                problems.append(f"{stream.home}: {name} begins elsewhere than at {sec(begins)}")
+            shown = sum(segment.samples for segment in segments)
+            if shown != count:
+                problems.append(f"{stream.home}: {name} has {shown} pictures, not {count}")
+            begins += count / plan.timeline.rate
+    return problems, f"{len(plan.parts)} films of {', '.join(map(str, counts))} pictures"
+
+
 @rule("target-duration", "RFC 8216 4.3.3.1, Apple 8.2")
 def _target_duration(found: Found) -> tuple[Problems, str]:
     """TARGETDURATION is the same on all media playlists and as planned."""

@@ -1,0 +1,218 @@
+"""Pure: several films joined into one: where each stands, and what becomes of it.
+
+The first decides size, aspect, frame rate and colours. Each begins a segment of its own, so no
+chunk and no GOP spans two films; its pictures are counted at the output's rate, and its sound is
+as long as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from telecine.engine.colors import sdr_color
+from telecine.engine.concat_words import film_names
+from telecine.engine.errors import InputRefused, UsageError
+from telecine.engine.joining import fitted, part_timeline
+from telecine.engine.ladder import source_size
+from telecine.engine.languages import language_tag
+from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStream
+from telecine.engine.plan import (
+    MAX_DURATION_S,
+    AudioRendition,
+    JoinedFilm,
+    SubtitleRendition,
+    Taken,
+    display_of,
+    lasting,
+    untimed,
+)
+from telecine.engine.planning.pictures import keyframes_s
+from telecine.engine.planning.sounds import kind_of
+from telecine.engine.planning.streams import choose_audio, choose_video, film_span
+from telecine.engine.planning.subtitles import taken_subtitles
+from telecine.engine.profile import Profile
+from telecine.engine.timeline import Chunk, Timeline, joined_timeline, make_chunks
+
+REASON = "several films are joined"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One of the films, and what is taken of it: the pictures of a stream, and every track of
+    sound, the one that plays by default first."""
+
+    input: str | None  # None: the source itself
+    film: MediaInfo
+    video: VideoStream
+    tracks: tuple[AudioStream, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """All films as one. `tracks` are those of the first film that has any, as long as the whole."""
+
+    films: tuple[Given, ...]
+    parts: tuple[JoinedFilm, ...]
+    timeline: Timeline
+    chunks: tuple[Chunk, ...]
+    tracks: tuple[AudioStream, ...]
+
+
+def join_films(
+    first: Given,
+    inputs: Sequence[ExtraInput],
+    profile: Profile,
+    rate: Fraction,
+    warnings: list[str],
+) -> Joined:
+    """Raises `InputRefused` (`film_no_picture`, `no_audio`, `too_long`) and `UsageError`
+    (`input_missing`)."""
+    films = (first, *_further(inputs, profile, warnings))
+    spans = [film_span(each.film, each.video, next(iter(each.tracks), None)) for each in films]
+    length_s = sum((end_s - begin_s for begin_s, end_s in spans), Fraction(0))
+    if length_s > MAX_DURATION_S:
+        raise InputRefused(
+            f"too long: {float(length_s) / 3600:.1f} h together, at most "
+            f"{MAX_DURATION_S // 3600} h in one job",
+            code="too_long",
+        )
+    timeline, edges = joined_timeline(rate, spans)
+    parts: list[JoinedFilm] = []
+    chunks: list[Chunk] = []
+    for number, given in enumerate(films):
+        first_segment, end = edges[number], edges[number + 1]
+        origin_s = spans[number][0]
+        own = part_timeline(timeline, first_segment, end, origin_s)
+        own_chunks = make_chunks(own, keyframes_s(given.video, origin_s))
+        chunks += [
+            Chunk(len(chunks) + chunk.index, first_segment + chunk.first, first_segment + chunk.end)
+            for chunk in own_chunks
+        ]
+        film, video = given.film, given.video
+        parts.append(
+            JoinedFilm(
+                input=given.input,
+                first=first_segment,
+                end=end,
+                origin_s=origin_s,
+                end_s=spans[number][1],
+                video=video.index,
+                audio=given.tracks[0].index if given.tracks else None,
+                deinterlace=video.field_order in ("tff", "bff"),
+                tone_map=video.color.hdr,
+                working_copy=not film.seekable and (len(own_chunks) > 1 or untimed(film)),
+                color=sdr_color(films[0].video),
+                taken=(),
+                reason="",
+            )
+        )
+    heard = next((given.tracks for given in films if given.tracks), None)
+    if heard is None:
+        heard = choose_audio(first.film, profile, warnings)  # refuses where sound was asked
+    tracks = tuple(lasting(track, timeline) for track in heard)
+    return Joined(films, tuple(parts), timeline, tuple(chunks), tracks)
+
+
+def _further(
+    inputs: Sequence[ExtraInput], profile: Profile, warnings: list[str]
+) -> Iterator[Given]:
+    given = {extra.name: extra for extra in inputs if extra.kind == "film"}
+    for name in film_names(profile.concat):
+        film = given[name].film if name in given else None
+        if film is None:
+            raise UsageError(f"no file was given for {name}", code="input_missing")
+        said = list(film.warnings)
+        video = choose_video(film, profile, said) if film.video else None
+        if video is None:
+            raise InputRefused(f"{name} has no picture: films are joined", code="film_no_picture")
+        tracks = choose_audio(film, profile, said) if film.audio else ()
+        warnings.extend(f"{name}: {warning}" for warning in said)
+        yield Given(name, film, video, tracks)
+
+
+def kept_hdr(joined: Joined, profile: Profile, warnings: list[str]) -> bool:
+    """Whether HDR is kept where that is asked: where all films have the same, since what joined
+    pictures say of their colours and their light is one for all."""
+    said = {(given.video.color, given.video.light) for given in joined.films}
+    if not profile.hdr or len(said) == 1:
+        return profile.hdr
+    warnings.append("HDR was to be kept, and the films that are joined differ in it: made SDR")
+    return False
+
+
+def with_taken(
+    joined: Joined, sounds: Sequence[AudioRendition], subtitles: Sequence[SubtitleRendition]
+) -> tuple[JoinedFilm, ...]:
+    """The parts with what each has for the renditions of sound and subtitles, and with what becomes
+    of it, in words."""
+    parts = []
+    for part, given in zip(joined.parts, joined.films, strict=True):
+        instead: list[str] = []
+        taken = _taken_sounds(joined, given, sounds, instead)
+        taken += taken_subtitles(given.film, given.video, subtitles)
+        reasons = [*_changes(joined, given, part), *instead]
+        if joined.tracks and not given.tracks:
+            reasons.append("no sound: silence")
+        parts.append(
+            replace(part, taken=tuple(taken), reason="; ".join(reasons) or "nothing is changed")
+        )
+    return tuple(parts)
+
+
+def _taken_sounds(
+    joined: Joined, given: Given, sounds: Sequence[AudioRendition], instead: list[str]
+) -> list[Taken]:
+    """Into a track goes the film's own of that language and kind, else the one that it plays by
+    default, which is better than silence."""
+    known = [_known_as(track) for track in joined.tracks]
+    taken = []
+    for sound in sounds:
+        number = next(n for n, track in enumerate(joined.tracks) if track.index == sound.stream)
+        same = [track for track in given.tracks if _known_as(track) == known[number]]
+        nth = known[:number].count(known[number])
+        if same:
+            taken.append(Taken(sound.name, same[min(nth, len(same) - 1)].index))
+        elif given.tracks:
+            taken.append(Taken(sound.name, given.tracks[0].index))
+            if number and sound.group == "stereo":
+                instead.append(f"no sound {sound.title!r}: the one that plays by default")
+    return taken
+
+
+def _known_as(track: AudioStream) -> tuple[str | None, str]:
+    return language_tag(track.language), kind_of(track)
+
+
+def _changes(joined: Joined, given: Given, part: JoinedFilm) -> list[str]:
+    """What a viewer may notice, in words."""
+    lead, video, rate = joined.films[0].video, given.video, joined.timeline.rate
+    said = []
+    frame, display = source_size(display_of(lead)), display_of(video)
+    own = source_size(display)
+    if own != frame:
+        inner = fitted(display, frame)
+        bars = ""
+        if inner.height < frame.height:
+            bars = ", bars above and below"
+        elif inner.width < frame.width:
+            bars = ", bars at the sides"
+        said.append(f"{own} made {frame}{bars}")
+    if video.rotation or video.mirrored:
+        said.append("turned upright")
+    if part.deinterlace:
+        said.append("deinterlaced")
+    if video.variable_rate:
+        said.append(f"variable frame rate made constant {float(rate):.3f}")
+    elif video.rate is not None and abs(video.rate * (1 + part.deinterlace) / rate - 1) > _DRIFT:
+        said.append(f"{float(video.rate):.3f} frames/s made {float(rate):.3f}")
+    if part.tone_map:
+        said.append("HDR to SDR")
+    elif sdr_color(video) != part.color:
+        said.append(f"{sdr_color(video).matrix} made {part.color.matrix}")
+    return said
+
+
+# A rate that is taken for a standard one is none that is changed (`ladder.output_rate`).
+_DRIFT = Fraction(1, 250)
