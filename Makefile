@@ -122,7 +122,7 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 	$(PYTEST) tests/e2e --ignore=tests/e2e/test_publish_first.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
-.PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-service bench-images
+.PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-service bench-images compare-packager
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
 	TELECINE_LONG=1 $(PYTEST) tests/corpus/test_facts.py
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
@@ -149,6 +149,9 @@ bench-service: setup ## the service: beside the bare engine, first picture, queu
 
 bench-images: setup ## pictures on the fly: beside thumbor, a worker beside libvips alone, memory
 	$(BIN)/python -m bench.images $(ARGS)
+
+compare-packager: setup ## our playlists and boxes beside Shaka Packager's, of the same renditions
+	$(BIN)/python -m bench.packager
 
 # ---------------------------------------------------------------------------------- checks
 
