@@ -32,6 +32,13 @@ from telecine.engine.profile import (
     parse_output,
     parse_rung,
 )
+from telecine.engine.protection_words import (
+    SCHEMES,
+    ContentKey,
+    Protection,
+    make_protection,
+    parse_key,
+)
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.engine.watermark_words import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
@@ -64,6 +71,7 @@ class Asked:
     decode: bool
     json: bool
     ffmpeg: Path | None
+    key: ContentKey | None  # what `--key-file` holds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,6 +161,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
+    verify.add_argument("--key-file", type=Path, metavar="FILE", help=_KEY_HELP)
     image_command.add_commands(commands)
     remote.add_commands(commands)
     hosting.add_commands(commands)
@@ -165,6 +174,9 @@ _JSON_HELP: dict[Command, str] = {
     "plan": "print the whole plan and its command lines, as JSON",
     "verify": "print the rules and their figures, as JSON",
 }
+
+
+_KEY_HELP = "the key of what is encrypted: a file of its 16 bytes, or of 32 hex digits"
 
 
 def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
@@ -257,6 +269,21 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "the film's width",
     )
     sub.add_argument(
+        "--protect",
+        choices=SCHEMES,
+        help="encrypt what streams: aes-128 (whole segments, HLS alone) or cbcs (samples, HLS and "
+        "DASH, H.264 alone), with --key-file and --key-uri",
+    )
+    sub.add_argument("--key-file", type=Path, metavar="FILE", help=_KEY_HELP)
+    sub.add_argument(
+        "--key-uri", metavar="URI", help="where players ask for the key; stands in the playlists"
+    )
+    sub.add_argument(
+        "--key-id",
+        metavar="UUID",
+        help="what the key is called, 32 hex digits (default: one that follows from the key)",
+    )
+    sub.add_argument(
         "--jobs",
         type=_jobs,
         default=default_jobs(len(os.sched_getaffinity(0))),
@@ -327,6 +354,7 @@ def parse(words: Sequence[str]) -> Asked:
         mark, files[INPUT] = _watermark(found.watermark)
     further = getattr(found, "concat", [])
     files |= zip(film_names(len(further)), further, strict=True)
+    key = None if getattr(found, "key_file", None) is None else _key(found.key_file)
     return Asked(
         command=found.command,
         path=found.path,
@@ -343,6 +371,7 @@ def parse(words: Sequence[str]) -> Asked:
             clip=None if clip is None else parse_clip(clip),
             watermark=mark,
             concat=len(further),
+            protection=_protection(found, key),
         ),
         inputs=files,
         jobs=getattr(found, "jobs", 1),
@@ -350,7 +379,37 @@ def parse(words: Sequence[str]) -> Asked:
         decode=getattr(found, "decode", False),
         json=found.json,
         ffmpeg=found.ffmpeg,
+        key=key,
     )
+
+
+MAX_KEY_FILE_BYTES = 1000
+
+
+def _key(path: Path) -> ContentKey:
+    try:
+        with path.open("rb") as file:
+            return parse_key(file.read(MAX_KEY_FILE_BYTES))
+    except OSError as error:
+        raise UsageError(
+            f"--key-file {path}: {error.strerror or error}", code="key_invalid"
+        ) from None
+
+
+def _protection(found: argparse.Namespace, key: ContentKey | None) -> Protection | None:
+    """What `--protect` and its companions say, which make sense together alone."""
+    if found.command == "verify":
+        return None
+    scheme, uri = getattr(found, "protect", None), getattr(found, "key_uri", None)
+    if scheme is None:
+        if key is not None or uri is not None or getattr(found, "key_id", None) is not None:
+            raise UsageError(
+                "--key-file, --key-uri and --key-id go with --protect", code="key_without_protect"
+            )
+        return None
+    if key is None or uri is None:
+        raise UsageError("--protect needs --key-file and --key-uri", code="key_missing")
+    return make_protection(scheme, uri, key, found.key_id)
 
 
 def _watermark(word: str) -> tuple[Watermark, Path]:
@@ -469,6 +528,7 @@ def _transcode(asked: Asked, cancel: Cancel) -> int:
                 on_event=show.hear,
                 cancel=cancel,
                 inputs=asked.inputs,
+                key=asked.key,
             )
     except Interrupted:
         why = "interrupted: the same command again goes on where this one stopped"
@@ -528,7 +588,7 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     """The plan in plain words, with its reasons."""
-    from telecine.engine.report import beside, changes, describe, films
+    from telecine.engine.report import beside, changes, describe, films, protected
 
     timeline = plan.timeline
     lines = ["source"]
@@ -561,6 +621,9 @@ def _plan_lines(plan: Plan) -> list[str]:
         lines += [f"  {text.name:<6} {text.title}: {text.reason}"]
     if plan.burned_in is not None:
         lines += [f"  burnt into the pictures: {plan.burned_in.reason}"]
+    if (one := protected(plan)) is not None:
+        lines += [f"encrypted by {one.scheme}, key {one.key_id} at {one.key_uri}"]
+        lines += [f"  {one.reason}"]
     if plan.files:
         lines += ["files"]
         lines += [f"  {file.path}" for file in plan.files]
@@ -582,7 +645,7 @@ def _verify(asked: Asked, cancel: Cancel) -> int:
     if not asked.path.is_dir():
         raise UsageError(f"no such folder: {asked.path}", code="folder_missing")
     tools = _tools(asked.ffmpeg, json=asked.json) if asked.decode else None
-    found = verify(asked.path, decode=asked.decode, tools=tools, cancel=cancel)
+    found = verify(asked.path, decode=asked.decode, tools=tools, cancel=cancel, key=asked.key)
     broken = [rule.name for rule in found.rules if not rule.passed]
     if asked.json:
         rules = [{"name": r.name, "passed": r.passed, "figure": r.figure} for r in found.rules]

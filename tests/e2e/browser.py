@@ -5,6 +5,7 @@ Playwright (as a Python package) drives the system's own Chromium; it downloads 
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Response, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Error, Response, Route, sync_playwright
 from tests.e2e.server import MediaServer
+from tests.media import framecode
 
 PlayerName = Literal["hlsjs", "shaka", "dashjs"]
 Seen = TypeVar("Seen")
@@ -225,6 +228,27 @@ class Player:
             "([player, url, options]) => openMedia(player, url, options)",
             [player, self._server.url(name), options],
         )
+
+    def answer(self, urls: str, give: Callable[[Route], None]) -> None:
+        """Answers requests whose URLs fit a glob, in the server's place."""
+        self._page.route(urls, give)
+
+    def watch(
+        self, player: PlayerName, name: str, *, config: dict[str, Any], timeout_s: float
+    ) -> Report:
+        """Opens *name* and watches until it has ended or failed, or the time is up. A player that
+        gives up before it could play has failed."""
+        try:
+            self.open(player, name, config=config)
+        except Error:
+            return self.report()
+        return self.wait(lambda r: r.ended or r.errors != (), timeout_s)
+
+    def last_number(self) -> int | None:
+        """The number of the picture on the screen: scripts get none of what a key system shows."""
+        shot = Image.open(io.BytesIO(self._page.locator("video").screenshot())).convert("L")
+        size = (framecode.CANVAS_W, framecode.CANVAS_H)
+        return framecode.read(shot.resize(size, Image.Resampling.BOX).tobytes())
 
     def select(self, height: int | None) -> None:
         """Forces the rung of this height; None gives the choice back to the player."""

@@ -168,7 +168,8 @@ const openers = {
   async dashjs(url, options) {
     player = dashjs.MediaPlayer().create();
     const names = dashjs.MediaPlayer.events;
-    player.updateSettings(options.config);
+    const { protection, ...settings } = options.config;
+    player.updateSettings(settings);
     player.on(names.ERROR, (e) => fail("dashjs", JSON.stringify(e.error), true));
     player.on(names.PLAYBACK_ERROR, (e) => fail("dashjs", JSON.stringify(e.error), true));
     const heights = () => player.getRepresentationsByType("video").map((r) => r.height);
@@ -177,6 +178,7 @@ const openers = {
     });
     const ready = new Promise((resolve) => player.on(names.STREAM_INITIALIZED, resolve));
     player.initialize(video, url, false);
+    if (protection) player.setProtectionData(protection);
     selectRung = (height) => {
       player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: height === null } } } });
       if (height !== null) {

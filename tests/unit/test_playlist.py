@@ -392,7 +392,7 @@ def test_a_start_may_be_negative_and_a_sequence_above_zero() -> None:
         (MEDIA.replace("00002.m4s", "a b"), "line 11: a URI with a space"),
         (MEDIA.replace("00002.m4s", "a\tb"), "line 11: a control character"),
         (MEDIA + "#EXT-X-ENDLIST\n", "line 13: #EXT-X-ENDLIST stands twice"),
-        (MEDIA + "#EXT-X-KEY:METHOD=NONE\n", "line 13: #EXT-X-KEY is not supported"),
+        (MEDIA + "#EXT-X-GAP\n", "line 13: #EXT-X-GAP is not supported"),
         (MEDIA + "#EXT-X-STREAM-INF:BANDWIDTH=1\n", "line 13: .* into a media playlist"),
         (MULTIVARIANT, "line 4: #EXT-X-MEDIA does not belong into a media playlist"),
         (HEAD + '#EXTINF:1,\na\n#EXT-X-MAP:URI="i"\n', "line 6: .* behind the first segment"),

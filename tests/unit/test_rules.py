@@ -52,7 +52,9 @@ def test_the_page_and_the_code_have_the_same_rules() -> None:
 
 
 def test_every_rule_says_what_it_checks_and_who_demands_it() -> None:
-    sources = r"(Apple( \d+\.\d+,?)+|RFC 8216( \d+(\.\d+)*,?)+|CMAF|ISOBMFF [\d.]+|"
+    sources = (
+        r"(Apple( \d+\.\d+,?)+|RFC 8216( \d+(\.\d+)*,?)+|CENC( \d+\.\d+,?)+|CMAF|ISOBMFF [\d.]+|"
+    )
     sources += r"DASH( \d+(\.\d+)+,?)+|DASH-IF IOP|EBU R 128|WebVTT [\d.]+|plan)"
     for rule in RULES.values():
         assert re.fullmatch(r"[a-z]+[a-z0-9-]*", rule.name)

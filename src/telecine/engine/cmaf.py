@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 
@@ -33,7 +33,18 @@ from telecine.engine.bmff import (
     malformed,
     sample_entry,
 )
-from telecine.engine.coding import Parameters, nclx
+from telecine.engine.cenc import (
+    ENTRIES,
+    Encryption,
+    pssh,
+    read_senc,
+    read_sinf,
+    sample_boxes,
+    seal,
+    sinf,
+    unseal,
+)
+from telecine.engine.coding import Parameters, Subsamples, nclx, subsamples
 from telecine.engine.encoders import CODINGS
 from telecine.engine.errors import StepFailed
 from telecine.engine.media import Light
@@ -58,12 +69,14 @@ SEGMENT_TYPE = box("styp", b"cmfs", bytes(4), b"cmfs", b"iso6", b"msdh")
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One coded frame, or one coded block of sound. `pts` is on the timeline that a viewer sees
-    (the edit list applied)."""
+    (the edit list applied). `subsamples` say what of it is encrypted: None for nothing, no entries
+    for all of it."""
 
     pts: int
     duration: int
     data: bytes | memoryview
     sync: bool
+    subsamples: Subsamples | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class Track:
     default_duration: int = 0  # trex
     default_size: int = 0
     default_flags: int = 0
+    encryption: Encryption | None = None  # `codec` and all else is that of what is encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +177,18 @@ def _mp4a_codec(kind: str, config: Box) -> str:
     if audio == 31:
         audio = 32 + (word >> 5 & 0x3F)
     return f"{kind}.40.{audio}"
+
+
+def _unwrapped(entry: SampleEntry) -> tuple[SampleEntry, Encryption | None]:
+    """The sample entry of what is encrypted, and how it is; of what is clear itself."""
+    if entry.kind not in ENTRIES.values():
+        return entry, None
+    wrapper = entry.find("sinf")
+    if wrapper is None:
+        raise malformed(f"sample entry {entry.kind!r} has no 'sinf'")
+    kind, encryption = read_sinf(wrapper)
+    inner = tuple(item for item in entry.boxes if item.kind != "sinf")
+    return replace(entry, kind=kind, boxes=inner), encryption
 
 
 def _codec(entry: SampleEntry) -> tuple[str, Box, Parameters]:
@@ -243,7 +269,7 @@ def _parts(data: bytes | memoryview) -> _Parts:
     entries = list(boxes(stsd.body[8:]))
     if count != 1 or len(entries) != 1:
         raise malformed(f"{count} sample entries; a CMAF track has one")
-    entry = sample_entry(entries[0], handler)
+    entry, encryption = _unwrapped(sample_entry(entries[0], handler))
     codec, config, parameters = _codec(entry)
     trex = moov.child("mvex").child("trex")
     of_track, _, duration, size, flags = trex.numbers("5I", 4)
@@ -268,6 +294,7 @@ def _parts(data: bytes | memoryview) -> _Parts:
         default_duration=duration,
         default_size=size,
         default_flags=flags,
+        encryption=encryption,
     )
     return _Parts(
         track,
@@ -303,22 +330,30 @@ def _light_boxes(light: Light | None) -> list[bytes]:
     return found
 
 
-def _sample_entry_bytes(entry: SampleEntry, light: Light | None) -> bytes:
-    # Every box but those is the coded format itself. The compressor's name is left empty: it names
-    # the muxer's version.
-    inner = [box(item.kind, item.body) for item in entry.boxes if item.kind not in _NOT_COPIED]
-    inner += _light_boxes(light)
+def _sample_entry_bytes(
+    entry: SampleEntry, handler: str, inner: list[bytes], encryption: Encryption | None
+) -> bytes:
+    # The compressor's name is left empty: it names the muxer's version.
+    kind = entry.kind
+    if encryption is not None:
+        kind, inner = ENTRIES[handler], [*inner, sinf(entry.kind, encryption)]
     reference = struct.pack(">6xH", 1)
     if entry.width:
         size = struct.pack(">16xHHIIIH", entry.width, entry.height, 0x480000, 0x480000, 0, 1)
-        return box(entry.kind, reference, size, bytes(32), struct.pack(">Hh", 24, -1), *inner)
+        return box(kind, reference, size, bytes(32), struct.pack(">Hh", 24, -1), *inner)
     sound = struct.pack(">8xHHIHH", entry.channels, 16, 0, entry.sample_rate, 0)
-    return box(entry.kind, reference, sound, *inner)
+    return box(kind, reference, sound, *inner)
 
 
-def write_init(init: bytes, *, edit_offset_ticks: int, light: Light | None = None) -> bytes:
+def write_init(
+    init: bytes,
+    *,
+    edit_offset_ticks: int,
+    light: Light | None = None,
+    encryption: Encryption | None = None,
+) -> bytes:
     """The canonical init segment for the track of an init segment that a muxer wrote, with the
-    `light` of an HDR picture.
+    `light` of an HDR picture and, where its samples are encrypted, how they are.
 
     One byte string for one coded format and offset: no times, no bitrates, no names of tools.
 
@@ -327,12 +362,32 @@ def write_init(init: bytes, *, edit_offset_ticks: int, light: Light | None = Non
             rung never does, or already has an edit list.
     """
     parts = _parts(init)
-    track = parts.track
-    video = track.handler == "vide"
     if parts.matrix != _IDENTITY:
         raise malformed("a rung with a rotation matrix")
-    if track.edit_offset_ticks:
+    if parts.track.edit_offset_ticks:
         raise malformed("an init segment that already has an edit list")
+    # Every box but those is the coded format itself.
+    kept = [item for item in parts.entry.boxes if item.kind not in _NOT_COPIED]
+    inner = [box(item.kind, item.body) for item in kept]
+    return _init(parts, edit_offset_ticks, inner + _light_boxes(light), encryption)
+
+
+def clear_init(init: bytes) -> bytes:
+    """The init segment of what an init segment of ours says is encrypted, once it no longer is.
+
+    Raises:
+        StepFailed: the given one cannot be read (see `read_init`).
+    """
+    parts = _parts(init)
+    inner = [box(item.kind, item.body) for item in parts.entry.boxes]
+    return _init(parts, parts.track.edit_offset_ticks, inner, None)
+
+
+def _init(
+    parts: _Parts, edit_offset_ticks: int, inner: list[bytes], encryption: Encryption | None
+) -> bytes:
+    track = parts.track
+    video = track.handler == "vide"
     mvhd = struct.pack(">IIIIIH10x", 0, 0, track.timescale, 0, 0x10000, 0x100)
     # Enabled, in the movie; sound has full volume.
     volume = 0 if video else 0x100
@@ -342,8 +397,9 @@ def write_init(init: bytes, *, edit_offset_ticks: int, light: Light | None = Non
     hdlr = struct.pack(">I4s12x", 0, track.handler.encode()) + name
     media_header = full_box("vmhd", 0, 1, bytes(8)) if video else full_box("smhd", 0, 0, bytes(4))
     data_here = full_box("dref", 0, 0, struct.pack(">I", 1), full_box("url ", 0, 1))
+    entry = _sample_entry_bytes(parts.entry, track.handler, inner, encryption)
     tables = [
-        full_box("stsd", 0, 0, struct.pack(">I", 1), _sample_entry_bytes(parts.entry, light)),
+        full_box("stsd", 0, 0, struct.pack(">I", 1), entry),
         full_box("stts", 0, 0, bytes(4)),
         full_box("stsc", 0, 0, bytes(4)),
         full_box("stsz", 0, 0, bytes(8)),
@@ -362,6 +418,7 @@ def write_init(init: bytes, *, edit_offset_ticks: int, light: Light | None = Non
         full_box("mvhd", 0, 0, mvhd, _IDENTITY, bytes(24), struct.pack(">I", 2)),
         box("trak", full_box("tkhd", 0, 3, tkhd, _IDENTITY, parts.display_size), *edits, mdia),
         box("mvex", full_box("trex", 0, 0, struct.pack(">5I", 1, 1, 0, 0, 0))),
+        *(() if encryption is None else (pssh(encryption.key_id),)),
     )
     return box("ftyp", b"cmfc", bytes(4), b"cmfc", b"iso6") + moov
 
@@ -474,6 +531,9 @@ def _fragment(track: Track, moof: memoryview, mdat: memoryview, offset: int) -> 
             first_sample_end = first_sample_end or offset + len(moof) + position
     if not samples:
         raise malformed("a fragment without samples")
+    if track.encryption is not None:
+        told = read_senc(traf, len(samples))
+        samples = [replace(s, subsamples=one) for s, one in zip(samples, told, strict=True)]
     return Fragment(
         sequence=sequence,
         decode_ticks=decode_ticks,
@@ -640,19 +700,76 @@ def write_fragment(
 
     def moof(data_offset: int) -> bytes:
         counts = struct.pack(">Ii", len(samples), data_offset)
-        return box(
-            "moof",
-            full_box("mfhd", 0, 0, struct.pack(">I", sequence)),
-            box(
-                "traf",
-                full_box("tfhd", 0, head_flags, head),
-                full_box("tfdt", 1, 0, struct.pack(">Q", base_ticks)),
-                full_box("trun", 0, run_flags, counts, table),
-            ),
+        number = full_box("mfhd", 0, 0, struct.pack(">I", sequence))
+        traf = (
+            full_box("tfhd", 0, head_flags, head),
+            full_box("tfdt", 1, 0, struct.pack(">Q", base_ticks)),
+            full_box("trun", 0, run_flags, counts, table),
         )
+        before = 16 + len(number) + sum(map(len, traf))  # with the heads of moof and traf
+        told = [s.subsamples for s in samples if s.subsamples is not None]
+        sealed = sample_boxes(told, before) if told else b""
+        return box("moof", number, box("traf", *traf, sealed))
 
     # Our mdat header is 8 bytes, so the samples start 8 bytes behind the moof.
     return moof(len(moof(0)) + 8) + box("mdat", *(sample.data for sample in samples))
+
+
+# -- encryption ------------------------------------------------------------------------------
+
+
+def sealed(
+    samples: Iterable[Sample], track: Track, encryption: Encryption, key: bytes
+) -> list[Sample]:
+    """These samples, encrypted.
+
+    Raises:
+        StepFailed: (code `malformed_media`) one cannot be: see `coding.subsamples`.
+    """
+    found = []
+    for sample in samples:
+        told = subsamples_in(sample, track)
+        data = seal(key, encryption, bytes(sample.data), told)
+        found.append(replace(sample, data=data, subsamples=told))
+    return found
+
+
+def subsamples_in(sample: Sample, track: Track) -> Subsamples:
+    """What of a sample is, or is to be, encrypted, by what stays readable in it; nothing is said of
+    sound, of which all is."""
+    coding = CODINGS.get(track.codec[:4])
+    if coding is None:
+        return ()
+    return subsamples(coding, sample.data, Parameters(track.nal_length_size, track.parameter_sets))
+
+
+def clear_segment(data: bytes | memoryview, track: Track, key: bytes) -> bytes:
+    """The segment file that was encrypted sample by sample, as it was before: the same bytes.
+
+    Raises:
+        StepFailed: as `read_segment` does.
+    """
+    assert track.encryption is not None
+    parts = [SEGMENT_TYPE]
+    for fragment in read_segment(data, track):
+        samples = [
+            replace(
+                sample,
+                data=unseal(key, track.encryption, bytes(sample.data), sample.subsamples or ()),
+                subsamples=None,
+            )
+            for sample in fragment.samples
+        ]
+        parts.append(
+            write_fragment(
+                samples,
+                sequence=fragment.sequence,
+                base_ticks=fragment.decode_ticks,
+                end_ticks=fragment.end_ticks,
+                edit_offset_ticks=track.edit_offset_ticks,
+            )
+        )
+    return b"".join(parts)
 
 
 def starts_gop(sample: Sample, track: Track) -> bool:

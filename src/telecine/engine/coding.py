@@ -10,7 +10,7 @@ What does not parse is a `StepFailed` with code `malformed_media`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from telecine.engine.bmff import Box, SampleEntry, avc_config, malformed
@@ -41,6 +41,50 @@ class Coding:
     parameters: Callable[[Box], Parameters]
     key: Callable[[bytes | memoryview, int], bool]
     size: Callable[[bytes], Size]  # of the first of the parameters' sets
+    # Where what is encrypted begins in a unit, by it and the parameters' sets; None of the unit:
+    # all of it stays clear. None for a coding: it cannot be encrypted but as whole segments.
+    clear: Callable[[bytes | memoryview, tuple[bytes, ...]], int | None] | None = None
+
+
+_MOST_CLEAR = 0xFFFF  # what one entry can say
+
+# Of a sample: bytes that are clear, then bytes under the pattern of what is encrypted, and so on.
+Subsamples = tuple[tuple[int, int], ...]
+
+
+def subsamples(coding: Coding, data: bytes | memoryview, parameters: Parameters) -> Subsamples:
+    """Which bytes of a picture `cbcs` encrypts: every slice from behind its header on (CMAF,
+    8.2.2.1). Of one that is encrypted already the same, since what says it is not.
+
+    Raises:
+        StepFailed: (code `malformed_media`) what is in it does not fill it, or cannot be encrypted.
+    """
+    if coding.clear is None:
+        raise malformed(f"samples of {coding.entries[0]} cannot be encrypted")
+    found: list[tuple[int, int | None]] = []
+    length_size = parameters.length_size
+    for unit in _nal_units(data, length_size):
+        clear = coding.clear(unit, parameters.sets)
+        found.append((length_size + len(unit), None if clear is None else length_size + clear))
+    return subsamples_of(found)
+
+
+def subsamples_of(units: Iterable[tuple[int, int | None]]) -> Subsamples:
+    """The subsamples of a picture whose units have these (sizes, clear bytes at their start), in
+    their order; None: all of the unit stays clear."""
+    found: list[tuple[int, int]] = []
+    waiting = 0  # clear bytes that no entry has yet
+    for size, clear in units:
+        waiting += size if clear is None else min(clear, size)
+        if clear is not None and clear < size:
+            found += _entries(waiting, size - clear)
+            waiting = 0
+    return (*found, *(_entries(waiting, 0) if waiting else ()))
+
+
+def _entries(clear: int, protected: int) -> list[tuple[int, int]]:
+    whole, rest = divmod(clear, _MOST_CLEAR)
+    return [(_MOST_CLEAR, 0)] * whole + [(rest, protected)]
 
 
 # --- units of a sample --------------------------------------------------------------------------
@@ -104,7 +148,21 @@ def _avc_key(data: bytes | memoryview, length_size: int) -> bool:
     return _AVC_IDR in kinds
 
 
-AVC = Coding(("avc1", "avc3"), "avcC", _avc_codec, _avc_parameters, _avc_key, sps_size)
+_AVC_SLICES, _AVC_PARTITIONS = (1, 5), (2, 3, 4)
+
+
+def _avc_clear(unit: bytes | memoryview, sets: tuple[bytes, ...]) -> int | None:
+    kind = unit[0] & 0x1F
+    if kind in _AVC_PARTITIONS:
+        raise malformed("a slice in partitions")
+    if kind not in _AVC_SLICES:
+        return None
+    from telecine.engine.slices import header_bytes  # the command line reads this at its start
+
+    return header_bytes(unit, sets)
+
+
+AVC = Coding(("avc1", "avc3"), "avcC", _avc_codec, _avc_parameters, _avc_key, sps_size, _avc_clear)
 
 
 # --- HEVC -----------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from telecine.engine.joining import film_of, film_path, working_name
 from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
 from telecine.engine.process import Cancel, Limits, limits_for
+from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.segments import (
     INIT_NAME,
     Made,
@@ -132,6 +133,7 @@ def run_step(
     cancel: Cancel | None = None,
     shared: Path | None = None,
     inputs: Mapping[str, Path] = NO_INPUTS,
+    key: ContentKey | None = None,
 ) -> StepResult:
     """Run one step whose `needs` lie in `folder`. Blocks until it is done.
 
@@ -139,17 +141,18 @@ def run_step(
     the step does not read may be missing.
     `on_segment` hears of each segment once it is whole on disk. `shared` is a folder that the steps
     of this plan on this machine have in common, for the copy of a source that seeks badly; without
-    one `folder` is taken to be shared. Raises `UsageError`
-    (`step_unknown`, `input_missing`), `InputRefused` (`input_changed`), `ToolMissing`,
-    `StepFailed` and `Interrupted`; finished segments stay on disk then, nothing
-    half-written does, and the step may simply run again.
+    one `folder` is taken to be shared. `key` is that of the profile's protection. Raises
+    `UsageError` (`step_unknown`, `input_missing`, `key_missing`, `key_mismatch`), `InputRefused`
+    (`input_changed`), `ToolMissing`, `StepFailed` and `Interrupted`; finished segments stay on disk
+    then, nothing half-written does, and the step may simply run again.
     """
     see_able(tools, plan)  # it may have been made elsewhere
     step = plan.step(step_id)
     home = folder.resolve()
     common = home / WORK if shared is None else shared.resolve()
     beside = planned_inputs(plan, step, inputs)
-    work = Work(plan, step, source.resolve(), beside, home, common, tools, cancel, on_progress)
+    see_key(plan.profile.protection, key)
+    work = Work(plan, step, source.resolve(), beside, home, common, tools, cancel, on_progress, key)
     started = time.monotonic()
     try:
         made, files = _do(work, on_segment)
@@ -221,6 +224,7 @@ def _writers(work: Work, on_segment: OnSegment) -> list[VideoSegments]:
             frames=plan.timeline.frames if plan.timeline.constant else None,
             on_segment=on_segment,
             light=plan.light_of(rendition),
+            lock=work.lock(rendition.name),
         )
         for rendition, span in renditions
     ]

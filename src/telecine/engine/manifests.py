@@ -18,6 +18,7 @@ from telecine.engine.chapters import CHAPTERS_JSON, HLS_CHAPTERS
 from telecine.engine.mpd import (
     MPD,
     AdaptationSet,
+    ContentProtection,
     Representation,
     SegmentTemplate,
     TextFile,
@@ -30,6 +31,8 @@ from telecine.engine.plan import (
     SubtitleRendition,
     copied_load,
 )
+from telecine.engine.protection import rendition_iv, segment_iv
+from telecine.engine.protection_words import uri_from
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 
 MASTER = "master.m3u8"
@@ -159,6 +162,7 @@ def iframes(plan: Plan, name: str, segments: Sequence[Segment]) -> str:
             Fraction(ticks, timescale),
             segment_name(segment.number),
             playlist.ByteRange(length, offset),
+            _keys(plan, name, segment.number),
         )
         for segment in segments
         for offset, length, ticks in segment.keys
@@ -183,9 +187,26 @@ def _timescale(plan: Plan, name: str) -> int:
 def _entries(plan: Plan, name: str, segments: Sequence[Segment]) -> tuple[playlist.Segment, ...]:
     timescale = _timescale(plan, name)
     return tuple(
-        playlist.Segment(Fraction(s.duration_ticks, timescale), segment_name(s.number))
+        playlist.Segment(
+            Fraction(s.duration_ticks, timescale),
+            segment_name(s.number),
+            keys=_keys(plan, name, s.number),
+        )
         for s in segments
     )
+
+
+def _keys(plan: Plan, name: str, number: int) -> tuple[playlist.Key, ...]:
+    """What players are told of a segment's key. The init segment is never encrypted: it tells a
+    player whether it can play at all, and what is wrong where it cannot."""
+    protection = plan.profile.protection
+    if protection is None:
+        return ()
+    uri = uri_from(protection, plan.folder_of(name))
+    if protection.scheme == "aes-128":
+        return (playlist.Key("AES-128", uri, segment_iv(plan, name, number)),)
+    # No more than this one format: where there are two, hls.js takes this one and gives up.
+    return (playlist.Key("SAMPLE-AES", uri, rendition_iv(plan, name)),)
 
 
 def subtitle_name(number: int) -> str:
@@ -492,6 +513,7 @@ def mpd(
                 "audio",
                 "audio/mp4",
                 (voice,),
+                protection=_content_protection(plan),
                 lang=sound.language,
                 role=_role(sound),
                 label=sound.title if len(sounds) > 1 else None,
@@ -504,6 +526,13 @@ def mpd(
         for name, segments in made.items()
     ]
     return MPD(duration_s=max(ends_s), min_buffer_s=MIN_BUFFER_S, adaptation_sets=tuple(sets))
+
+
+def _content_protection(plan: Plan) -> ContentProtection | None:
+    protection = plan.profile.protection
+    if protection is None:
+        return None
+    return ContentProtection(protection.scheme, bytes.fromhex(protection.key_id))
 
 
 def _role(sound: AudioRendition) -> str:
@@ -523,7 +552,11 @@ def _picture_sets(
         sets.setdefault((r.codec, r.video_range), []).append(item)
     return [
         AdaptationSet(
-            "video", "video/mp4", tuple(items), transfer=playlist.HDR_TRANSFERS.get(video_range)
+            "video",
+            "video/mp4",
+            tuple(items),
+            transfer=playlist.HDR_TRANSFERS.get(video_range),
+            protection=_content_protection(plan),
         )
         for (_, video_range), items in sets.items()
     ]

@@ -10,7 +10,9 @@ that no MPD can say.
 
 from __future__ import annotations
 
+import base64
 import re
+import uuid
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, groupby
@@ -18,6 +20,7 @@ from typing import Literal, cast
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from telecine.engine.cenc import pssh
 from telecine.engine.errors import StepFailed
 
 ContentType = Literal["video", "audio", "text"]
@@ -30,6 +33,11 @@ _CHANNEL_SCHEME = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 # ISO/IEC 23003-3 channel configurations by the number of channels, where that decides them.
 _CHANNEL_CONFIGURATIONS = {1: "1", 2: "2", 3: "3", 4: "4", 5: "5", 6: "6", 7: "11", 8: "12"}
 _MAX_SEGMENTS = 1_000_000
+_PROTECTION_SCHEME = "urn:mpeg:dash:mp4protection:2011"
+_CENC_NAMESPACE = "urn:mpeg:cenc:2013"
+# https://www.w3.org/TR/eme-initdata-cenc/: says of any key system that the key's number stands in
+# `cenc:pssh`; dash.js asks for it.
+_COMMON_SYSTEM = "urn:uuid:1077efec-c0b2-4d02-ace3-3c1e52e2fb4b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,15 @@ class TextFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentProtection:
+    """How samples are encrypted (23009-1, 5.8.4.1, 23001-7, 11.2): the scheme, and the number of
+    the key, 16 bytes."""
+
+    scheme: str
+    key_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AdaptationSet:
     content_type: ContentType
     mime_type: str
@@ -107,6 +124,7 @@ class AdaptationSet:
     label: str | None = None  # what a player's menu shows
     accessibility: Accessibility | None = None
     files: tuple[TextFile, ...] = ()  # of text, instead of representations
+    protection: ContentProtection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,8 @@ def write_mpd(mpd: MPD) -> str:
             minBufferTime=_duration(mpd.min_buffer_s),
         ),
     )
+    if any(adaptation.protection is not None for adaptation in mpd.adaptation_sets):
+        root.set("xmlns:cenc", _CENC_NAMESPACE)
     period = ElementTree.SubElement(root, "Period", _texts(id="0", start="PT0S"))
     for number, adaptation in enumerate(mpd.adaptation_sets):
         _write_adaptation_set(period, number, adaptation)
@@ -211,6 +231,8 @@ def _write_adaptation_set(
             startWithSAP=1 if adaptation.representations else None,
         ),
     )
+    if adaptation.protection is not None:
+        _write_protection(element, adaptation.protection)
     if adaptation.transfer is not None:
         # Essential: a player that cannot show it must not choose it (DASH-IF IOP part 7, 5.4).
         transfer = _texts(schemeIdUri=_TRANSFER_SCHEME, value=adaptation.transfer)
@@ -229,6 +251,15 @@ def _write_adaptation_set(
         words = _texts(id=file.id, bandwidth=file.bandwidth_bps)
         item = ElementTree.SubElement(element, "Representation", words)
         ElementTree.SubElement(item, "BaseURL").text = file.url
+
+
+def _write_protection(parent: ElementTree.Element, protection: ContentProtection) -> None:
+    words = _texts(schemeIdUri=_PROTECTION_SCHEME, value=protection.scheme)
+    words["cenc:default_KID"] = str(uuid.UUID(bytes=protection.key_id))
+    ElementTree.SubElement(parent, "ContentProtection", words)
+    system = ElementTree.SubElement(parent, "ContentProtection", _texts(schemeIdUri=_COMMON_SYSTEM))
+    head = base64.b64encode(pssh(protection.key_id)).decode()
+    ElementTree.SubElement(system, "cenc:pssh").text = head
 
 
 def _write_representation(parent: ElementTree.Element, representation: Representation) -> None:
@@ -396,7 +427,10 @@ def parse_mpd(text: str) -> MPD:
 
 
 def _parse_adaptation_set(element: _Element) -> AdaptationSet:
-    element.only("EssentialProperty", "Accessibility", "Role", "Label", "Representation")
+    element.only(
+        *("ContentProtection", "EssentialProperty", "Accessibility", "Role", "Label"),
+        "Representation",
+    )
     content_type = element.text("contentType")
     if content_type not in ("video", "audio", "text"):
         raise element.wrong(f"has contentType={content_type!r}")
@@ -411,7 +445,23 @@ def _parse_adaptation_set(element: _Element) -> AdaptationSet:
         accessibility=next(map(_parse_accessibility, element.all("Accessibility")), None),
         representations=tuple(_parse_representation(r) for r, file in items if not file),
         files=tuple(_parse_file(r) for r, file in items if file),
+        protection=_parse_protection(element),
     )
+
+
+def _parse_protection(element: _Element) -> ContentProtection | None:
+    """What stands there for certain systems is passed over: it says the same once more."""
+    found = [
+        item
+        for item in element.all("ContentProtection")
+        if item.text("schemeIdUri") == _PROTECTION_SCHEME
+    ]
+    if not found:
+        return None
+    number = found[0].text(f"{_CENC_NAMESPACE} default_KID").replace("-", "")
+    if not re.fullmatch("[0-9A-Fa-f]{32}", number):
+        raise found[0].wrong("has a default_KID that is no UUID")
+    return ContentProtection(found[0].text("value"), bytes.fromhex(number))
 
 
 def _parse_file(element: _Element) -> TextFile:

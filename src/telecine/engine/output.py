@@ -115,7 +115,7 @@ def _targets(plan: Plan) -> tuple[str, ...]:
     homes = {rendition.folder.split("/")[0] for rendition in plan.renditions if rendition.listed}
     homes |= {sound.folder.split("/")[0] for sound in plan.sounds if sound.listed}
     homes |= {track.folder.split("/")[0] for track in plan.subtitles}
-    playlists = (MASTER, MANIFEST) if plan.hls else ()
+    playlists = (MASTER,) * plan.hls + (MANIFEST,) * plan.dash
     # Playlists and indexes first: when all is removed, none names what is gone.
     folders = [stills.kind for stills in plan.stills]
     return (*playlists, *sorted(homes), *(file.path for file in plan.files), *folders, REPORT)

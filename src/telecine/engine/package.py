@@ -96,8 +96,9 @@ class Publisher:
             self._end_growing()
             if names:
                 codecs, texts = self._codecs(names), self._texts()
-                manifest = manifests.mpd(plan, made, codecs, texts)
-                write_whole(self._folder / MANIFEST, write_mpd(manifest))
+                if plan.dash:
+                    manifest = manifests.mpd(plan, made, codecs, texts)
+                    write_whole(self._folder / MANIFEST, write_mpd(manifest))
                 master = manifests.final_master(plan, made, codecs, texts)
                 write_whole(self._folder / MASTER, playlist.write_multivariant(master))
             return tuple(manifests.measure(plan, name, made[name]) for name in names)

@@ -266,6 +266,12 @@ class Plan:
         return self.profile.has("hls")
 
     @property
+    def dash(self) -> bool:
+        """Whether there is a manifest for DASH, which knows no segments encrypted as a whole."""
+        protection = self.profile.protection
+        return self.hls and (protection is None or protection.scheme != "aes-128")
+
+    @property
     def copied(self) -> VideoRendition | None:
         return next((r for r in self.renditions if r.mode == "copy"), None)
 

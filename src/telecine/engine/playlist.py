@@ -47,11 +47,28 @@ class Map:
     byte_range: ByteRange | None = None
 
 
+KeyMethod = Literal["AES-128", "SAMPLE-AES"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """EXT-X-KEY: where the key is, in which `format` ("identity": its 16 bytes), and the `iv`, 16
+    bytes."""
+
+    method: KeyMethod
+    uri: str
+    iv: bytes | None = None
+    format: str = "identity"
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
+    """`keys` are those that it is encrypted with, one for each format that the key is given in."""
+
     duration_s: Fraction
     uri: str
     byte_range: ByteRange | None = None
+    keys: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,8 @@ class MediaPlaylist:
         """The lowest protocol version that has everything used here (RFC 8216, section 7)."""
         if self.map is not None:
             return 5 if self.iframes_only else 6
+        if any(segment.keys for segment in self.segments):
+            return 5
         ranges = any(segment.byte_range is not None for segment in self.segments)
         return 4 if ranges or self.iframes_only else 3
 
@@ -322,13 +341,31 @@ def _range(byte_range: ByteRange) -> str:
     return f"{byte_range.length}@{byte_range.offset}"
 
 
+def _key_line(key: Key) -> str:
+    attributes = _attributes(
+        ("METHOD", key.method),
+        ("URI", _quoted(_uri_line(key.uri))),
+        ("IV", None if key.iv is None else f"0x{key.iv.hex()}"),
+        ("KEYFORMAT", _quoted(key.format)),
+        ("KEYFORMATVERSIONS", _quoted("1")),
+    )
+    return f"#EXT-X-KEY:{attributes}"
+
+
 def _segment_lines(segments: Sequence[Segment]) -> Iterator[str]:
     # Each EXTINF is the distance between two rounded moments, so rounding never adds up: the sum
     # of any number of segments is within a microsecond of the truth, and appending changes no line.
+    keys: tuple[Key, ...] = ()
     moments = accumulate((segment.duration_s for segment in segments), initial=Fraction(0))
     for segment, (start, end) in zip(segments, pairwise(map(_microseconds, moments)), strict=True):
         if end <= start:
             raise _unwritable(f"a segment of {segment.duration_s} s")
+        if segment.keys != keys:
+            # A format that comes to an end would need METHOD=NONE, which ends them all.
+            if {key.format for key in keys} - {key.format for key in segment.keys}:
+                raise _unwritable("that a key has no more to do with a segment")
+            yield from map(_key_line, segment.keys)
+            keys = segment.keys
         yield f"#EXTINF:{_decimal(Fraction(end - start, 1_000_000), _PLACES)},"
         if segment.byte_range is not None:
             yield f"#EXT-X-BYTERANGE:{_range(segment.byte_range)}"
@@ -400,6 +437,7 @@ _MEDIA_TAGS = frozenset(
         "#EXT-X-MEDIA-SEQUENCE",
         "#EXT-X-PLAYLIST-TYPE",
         "#EXT-X-I-FRAMES-ONLY",
+        "#EXT-X-KEY",
         "#EXT-X-MAP",
         "#EXT-X-ENDLIST",
     ]
@@ -409,7 +447,6 @@ _UNSUPPORTED_TAGS = frozenset(
     [
         "#EXT-X-DISCONTINUITY",
         "#EXT-X-DISCONTINUITY-SEQUENCE",
-        "#EXT-X-KEY",
         "#EXT-X-SESSION-KEY",
         "#EXT-X-GAP",
         "#EXT-X-DEFINE",
@@ -417,7 +454,7 @@ _UNSUPPORTED_TAGS = frozenset(
         "#EXT-X-PART",
     ]
 )
-_REPEATED_TAGS = _MULTIVARIANT_TAGS | {"#EXTINF", "#EXT-X-BYTERANGE"}
+_REPEATED_TAGS = _MULTIVARIANT_TAGS | {"#EXTINF", "#EXT-X-BYTERANGE", "#EXT-X-KEY"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,6 +527,13 @@ class _Attributes:
             raise self.line.wrong(f"{name} is no decimal number: {text!r}")
         return None if text is None else Fraction(text)
 
+    def sixteen_bytes(self, name: str) -> bytes | None:
+        text = self.found.get(name)
+        match = _HEX.fullmatch(text) if text is not None else None
+        if text is not None and match is None:
+            raise self.line.wrong(f"{name} is no 0x and 32 hex digits: {text!r}")
+        return bytes.fromhex(match[1]) if match else None
+
     def resolution(self) -> tuple[int, int] | None:
         text = self.found.get("RESOLUTION")
         match = _RESOLUTION.fullmatch(text) if text is not None else None
@@ -548,7 +592,7 @@ def parse_multivariant(text: str) -> MultivariantPlaylist:
 
     Raises:
         StepFailed: (code `malformed_playlist`) naming the line that breaks a rule of RFC 8216,
-            4.1–4.3.4, or uses what the values here cannot hold (encryption, caption groups).
+            4.1–4.3.4, or uses what the values here cannot hold (session keys, caption groups).
     """
     variants: list[tuple[_Line, Variant]] = []
     renditions: list[Rendition] = []
@@ -673,6 +717,7 @@ class _MediaState:
     range_end: tuple[str, int] | None = None  # resource, and where its last range ended
     segments: list[Segment] = field(default_factory=list)
     lines: list[_Line] = field(default_factory=list)  # the EXTINF of each segment
+    keys: dict[str, Key] = field(default_factory=dict)  # by their format
 
 
 def _take_segment(state: _MediaState, line: _Line) -> None:
@@ -687,7 +732,7 @@ def _take_segment(state: _MediaState, line: _Line) -> None:
         state.range_end = (line.value, place.offset + place.length)
     else:
         state.range_end = None
-    state.segments.append(Segment(duration, line.value, place))
+    state.segments.append(Segment(duration, line.value, place, tuple(state.keys.values())))
     state.lines.append(extinf)
     state.extinf = state.byte_range = None
 
@@ -697,6 +742,35 @@ def _extinf(line: _Line) -> Fraction:
     if not comma or not _FLOAT.fullmatch(duration):
         raise line.wrong(f"EXTINF is no duration with a comma: {line.value!r}")
     return Fraction(duration)
+
+
+_HEX = re.compile(r"0[xX]([0-9A-Fa-f]{32})")
+
+
+def _key(line: _Line) -> Key | None:
+    """None: nothing is encrypted from here on."""
+    attributes = line.attributes()
+    method = attributes.needed(
+        "METHOD", attributes.one_of("METHOD", "NONE", "AES-128", "SAMPLE-AES")
+    )
+    if method == "NONE":
+        return None
+    return Key(
+        method=cast(KeyMethod, method),
+        uri=attributes.needed("URI", attributes.quoted("URI")),
+        iv=attributes.sixteen_bytes("IV"),
+        format=attributes.quoted("KEYFORMAT") or "identity",
+    )
+
+
+def _take_key(state: _MediaState, line: _Line, *, mapped: bool) -> None:
+    key = _key(line)
+    if key is None:
+        state.keys = {}
+        return
+    if key.method == "AES-128" and not mapped:
+        raise line.wrong("EXT-X-KEY before EXT-X-MAP, which would be encrypted: not supported")
+    state.keys = {**state.keys, key.format: key}
 
 
 def _map(line: _Line) -> Map:
@@ -714,8 +788,8 @@ def parse_media(text: str) -> MediaPlaylist:
     Raises:
         StepFailed: (code `malformed_playlist`) naming the line that breaks a rule of RFC 8216,
             4.1–4.3.3 (a version that is too low for what is used, an EXTINF above the target
-            duration), or uses what the values here cannot hold (a second EXT-X-MAP, a
-            discontinuity, encryption).
+            duration), or uses what the values here cannot hold (a second EXT-X-MAP, one that is
+            encrypted, a discontinuity).
     """
     state = _MediaState()
     heads: dict[str, _Line] = {}
@@ -730,6 +804,8 @@ def parse_media(text: str) -> MediaPlaylist:
             if state.byte_range is not None:
                 raise line.wrong("EXT-X-BYTERANGE is not followed by a URI")
             state.byte_range = (line, line.value)
+        elif line.tag == "#EXT-X-KEY":
+            _take_key(state, line, mapped="#EXT-X-MAP" in heads)
         else:
             if state.segments and line.tag in ("#EXT-X-MAP", "#EXT-X-MEDIA-SEQUENCE"):
                 raise line.wrong(f"{line.tag} stands behind the first segment")

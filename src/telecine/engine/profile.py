@@ -15,6 +15,7 @@ from telecine.engine.concat_words import check_concat, film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.media import InputKind
+from telecine.engine.protection_words import Protection
 from telecine.engine.subtitle_words import Burn, SideCar, check_side_cars
 from telecine.engine.watermark_words import INPUT, Watermark
 
@@ -95,6 +96,7 @@ class Profile:
     clip: Clip | None = None
     watermark: Watermark | None = None
     concat: int = 0
+    protection: Protection | None = None  # of what streams
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -217,13 +219,16 @@ def make_profile(
     clip: Clip | None = None,
     watermark: Watermark | None = None,
     concat: int = 0,
+    protection: Protection | None = None,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
     Raises `UsageError`: `output_twice` where two outputs would write the same file,
     `subtitle_twice` where two files of subtitles are the same,
     `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec,
-    `concat_too_many`, and `concat_unsupported` where what is asked of joined films is not made.
+    `concat_too_many`, and `concat_unsupported` where what is asked of joined films is not made,
+    `protection_clear_file`, `protection_without_hls`, `protection_codec` where not all that is
+    asked for can be protected.
     """
     wanted = tuple(dict.fromkeys(outputs)) or DEFAULT_OUTPUTS
     several = (*AUDIO_KINDS, "mp4", "thumbnails")  # of these there may be more than one
@@ -243,6 +248,8 @@ def make_profile(
         other = {"a clip": clip, "subtitles to burn in": burn}
         pictures = any(output.kind not in AUDIO_KINDS for output in wanted)
         check_concat(concat, [what for what, asked in other.items() if asked], pictures=pictures)
+    if protection is not None:
+        _see_protected(protection, wanted, codecs)
     return Profile(
         wanted,
         tuple(sorted(set(rungs), reverse=True)),
@@ -255,7 +262,32 @@ def make_profile(
         clip=clip,
         watermark=watermark,
         concat=concat,
+        protection=protection,
     )
+
+
+def _see_protected(
+    protection: Protection, outputs: tuple[Output, ...], codecs: tuple[str, ...]
+) -> None:
+    """Whether all that is asked for can be protected, or is no copy of it."""
+    clear = [str(output) for output in outputs if output.kind in ("mp4", *AUDIO_KINDS)]
+    if clear:
+        raise UsageError(
+            f"{clear[0]} would be a copy that is not encrypted: leave it out, or make it in a run "
+            "of its own",
+            code="protection_clear_file",
+        )
+    if not any(output.kind == "hls" for output in outputs):
+        raise UsageError(
+            "only what streams is protected: ask for hls", code="protection_without_hls"
+        )
+    open_ = [name for name in codecs if VIDEO_ENCODERS[name].coding.clear is None]
+    if protection.scheme == "cbcs" and open_:
+        able = [name for name, each in VIDEO_ENCODERS.items() if each.coding.clear is not None]
+        raise UsageError(
+            f"cbcs encrypts {', '.join(able)} here, not {open_[0]}: aes-128 encrypts every codec",
+            code="protection_codec",
+        )
 
 
 def _deep(codecs: tuple[str, ...]) -> list[str]:

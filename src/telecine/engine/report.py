@@ -100,6 +100,16 @@ class FilmReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectionReport:
+    """How what streams is encrypted; `key_id` names the key, which stands nowhere."""
+
+    scheme: str
+    key_id: str
+    key_uri: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubtitleReport:
     """One track of subtitles in the playlists."""
 
@@ -144,6 +154,7 @@ class Report:
     burned_in: str | None = None  # which subtitles are part of the pictures
     clip: ClipReport | None = None
     films: tuple[FilmReport, ...] = ()  # of several that are joined
+    protection: ProtectionReport | None = None
 
 
 def describe(info: MediaInfo) -> tuple[str, ...]:
@@ -369,9 +380,26 @@ def make_report(
         sounds=_sounds(plan, results),
         clip=_clip(plan),
         films=films(plan),
+        protection=protected(plan),
         subtitles=tuple(map(subtitle_report, plan.subtitles)),
         burned_in=None if plan.burned_in is None else plan.burned_in.reason,
     )
+
+
+_PROTECTED = {
+    "aes-128": "every segment of pictures and sound as a whole; init segments, subtitles and "
+    "pictures beside the film are not",
+    "cbcs": "the slices of pictures, one block in ten, and all sound; headers, subtitles and "
+    "pictures beside the film are not",
+}
+
+
+def protected(plan: Plan) -> ProtectionReport | None:
+    """How what streams is encrypted, if it is."""
+    one = plan.profile.protection
+    if one is None:
+        return None
+    return ProtectionReport(one.scheme, one.key_id, one.uri, _PROTECTED[one.scheme])
 
 
 def _clip(plan: Plan) -> ClipReport | None:

@@ -20,6 +20,7 @@ from telecine.engine import cmaf
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import StepFailed
 from telecine.engine.media import Light
+from telecine.engine.protection import Lock
 
 INIT_NAME = "init.mp4"
 _SEQUENCES = 10_000  # fragment numbers of a segment; more runs than frames of 10.5 s at 60 fps
@@ -28,7 +29,8 @@ _SEQUENCES = 10_000  # fragment numbers of a segment; more runs than frames of 1
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A finished, immutable segment file. `keys`: (offset, length, ticks until the next) of each
-    run's first picture, for the I-frame playlist."""
+    run's first picture, for the I-frame playlist; where the file is encrypted as a whole, they
+    count in what it decrypts to (RFC 8216, 6.3.6)."""
 
     number: int
     start_ticks: int
@@ -58,18 +60,32 @@ class _Store:
     """The files of one rendition in its folder."""
 
     def __init__(
-        self, name: str, folder: Path, on_segment: OnSegment, light: Light | None = None
+        self,
+        name: str,
+        folder: Path,
+        on_segment: OnSegment,
+        lock: Lock | None,
+        light: Light | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self.light = light
+        self.track: cmaf.Track | None = None  # as it comes, before anything is encrypted
+        self._lock = lock
+        self._encryption = None if lock is None else lock.encryption
         self.init_sha256 = ""
         self.segments: list[Segment] = []
         self._on_segment = on_segment
 
-    def init(self, data: bytes, edit_offset_ticks: int) -> None:
+    def init(self, init: cmaf.Init, edit_offset_ticks: int) -> None:
         """Write the canonical init segment, or see that it is the one that is there already."""
-        canonical = cmaf.write_init(data, edit_offset_ticks=edit_offset_ticks, light=self.light)
+        self.track = init.track
+        canonical = cmaf.write_init(
+            init.data,
+            edit_offset_ticks=edit_offset_ticks,
+            light=self.light,
+            encryption=self._encryption,
+        )
         self.init_sha256 = hashlib.sha256(canonical).hexdigest()
         path = self.folder / INIT_NAME
         if path.is_file() and path.read_bytes() != canonical:
@@ -79,6 +95,13 @@ class _Store:
                 code="init_mismatch",
             )
         write_whole(path, canonical)
+
+    def sealed(self, run: list[cmaf.Sample]) -> list[cmaf.Sample]:
+        """A run as it is stored."""
+        if self._lock is None or self._encryption is None:
+            return run
+        assert self.track is not None
+        return cmaf.sealed(run, self.track, self._encryption, self._lock.key.data)
 
     def segment(
         self,
@@ -96,6 +119,8 @@ class _Store:
         for fragment, length, start, end in zip(fragments, key_bytes, starts, ends, strict=True):
             keys.append((offset, length, end - start))
             offset += len(fragment)
+        if self._lock is not None:
+            data = self._lock.seal_segment(number, data)
         made = Segment(number, starts[0], end_ticks - starts[0], len(data), frames, tuple(keys))
         write_whole(self.folder / segment_name(number), data)
         self.segments.append(made)
@@ -114,8 +139,8 @@ class VideoSegments:
     """Takes one rendition's stream for segments [first, end) and writes them.
 
     `boundaries` are the timeline's, in ticks; `frames` the pictures expected in each segment, or
-    None where a damaged source may lack some; `light` is what an HDR rendition says of its own.
-    Raises `StepFailed` (`grid_mismatch`,
+    None where a damaged source may lack some; `light` is what an HDR rendition says of its own;
+    `lock` encrypts what is written. Raises `StepFailed` (`grid_mismatch`,
     `frame_count`, `fragment_timing`, `init_mismatch`); finished segments stay on disk.
     """
 
@@ -131,8 +156,9 @@ class VideoSegments:
         frames: Sequence[int] | None,
         on_segment: OnSegment,
         light: Light | None = None,
+        lock: Lock | None = None,
     ) -> None:
-        self._store = _Store(name, folder, on_segment, light)
+        self._store = _Store(name, folder, on_segment, lock, light)
         self._reader = cmaf.FragmentReader()
         self._boundaries = boundaries
         self._next = first  # the segment that is being filled
@@ -140,15 +166,13 @@ class VideoSegments:
         self._offset = edit_offset_ticks
         self._frames = frames
         self._shift: int | None = None  # what makes the stream's ticks the timeline's
-        self._track: cmaf.Track | None = None
         self._run: list[cmaf.Sample] = []
         self._runs: list[tuple[bytes, int, int, int]] = []  # fragment, key bytes, start, frames
 
     def feed(self, data: bytes) -> None:
         for item in self._reader.feed(data):
             if isinstance(item, cmaf.Init):
-                self._track = item.track
-                self._store.init(item.data, self._offset)
+                self._store.init(item, self._offset)
             else:
                 self._take(item)
 
@@ -167,8 +191,8 @@ class VideoSegments:
 
     def _take(self, fragment: cmaf.Fragment) -> None:
         samples = fragment.samples
-        assert self._track is not None
-        if self._run and not cmaf.starts_gop(samples[0], self._track):
+        assert self._store.track is not None
+        if self._run and not cmaf.starts_gop(samples[0], self._store.track):
             self._run.extend(self._shifted(samples))
             return
         if self._shift is None:
@@ -188,8 +212,9 @@ class VideoSegments:
 
     def _close_run(self, end_ticks: int) -> None:
         base = min(sample.pts for sample in self._run)
+        run = self._store.sealed(self._run)
         data = cmaf.write_fragment(
-            self._run,
+            run,
             sequence=self._next * _SEQUENCES + len(self._runs) + 1,
             base_ticks=base,
             end_ticks=end_ticks,
@@ -225,7 +250,7 @@ class AudioSegments:
 
     `start` is the time of the stream's first sample, in ticks of the timeline (one tick a sample);
     a frame that lies by half or more before 0, such as an encoder's priming, is dropped.
-    `boundaries_s` are the timeline's, in seconds.
+    `boundaries_s` are the timeline's, in seconds; `lock` encrypts what is written.
     """
 
     def __init__(
@@ -238,8 +263,9 @@ class AudioSegments:
         frame_samples: int,
         start: int,
         on_segment: OnSegment,
+        lock: Lock | None = None,
     ) -> None:
-        self._store = _Store(name, folder, on_segment)
+        self._store = _Store(name, folder, on_segment, lock)
         self._reader = cmaf.FragmentReader()
         self._frame = frame_samples
         self._time = start
@@ -250,7 +276,7 @@ class AudioSegments:
     def feed(self, data: bytes) -> None:
         for item in self._reader.feed(data):
             if isinstance(item, cmaf.Init):
-                self._store.init(item.data, 0)
+                self._store.init(item, 0)
             else:
                 for sample in item.samples:
                     self._take(sample)
@@ -282,7 +308,7 @@ class AudioSegments:
         start = self._run[0].pts
         number = len(self._store.segments)
         data = cmaf.write_fragment(
-            self._run,
+            self._store.sealed(self._run),
             sequence=number + 1,
             base_ticks=start,
             end_ticks=self._time,

@@ -76,6 +76,7 @@ def _writer(work: Work, sound: AudioRendition, on_segment: OnSegment) -> AudioSe
         frame_samples=AAC_FRAME_SAMPLES,
         start=start,
         on_segment=on_segment,
+        lock=work.lock(sound.name),
     )
 
 

@@ -12,7 +12,7 @@ from telecine.engine.bmff import malformed
 from telecine.engine.ladder import Size
 
 # Profiles whose SPS has a chroma format, bit depths and scaling lists.
-_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 # chroma_format_idc → luma samples a chroma sample spans, across and down (table 6-1)
 _CHROMA = {0: (1, 1), 1: (2, 2), 2: (2, 1), 3: (1, 1)}
@@ -20,17 +20,22 @@ _CHROMA = {0: (1, 1), 1: (2, 2), 2: (2, 1), 3: (1, 1)}
 _MAX_CYCLE = 255  # of offsets in a picture order count cycle
 
 
-def _payload(unit: bytes) -> bytes:
+def payload(unit: bytes) -> bytes:
     """A NAL unit without its emulation prevention bytes."""
     return re.sub(rb"\x00\x00\x03", b"\x00\x00", unit)
 
 
-class _Bits:
+class Bits:
     """Bits of a header, read one after another."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data)
         self._at = 0
+
+    @property
+    def taken(self) -> int:
+        """How many were read."""
+        return self._at
 
     def u(self, count: int) -> int:
         """u(n): an unsigned number of `count` bits."""
@@ -62,14 +67,14 @@ def sps_size(sps: bytes) -> Size:
     """
     if not sps or sps[0] & 0x1F != 7:
         raise malformed("not an SPS")
-    bits = _Bits(_payload(sps[1:]))
+    bits = Bits(payload(sps[1:]))
     profile, _, _ = bits.u(8), bits.u(8), bits.u(8)
     bits.ue()  # seq_parameter_set_id
     chroma = 1
-    if profile in _HIGH_PROFILES:
-        chroma = _pass_high_profile(bits)
+    if profile in HIGH_PROFILES:
+        chroma = pass_high_profile(bits)
     bits.ue()  # log2_max_frame_num_minus4
-    _pass_order_count(bits)
+    pass_order_count(bits)
     bits.ue()  # max_num_ref_frames
     bits.u(1)  # gaps_in_frame_num_value_allowed_flag
     width, height = 16 * (bits.ue() + 1), 16 * (bits.ue() + 1)
@@ -90,7 +95,7 @@ def sps_size(sps: bytes) -> Size:
     return Size(width, height)
 
 
-def _pass_high_profile(bits: _Bits) -> int:
+def pass_high_profile(bits: Bits) -> int:
     """ChromaArrayType, which cropping needs; the rest is passed over."""
     chroma = bits.ue()
     if chroma not in _CHROMA:
@@ -106,7 +111,7 @@ def _pass_high_profile(bits: _Bits) -> int:
     return 0 if planes else chroma
 
 
-def _pass_scaling_list(bits: _Bits, size: int) -> None:
+def _pass_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -114,7 +119,7 @@ def _pass_scaling_list(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _pass_order_count(bits: _Bits) -> None:
+def pass_order_count(bits: Bits) -> None:
     kind = bits.ue()  # pic_order_cnt_type
     if kind == 0:
         bits.ue()  # log2_max_pic_order_cnt_lsb_minus4
@@ -140,7 +145,7 @@ def hevc_size(sps: bytes) -> Size:
     """
     if len(sps) < 2 or sps[0] >> 1 & 0x3F != 33:
         raise malformed("not an SPS")
-    bits = _Bits(_payload(sps[2:]))
+    bits = Bits(payload(sps[2:]))
     bits.u(4)  # sps_video_parameter_set_id
     layers = bits.u(3)  # sps_max_sub_layers_minus1
     bits.u(1)  # sps_temporal_id_nesting_flag
@@ -162,7 +167,7 @@ def hevc_size(sps: bytes) -> Size:
     return Size(width, height)
 
 
-def _pass_profile_tier_level(bits: _Bits, layers: int) -> None:
+def _pass_profile_tier_level(bits: Bits, layers: int) -> None:
     """7.3.3: 88 bits of profile and 8 of level, and as many of each layer that says it has them."""
     bits.u(96)
     said = [(bits.u(1), bits.u(1)) for _ in range(layers)]
@@ -181,7 +186,7 @@ def av1_size(sequence_header: bytes) -> Size:
     Raises:
         StepFailed: (code `malformed_media`) it is cut off.
     """
-    bits = _Bits(sequence_header)
+    bits = Bits(sequence_header)
     bits.u(4)  # seq_profile, still_picture
     if bits.u(1):  # reduced_still_picture_header
         bits.u(5)  # seq_level_idx
@@ -191,7 +196,7 @@ def av1_size(sequence_header: bytes) -> Size:
     return Size(bits.u(wide) + 1, bits.u(high) + 1)
 
 
-def _pass_operating_points(bits: _Bits) -> None:
+def _pass_operating_points(bits: Bits) -> None:
     delay_bits = 0
     if bits.u(1):  # timing_info_present_flag
         bits.u(64)  # num_units_in_display_tick, time_scale

@@ -23,9 +23,8 @@ from telecine.engine.containers import JpegReader
 from telecine.engine.cues import Cue, milliseconds, write_cues
 from telecine.engine.disk import working_folder
 from telecine.engine.errors import StepFailed
-from telecine.engine.plan import WORK, Plan
+from telecine.engine.plan import WORK
 from telecine.engine.process import limits_for
-from telecine.engine.segments import INIT_NAME, segment_name
 from telecine.engine.work import MadeFile, Work, put_bytes
 
 
@@ -102,14 +101,13 @@ def index_json(stills: Stills, spans: list[tuple[int, int]]) -> str:
 
 def _key_film(work: Work, wanted: Stills, film: Path) -> list[Fraction]:
     """Write the key pictures as a film, one a second; when each is shown in the real one."""
-    plan = work.plan
-    home = work.folder / plan.folder_of(wanted.rendition)
-    track = cmaf.read_init((home / INIT_NAME).read_bytes())
+    init = work.init(wanted.rendition)
+    track = cmaf.read_init(init)
     step = track.timescale
     times_s = []
     with film.open("wb") as file:
-        file.write((home / INIT_NAME).read_bytes())
-        for number, key in enumerate(_chosen(work, wanted, home, track)):
+        file.write(init)
+        for number, key in enumerate(_chosen(work, wanted, track)):
             fragment = cmaf.write_fragment(
                 [replace(key.sample, pts=number * step)],
                 sequence=number + 1,
@@ -122,7 +120,7 @@ def _key_film(work: Work, wanted: Stills, film: Path) -> list[Fraction]:
     return times_s
 
 
-def _chosen(work: Work, wanted: Stills, home: Path, track: cmaf.Track) -> Iterator[Key]:
+def _chosen(work: Work, wanted: Stills, track: cmaf.Track) -> Iterator[Key]:
     """Of each stretch the first key picture. The plan's stretches all have one, unless pictures of
     a damaged source are missing: then the one before stands for the stretch from its start."""
 
@@ -130,7 +128,7 @@ def _chosen(work: Work, wanted: Stills, home: Path, track: cmaf.Track) -> Iterat
     def keys_in(segment: int) -> list[Key]:
         work.go_on()
         work.moved()
-        return list(_keys_in(home / segment_name(segment), track))
+        return list(_keys_in(work.segment(wanted.rendition, segment), track))
 
     boundaries = work.plan.timeline.boundaries
     last = None
@@ -150,8 +148,8 @@ def _chosen(work: Work, wanted: Stills, home: Path, track: cmaf.Track) -> Iterat
         yield last
 
 
-def _keys_in(path: Path, track: cmaf.Track) -> Iterator[Key]:
-    for fragment in cmaf.read_segment(path.read_bytes(), track):
+def _keys_in(data: bytes, track: cmaf.Track) -> Iterator[Key]:
+    for fragment in cmaf.read_segment(data, track):
         first = fragment.samples[0]
         # A copy, so that not all of the segment stays in memory.
         own = replace(first, data=bytes(first.data))
@@ -169,7 +167,7 @@ def preview(work: Work) -> tuple[MadeFile, ...]:
     parts: list[bytes] = []
     with working_folder(work.folder / WORK, "preview") as scratch:
         film = scratch / "pieces.mp4"
-        film.write_bytes(_pieces_film(work.plan, wanted, work.folder))
+        film.write_bytes(_pieces_film(work, wanted))
         size = work.plan.rendition(wanted.rendition).size
         pictures_s = Fraction(len(wanted.segments) * filters.PIECE_S)
         work.ffmpeg(
@@ -184,15 +182,13 @@ def preview(work: Work) -> tuple[MadeFile, ...]:
     return (put_bytes(work, work.step.output, b"".join(parts)),)
 
 
-def _pieces_film(plan: Plan, wanted: Preview, folder: Path) -> bytes:
+def _pieces_film(work: Work, wanted: Preview) -> bytes:
     """The pieces as a film, each beginning at a multiple of `filters.PIECE_S`."""
-    home = folder / plan.folder_of(wanted.rendition)
-    init = (home / INIT_NAME).read_bytes()
+    init = work.init(wanted.rendition)
     track = cmaf.read_init(init)
     runs: list[tuple[int, list[Sample]]] = []  # each with where its piece ends
     for number, segment in enumerate(wanted.segments):
-        data = (home / segment_name(segment)).read_bytes()
-        fragments = cmaf.read_segment(data, track)
+        fragments = cmaf.read_segment(work.segment(wanted.rendition, segment), track)
         begin = fragments[0].samples[0].pts
         base = number * filters.PIECE_S * track.timescale
         end_ticks = begin + ceil(wanted.each_s * track.timescale)

@@ -29,6 +29,7 @@ from telecine.engine.probe import probe, probe_inputs
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
 from telecine.engine.progress import Progress, pace
+from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.report import Report, State, describe, make_report
 from telecine.engine.schedule import run_steps
 from telecine.engine.serial import from_plain, to_plain
@@ -60,16 +61,19 @@ def transcode(
     on_event: OnEvent = lambda _: None,
     cancel: Cancel | None = None,
     inputs: Mapping[str, Path] = NO_INPUTS,
+    key: ContentKey | None = None,
 ) -> Report:
     """Make everything `profile` asks of `source` in `folder`, `jobs` chunks at once.
 
-    `inputs` says where the files beside the source lie, by the names of `Profile.inputs`.
+    `inputs` says where the files beside the source lie, by the names of `Profile.inputs`; `key` is
+    that of `Profile.protection`, and stands in nothing that is written or told.
     Segments and playlists appear as they are made. Raises `InputRefused` and `ToolMissing`
-    (nothing is written), `UsageError` (`output_exists`, `output_busy` …), `StepFailed`,
-    `VerifyFailed`, `Interrupted`: finished steps stay in `folder` and are used again, growing
-    playlists stay valid, and `report.json` says how it ended.
+    (nothing is written), `UsageError` (`output_exists`, `output_busy`, `key_missing` …),
+    `StepFailed`, `VerifyFailed`, `Interrupted`: finished steps stay in `folder` and are used again,
+    growing playlists stay valid, and `report.json` says how it ended.
     """
-    run = _Run(folder, tools, jobs, on_event, cancel or Cancel())
+    see_key(profile.protection, key)
+    run = _Run(folder, tools, jobs, on_event, cancel or Cancel(), key)
     run.tell("started", version=version("telecine"), ffmpeg=tools.version,
              sandbox=str(tools.sandbox), source=source.name, jobs=jobs)  # fmt: skip
     info = probe(source, tools, cancel=run.cancel)
@@ -113,6 +117,7 @@ def join_steps(
     time_to_first_play_s: float | None = None,
     cancel: Cancel | None = None,
     on_move: Callable[[], object] = lambda: None,
+    key: ContentKey | None = None,
 ) -> Report:
     """Finish what `run_step` made elsewhere, once all of it lies in `folder`: write the playlists,
     verify, report. With this a plan's steps and their end may each run on another machine, and
@@ -135,7 +140,7 @@ def join_steps(
                 publisher.take(made.rendition, made.segments)
             on_move()
         measured = publisher.finish()
-        found = verify(folder, cancel=cancel, on_read=on_move)
+        found = verify(folder, cancel=cancel, on_read=on_move, key=key)
         if cancel.is_set():
             raise Interrupted
         broken = [rule for rule in found.rules if not rule.passed]
@@ -203,8 +208,15 @@ class _Run:
     probed_s: float
 
     def __init__(
-        self, folder: Path, tools: Tools, jobs: int, on_event: OnEvent, cancel: Cancel
+        self,
+        folder: Path,
+        tools: Tools,
+        jobs: int,
+        on_event: OnEvent,
+        cancel: Cancel,
+        key: ContentKey | None = None,
     ) -> None:
+        self._key = key
         self.cancel = cancel
         self._callers_cancel = cancel
         self._folder = folder
@@ -363,6 +375,7 @@ class _Run:
                 on_progress=lambda done_s: self._advance(step, done_s),
                 cancel=self.cancel,
                 inputs=inputs,
+                key=self._key,
             )
             self.tell("step", id=step.id, state="finished", wall_s=result.wall_s)
         else:
@@ -395,11 +408,13 @@ class _Run:
 
     def _broken_rules(self) -> tuple[str, ...]:
         return tuple(
-            rule.name for rule in verify(self._folder, cancel=self.cancel).rules if not rule.passed
+            rule.name
+            for rule in verify(self._folder, cancel=self.cancel, key=self._key).rules
+            if not rule.passed
         )
 
     def _verified(self) -> int:
-        found = verify(self._folder, cancel=self.cancel)
+        found = verify(self._folder, cancel=self.cancel, key=self._key)
         if self.cancel.is_set():
             raise Interrupted
         broken = [rule for rule in found.rules if not rule.passed]

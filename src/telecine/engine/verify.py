@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +21,13 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from telecine.engine import cmaf, containers, mp4index, mpd, playlist, webvtt
+from telecine.engine import aes, cmaf, containers, mp4index, mpd, playlist, webvtt
 from telecine.engine.beside import Stills
 from telecine.engine.bmff import boxes, header
 from telecine.engine.chapters import CHAPTERS_JSON, CHAPTERS_VTT
 from telecine.engine.cues import parse_cues
 from telecine.engine.disk import working_folder
-from telecine.engine.errors import Interrupted, MediaError, StepFailed
+from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.ladder import Size
 from telecine.engine.loudness import Level
 from telecine.engine.manifests import (
@@ -42,6 +41,7 @@ from telecine.engine.output import PLAN, REPORT
 from telecine.engine.plan import MAX_DURATION_S, SUBTITLE_WHOLE, WORK, Plan, plan_from_json
 from telecine.engine.process import Access, Cancel, limits_for, run
 from telecine.engine.profile import AUDIO_KINDS
+from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.rules import RuleResult, Verification, judge
 from telecine.engine.rules.found import (
     ChaptersFound,
@@ -87,15 +87,18 @@ def verify(
     tools: Tools | None = None,
     cancel: Cancel | None = None,
     on_read: Callable[[], object] = lambda: None,
+    key: ContentKey | None = None,
 ) -> Verification:
     """Judge what `transcode` left in `folder` by every rule that applies to it.
 
     With `decode` every rendition and file is also decoded, in the sandbox of `tools` (this
     machine's, where none are given); that needs room in `folder` for one rendition at a time, gone
-    afterwards. `on_read` hears of each file before it is read. Raises `Interrupted` when `cancel`
-    is set and what `find_tools` and `run` raise, nothing for what lies in `folder`.
+    afterwards. `on_read` hears of each file before it is read. `key` is needed where whole segments
+    are encrypted, and to decode what is in any way. Raises `UsageError` (`key_missing`,
+    `key_mismatch`), `Interrupted` when `cancel` is set and what `find_tools` and `run` raise,
+    nothing for what lies in `folder`.
     """
-    reader = _Reader(folder.resolve(), cancel, on_read)
+    reader = _Reader(folder.resolve(), cancel, on_read, key, needs_key=decode)
     found = reader.found()
     if decode:
         found = reader.decoded(found, tools or find_tools())
@@ -109,19 +112,31 @@ class _Unreadable(Exception):
 class _Reader:
     """Reads a folder. What cannot be read becomes a `Fault` under the rule that it breaks."""
 
-    def __init__(self, folder: Path, cancel: Cancel | None, on_read: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cancel: Cancel | None,
+        on_read: Callable[[], object],
+        key: ContentKey | None,
+        *,
+        needs_key: bool,
+    ) -> None:
         self._folder = folder
+        self._key = key
+        self._needs_key = needs_key
         self._cancel = cancel
         self._on_read = on_read
         self._faults: list[Fault] = []
 
     def found(self) -> Found:
         plan = self._plan()
+        if plan is not None and self._key is not None:
+            see_key(plan.profile.protection, self._key)
         streaming = plan.hls if plan is not None else self._streams()
         master, version, manifest = None, None, None
         if streaming:
             master, version = self._playlist(MASTER, playlist.parse_multivariant)
-            manifest = self._manifest()
+            manifest = self._manifest() if plan is None or plan.dash else None
         renditions = tuple(self._renditions(master)) if master is not None else ()
         paths = self._file_paths(plan)
         return Found(
@@ -293,8 +308,9 @@ class _Reader:
         if media is not None:
             if media.map is not None:
                 track, brands, protected = self._init(_beside(home, media.map.uri))
-            names = dict.fromkeys(entry.uri for entry in media.segments)
-            segments = tuple(self._segment(_beside(home, name), track) for name in names)
+            keys = {entry.uri: entry.keys for entry in media.segments}
+            self._see_key(media)
+            segments = tuple(self._segment(_beside(home, n), track, keys[n]) for n in keys)
         return Rendition(
             uri=uri,
             home=home,
@@ -354,7 +370,15 @@ class _Reader:
             self._fault("init-segment", f"{path}: {error.message}")
         return None, "", False
 
-    def _segment(self, path: str, track: cmaf.Track | None) -> SegmentFile:
+    def _see_key(self, media: playlist.MediaPlaylist) -> None:
+        """Raise unless there is the key where it is needed."""
+        methods = {key.method for entry in media.segments for key in entry.keys}
+        if self._key is None and ("AES-128" in methods or (methods and self._needs_key)):
+            raise UsageError("what streams is encrypted: its key is needed", code="key_missing")
+
+    def _segment(
+        self, path: str, track: cmaf.Track | None, keys: tuple[playlist.Key, ...]
+    ) -> SegmentFile:
         try:
             data = self._bytes(path, MAX_SEGMENT_BYTES)
         except _Unreadable as error:
@@ -363,10 +387,22 @@ class _Reader:
         if track is None or not data:
             return SegmentFile(path, len(data), ())
         try:
-            return _segment_file(path, data, track)
+            found = _segment_file(path, self._whole(data, keys), track)
         except MediaError as error:
             self._fault("files-whole", f"{path}: {error.message}")
             return SegmentFile(path, len(data), ())
+        lies_open = bool(keys) and keys[0].method == "AES-128" and data[4:8] == b"styp"
+        return replace(found, size_bytes=len(data), lies_open=lies_open)
+
+    def _whole(self, data: bytes, keys: tuple[playlist.Key, ...]) -> bytes:
+        """A segment file, decrypted where it is encrypted as a whole. Raises `StepFailed`."""
+        for key in keys:
+            if key.method == "AES-128":
+                assert self._key is not None
+                if key.iv is None:
+                    raise StepFailed("EXT-X-KEY has no IV", code="malformed_media")
+                return aes.decrypt_padded(self._key.data, key.iv, data)
+        return data
 
     # --- files of their own
 
@@ -525,12 +561,24 @@ class _Reader:
         with working_folder(self._folder / WORK, "decode") as scratch:
             whole = scratch / "whole.mp4"
             with whole.open("wb") as joined:
-                for path in (init, *(segment.path for segment in stream.segments)):
-                    with self._inside(path).open("rb") as part:
-                        shutil.copyfileobj(part, joined, 1 << 20)
+                for part in self._clear_parts(init, stream):
+                    joined.write(part)
             expected = stream.samples if stream.video else None
             pixels = stream.track.width * stream.track.height
             return self._decode(stream.home, whole, tools, expected, pixels)
+
+    def _clear_parts(self, init: str, stream: Stream) -> Iterator[bytes]:
+        """Init segment and segments, decrypted."""
+        data = self._inside(init).read_bytes()
+        sealed = stream.track.encryption is not None
+        yield cmaf.clear_init(data) if sealed else data
+        keys = {_beside(stream.home, entry.uri): entry.keys for entry in stream.playlist.segments}
+        for segment in stream.segments:
+            data = self._whole(self._inside(segment.path).read_bytes(), keys[segment.path])
+            if sealed:
+                assert self._key is not None
+                data = cmaf.clear_segment(data, stream.track, self._key.data)
+            yield data
 
     def _decode_file(self, path: str, tools: Tools, expected: int | None, pixels: int) -> Decoded:
         return self._decode(path, self._inside(path), tools, expected, pixels)
@@ -629,7 +677,15 @@ def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Ru
         offset=fragment.offset,
         key_end=fragment.first_sample_end,
         end=fragment.offset + fragment.size_bytes,
+        wrongly_sealed=_wrongly_sealed(fragment, track),
     )
+
+
+def _wrongly_sealed(fragment: cmaf.Fragment, track: cmaf.Track) -> int:
+    if track.encryption is None:
+        return 0
+    samples = fragment.samples
+    return sum(sample.subsamples != cmaf.subsamples_in(sample, track) for sample in samples)
 
 
 def _mp4_track(table: mp4index.TrackTable) -> Mp4Track:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telecine.engine import argv
+from telecine.engine.cmaf import clear_init, read_init
 from telecine.engine.disk import disk_failure, write_whole
 from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.joining import film_paths
 from telecine.engine.loudness import Level
 from telecine.engine.plan import Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
-from telecine.engine.segments import INIT_NAME
+from telecine.engine.protection import Lock, lock_of
+from telecine.engine.protection_words import ContentKey
+from telecine.engine.segments import INIT_NAME, segment_name
 from telecine.engine.tools import Tools
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
@@ -57,6 +59,7 @@ class Work:
         tools: Tools,
         cancel: Cancel | None,
         on_progress: OnProgress,
+        key: ContentKey | None = None,
     ) -> None:
         self.plan = plan
         self.step = step
@@ -69,6 +72,7 @@ class Work:
         self.peak_rss_bytes = 0
         self.warnings: list[str] = []
         self.levels: list[Level] = []  # of sound, as measured
+        self._key = key
         self._cancel = cancel
         self._on_progress = on_progress
         self._watched: Path | None = None
@@ -77,6 +81,27 @@ class Work:
     def films(self) -> tuple[Path, ...]:
         """The source, or each of the films that are joined."""
         return film_paths(self.plan, self.source, self.inputs)
+
+    def lock(self, rendition: str) -> Lock | None:
+        """What encrypts a rendition, if anything does."""
+        return lock_of(self.plan, rendition, self._key)
+
+    def init(self, rendition: str) -> bytes:
+        """The init segment of a rendition, of what is in its segments once they are decrypted."""
+        data = (self.home(rendition) / INIT_NAME).read_bytes()
+        return data if self.lock(rendition) is None else clear_init(data)
+
+    def segment(self, rendition: str, number: int) -> bytes:
+        """A segment file, decrypted."""
+        data = (self.home(rendition) / segment_name(number)).read_bytes()
+        lock = self.lock(rendition)
+        if lock is None:
+            return data
+        track = read_init((self.home(rendition) / INIT_NAME).read_bytes())
+        return lock.open_segment(number, data, track)
+
+    def home(self, rendition: str) -> Path:
+        return self.folder / self.plan.folder_of(rendition)
 
     def go_on(self) -> None:
         """Raise `Interrupted` once the work is cancelled: between pieces that no child does."""
@@ -284,12 +309,11 @@ def put_bytes(work: Work, name: str, data: bytes) -> MadeFile:
 
 
 def whole_track(work: Work, rendition: str, path: Path) -> Path:
-    """Init segment and all segments of a rendition as one fragmented file."""
-    home = work.folder / work.plan.folder_of(rendition)
+    """Init segment and all segments of a rendition, decrypted, as one fragmented file."""
     with path.open("wb") as whole:
-        for part in (home / INIT_NAME, *sorted(home.glob("*.m4s"))):
+        whole.write(work.init(rendition))
+        for number in range(len(list(work.home(rendition).glob("*.m4s")))):
             work.go_on()
             work.moved()
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
+            whole.write(work.segment(rendition, number))
     return path

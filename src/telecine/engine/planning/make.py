@@ -60,6 +60,8 @@ def make_plan(
     it, `burn_unknown`, `clip_outside`, `clip_invalid`, `input_missing`).
     """
     warnings = list(source.warnings)
+    if profile.protection is not None and profile.protection.scheme == "aes-128":
+        warnings.append("no manifest.mpd: DASH knows no segments that are encrypted as a whole")
     video = choose_video(source, profile, warnings)
     silent = profile.concat and not source.audio  # another film may have sound
     tracks = () if silent else choose_audio(source, profile, warnings)

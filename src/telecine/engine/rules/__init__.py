@@ -5,9 +5,9 @@ checks, its source which text demands that (docs/reference/rules.md is the table
 cannot be read breaks one rule, the one that says it must be readable; the others judge the rest.
 
 Sources: Apple n.n is the HLS authoring specification for Apple devices; RFC 8216 is HLS; CMAF is
-ISO/IEC 23000-19; ISOBMFF is ISO/IEC 14496-12; DASH is ISO/IEC 23009-1; EBU R 128 is the
-broadcasters' recommendation on loudness; "plan" is this project's
-promise that what was planned is what was made.
+ISO/IEC 23000-19; CENC is ISO/IEC 23001-7; ISOBMFF is ISO/IEC 14496-12; DASH is ISO/IEC 23009-1;
+EBU R 128 is the broadcasters' recommendation on loudness; "plan" is this project's promise
+that what was planned is what was made.
 """
 
 # Rules are judged and printed in the order of these imports.
@@ -21,6 +21,7 @@ from telecine.engine.rules import timing as timing
 from telecine.engine.rules import playlists as playlists
 from telecine.engine.rules import sounds as sounds
 from telecine.engine.rules import dash as dash
+from telecine.engine.rules import protection as protection
 from telecine.engine.rules import subtitles as subtitles
 from telecine.engine.rules import sizes as sizes
 from telecine.engine.rules import outputs as outputs

@@ -99,9 +99,9 @@ def _master_lists_everything(found: Found) -> tuple[Problems, str]:
 
 @rule("init-segment", "CMAF, Apple 1.10")
 def _init_segment(found: Found) -> tuple[Problems, str]:
-    """Every init segment is of brand cmfc, has one unencrypted track of the kind it is listed as,
-    with its parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels; its
-    coding is the planned one."""
+    """Every init segment is of brand cmfc, has one track of the kind it is listed as, with its
+    parameter sets in the sample entry (avc1, hvc1, not avc3, hev1) and square pixels; its coding is
+    the planned one; it says that its samples are encrypted where they are, and nowhere else."""
     problems = []
     sound_only = found.master is not None and all(
         v.resolution is None for v in found.master.variants
@@ -122,7 +122,7 @@ def _init_segment(found: Found) -> tuple[Problems, str]:
             problems.append(f"{r.home}: coded as {track.codec[:4]}, planned {planned.codec}")
         if track.sar != 1:
             problems.append(f"{r.home}: pixels of {track.sar}")
-        if r.protected:
+        if r.protected and not r.sample_keys:
             problems.append(f"{r.home}: says that it is encrypted")
     return problems, ", ".join(r.track.codec for r in found.renditions if r.track)
 

@@ -40,16 +40,20 @@ class Run:
     offset: int
     key_end: int
     end: int
+    wrongly_sealed: int = 0  # samples of which not that is encrypted that should be
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """`path` is relative to DIR; there are no runs where the file cannot be read."""
+    """`path` is relative to DIR; there are no runs where the file cannot be read. Of one that is
+    encrypted as a whole, `runs` are of what it decrypts to, and `lies_open` says that it could be
+    read as it lies there."""
 
     path: str
     size_bytes: int
     runs: tuple[Run, ...]
     shown_crc: int = 0  # of all presentation times, in order
+    lies_open: bool = False
 
     @property
     def start_ticks(self) -> int:
@@ -83,6 +87,12 @@ class Rendition:
     brands: str
     protected: bool
     segments: tuple[SegmentFile, ...]
+
+    @property
+    def sample_keys(self) -> bool:
+        """Whether its playlist says that samples are encrypted."""
+        entries = self.playlist.segments if self.playlist is not None else ()
+        return any(key.method == "SAMPLE-AES" for entry in entries for key in entry.keys)
 
     @property
     def stream(self) -> Stream | None:
