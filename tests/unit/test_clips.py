@@ -93,9 +93,11 @@ def test_a_clip_outside_of_the_film(source: MediaInfo) -> None:
     assert caught.value.code == "clip_outside"
 
 
-def test_a_clip_without_a_picture() -> None:
-    with pytest.raises(UsageError) as caught:
-        plan_of(sources.COMPLIANT, "10.001-10.002")
+@pytest.mark.parametrize("clip", ["10.001-10.002", "29.99-"])
+def test_a_clip_without_a_picture(clip: str) -> None:
+    """The last picture of 30 s at 24 a second begins at 29.958 s."""
+    with pytest.raises(UsageError, match="no picture begins") as caught:
+        plan_of(sources.COMPLIANT, clip)
     assert caught.value.code == "clip_invalid"
 
 

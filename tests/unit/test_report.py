@@ -26,6 +26,7 @@ from tests.unit.sources import (
     media,
 )
 
+from telecine.engine.clip_words import parse_clip
 from telecine.engine.encode import StepResult
 from telecine.engine.manifests import Measured
 from telecine.engine.media import (
@@ -36,6 +37,7 @@ from telecine.engine.media import (
     SubtitleStream,
     VideoStream,
 )
+from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report
@@ -168,6 +170,21 @@ MIXED = "5.1(side) kept in 5.1, and beside it mixed down to stereo"
 )
 def test_what_a_viewer_may_notice(source: MediaInfo, said: tuple[str, ...]) -> None:
     assert changes(make_plan(source, make_profile())) == said
+
+
+@pytest.mark.parametrize("clip", ["5-11", "6-12"])
+def test_a_clip_has_no_other_sound_than_its_picture(clip: str) -> None:
+    """Encoded, and copied from an IDR picture to another."""
+    assert [line.partition(":")[0] for line in changes(clip_of(COMPLIANT, clip))] == [
+        "cut to a clip"
+    ]
+    assert changes(clip_of(SHORT_SOUND, f"{clip[0]}-22"))[1:] == (
+        "the sound is 2.0 s shorter than the picture: silence fills it",
+    )
+
+
+def clip_of(source: MediaInfo, words: str) -> Plan:
+    return make_plan(source, make_profile(clip=parse_clip(words)))
 
 
 def test_a_file_has_stereo_alone() -> None:

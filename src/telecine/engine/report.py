@@ -275,7 +275,10 @@ def _offsets(plan: Plan) -> list[str]:
         return []
     assert video.end_s is not None
     assert audio.end_s is not None
-    shorter = video.end_s - audio.end_s
+    picture_s = video.end_s
+    if plan.cut is not None:  # of which the sound is already what the clip has
+        picture_s = min(picture_s, plan.film_s + plan.cut.end_s)
+    shorter = picture_s - audio.end_s
     if shorter > Fraction(1, 10):
         return [f"the sound is {float(shorter):.1f} s shorter than the picture: silence fills it"]
     if -shorter > Fraction(1, 10):

@@ -32,7 +32,7 @@ def cut_on_grid(clip: Clip, rate: Fraction, film_s: Fraction, warnings: list[str
     count = round(film_s * rate)
     first = math.ceil(clip.start_s * rate)
     end = count if clip.end_s is None else math.ceil(clip.end_s * rate)
-    if first >= count:
+    if clip.start_s >= film_s:
         raise UsageError(
             f"the clip begins at {float(clip.start_s):.3f} s, the film lasts {float(film_s):.3f} s",
             code="clip_outside",
