@@ -46,6 +46,8 @@ def placed(
         ([(0, 0, "a"), (10, 0, "b")], 0, [(0, 10, "a"), (10, 30, "b")]),
         # Of several that begin together the first stays (a nested list).
         ([(0, 30, "part"), (0, 10, "a"), (10, 30, "b")], 0, [(0, 10, "part"), (10, 30, "b")]),
+        # What is on where a clip begins is what is on there in the film.
+        ([(0, 13, "a"), (10, 30, "b")], 12, [(0, 18, "b")]),
         ([(5, 5.0001, "blink")], 0, [(5, 5.0001, "blink")]),
         ([(30, 40, "at the end")], 0, []),
         ([], 0, []),

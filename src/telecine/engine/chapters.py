@@ -34,18 +34,23 @@ def film_chapters(
     """
     placed: list[Chapter] = []
     for chapter in sorted(found[:MAX_CHAPTERS], key=lambda chapter: chapter.start_s):
-        start_s = max(chapter.start_s - origin_s, Fraction(0))
-        end_s = min(chapter.end_s - origin_s, duration_s)
-        if chapter.end_s <= chapter.start_s:
+        start_s, end_s = chapter.start_s - origin_s, chapter.end_s - origin_s
+        if end_s <= start_s:
             end_s = duration_s
         if placed and milliseconds(start_s) <= milliseconds(placed[-1].start_s):
             continue
         if milliseconds(end_s) > milliseconds(start_s):
             placed.append(Chapter(start_s, end_s, chapter.title))
-    following = [*(chapter.start_s for chapter in placed), duration_s][1:]
+    # Which of them is on is decided before they are clipped: of a clip it is the film's.
+    following = [*(chapter.start_s for chapter in placed[1:]), duration_s]
+    clipped = [
+        Chapter(max(c.start_s, Fraction(0)), min(c.end_s, next_s, duration_s), c.title)
+        for c, next_s in zip(placed, following, strict=False)
+    ]
+    inside = [c for c in clipped if milliseconds(c.end_s) > milliseconds(c.start_s)]
     return tuple(
-        Chapter(chapter.start_s, min(chapter.end_s, next_s), _title(chapter.title, number))
-        for number, (chapter, next_s) in enumerate(zip(placed, following, strict=True), start=1)
+        Chapter(c.start_s, c.end_s, _title(c.title, number))
+        for number, c in enumerate(inside, start=1)
     )
 
 
