@@ -83,16 +83,14 @@ test-thorough: setup ## what repeats them in other forms and at greater length, 
 	@$(AT_ONCE) --jobs=3 $(LANES:%=thorough-%)
 	@$(PROMISES) --only thorough --ran $(LANES:%=$(JUNIT)/thorough-%.xml)
 
-test-unit: setup ## the fast ones, without FFmpeg; the pure modules at 100 % branch coverage
+test-unit: setup ## the fast ones, without FFmpeg
 	@$(AT_ONCE) --jobs=2 unit-examples unit-properties
 
-# Apart, because coverage watches only the examples: on Python 3.11 its tracer sees every line of
-# Hypothesis too, and takes as long as the tests. The properties are read only from files that have
-# some: rewriting the asserts of all takes seconds in a fresh clone.
+# The properties are read only from files that have some: rewriting the asserts of all takes seconds in
+# a fresh clone.
 unit-examples: setup
 	@rm -f $(JUNIT)/$@.xml
-	@$(BIN)/coverage run -m pytest tests/unit -m "not hypothesis" --junitxml=$(JUNIT)/$@.xml
-	$(BIN)/coverage report
+	@$(PYTEST) tests/unit -m "not hypothesis" --junitxml=$(JUNIT)/$@.xml
 unit-properties: setup
 	@rm -f $(JUNIT)/$@.xml
 	@$(PYTEST) $(sort $(shell grep -rlw --include='test_*.py' hypothesis tests/unit)) -m hypothesis \
@@ -155,13 +153,20 @@ compare-packager: setup ## our playlists and boxes beside Shaka Packager's, of t
 
 # ---------------------------------------------------------------------------------- checks
 
-.PHONY: check
-check: setup ## format, lint, types, import contracts, promises
+.PHONY: check coverage
+check: setup ## format, lint, types, import contracts, coverage, promises
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory coverage
 	@$(PROMISES)
+
+# Watched, tests take twice as long, and properties ten times: Python 3.11 calls the tracer for every
+# line of Hypothesis too.
+coverage: setup ## the pure modules at 100 % branch coverage, by the examples of test-unit
+	@$(BIN)/coverage run -m pytest tests/unit -q -m "not hypothesis" -o cache_dir=.pytest_cache/coverage
+	$(BIN)/coverage report
 
 # No address and no path goes into a lock; who installs decides where from.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
