@@ -160,7 +160,7 @@ _SETTINGS = {
     "size": re.compile(_PERCENT),
     "align": re.compile(r"start|center|end|left|right"),
 }
-_TAG = re.compile(r"<(/?)([A-Za-z]+|\d[\d:]*)((?:\.[^\s.<>]*)*)(?:[ \t\n]+([^<>]*))?>")
+_TAG = re.compile(r"<(/?)([A-Za-z]+|\d[\d:]*)((?:\.[^\s.<>]*)*)(?:[ \t\n]([^<>]*))?>")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,32}")
 _SPANS = ("b", "i", "u", "c", "v", "lang", "ruby", "rt")
 _ANNOTATED = ("v", "lang")
