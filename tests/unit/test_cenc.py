@@ -232,6 +232,23 @@ def test_headers_that_x264_does_not_write() -> None:
         assert header_bytes(head.unit(b"\xff" * 8), fields) == head.size
 
 
+def test_a_field_whose_order_is_told_once() -> None:
+    """Order of kind 1, of one field: a second difference is told of frames alone. A unit that is
+    neither kind of set (13: an extension) says nothing of it."""
+    sets = (sps(1, frames_only=0), bytes.fromhex("6d40"), pps())
+    head = Writer(0x41).ue(0, 2, 0).u(4, 1).u(1, 1).u(1, 0).ue(1).u(1, 0).ue(0, 1)
+    assert header_bytes(head.unit(b"\xff" * 8), sets) == head.size
+
+
+def test_bytes_that_prevent_a_start_code_count() -> None:
+    """A number of 24 zeros and more has a byte of 3 behind two bytes of zeros (H.264, 7.4.1)."""
+    head = Writer(0x41).ue(2**24 - 1 + 2**8, 2, 0).u(4, 1).u(1, 0).ue(0, 1)
+    plain = head.unit()
+    assert plain[1:4] == bytes(3)
+    prevented = plain[:3] + b"\3" + plain[3:]
+    assert header_bytes(prevented + b"\xff" * 8, (sps(), pps())) == head.size + 1
+
+
 def test_a_long_header_is_read_to_its_end() -> None:
     """Explicit weights of 32 pictures in two lists, more than are looked at first."""
     sets = (sps(), pps(weights=1))
