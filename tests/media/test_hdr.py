@@ -207,3 +207,58 @@ def test_dash_has_a_set_for_each_codec_and_says_what_hdr_needs(made: Made) -> No
 def test_every_rule_holds_and_everything_decodes(made: Made) -> None:
     found = telecine("verify", made.folder, "--decode", timeout_s=120)
     assert found.code == 0, found.out
+
+
+# What is damaged, and the rules that must see it; on the variants in AV1, which are HDR.
+DAMAGES: dict[str, tuple[str, str, str, set[str]]] = {
+    "the range is not said": (
+        "master.m3u8", r"(av01[^\n]*),VIDEO-RANGE=\w+", r"\1", {"video-range"},
+    ),
+    "another range": ("master.m3u8", "VIDEO-RANGE=(PQ|HLG)", "VIDEO-RANGE=SDR", {"video-range"}),
+    "eight bits": ("master.m3u8", r"(av01\.0\.\d\dM)\.10", r"\1.08", {"codecs"}),
+    "another transfer": ("master.m3u8", r"(av01.*?09)\.\d\d\.09", r"\1.01.09", {"codecs"}),
+    "Main instead of Main 10": ("master.m3u8", r"hvc1\.2", "hvc1.1", {"codecs"}),
+    "nothing that DASH needs": (
+        "manifest.mpd", r"\s*<EssentialProperty[^>]*/>", "", {"mpd-attributes"},
+    ),
+    "another codec in DASH": (
+        "manifest.mpd", r"(av01\.0\.\d\dM)\.10", r"\1.08", {"mpd-attributes"},
+    ),
+}  # fmt: skip
+
+
+def broken(folder: Path) -> set[str]:
+    found = telecine("verify", folder, timeout_s=60)
+    return set(re.findall(r"BROKEN +([\w-]+):", found.out))
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_what_is_said_wrongly_of_hdr_is_seen(what: str, made: Made) -> None:
+    name, pattern, new, rules = DAMAGES[what]
+    path = made.folder / name
+    text = path.read_text()
+    damaged = re.sub(pattern, new, text)
+    assert damaged != text
+    try:
+        path.write_text(damaged)
+        assert broken(made.folder) == rules
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules"), [("mdcv", {"hdr-light"}), ("clli", {"hdr-light"}), ("colr", {"video-range"})]
+)
+def test_what_an_init_segment_does_not_say_of_hdr_is_seen(
+    kind: str, rules: set[str], made: Made
+) -> None:
+    path = made.folder / "video" / "hevc-180p" / "init.mp4"
+    whole = path.read_bytes()
+    if kind.encode() not in whole:
+        assert made.kind is HLG  # which has no light to tell of
+        return
+    try:
+        path.write_bytes(whole.replace(kind.encode(), b"free"))
+        assert rules <= broken(made.folder)
+    finally:
+        path.write_bytes(whole)

@@ -640,6 +640,15 @@ def _sooner(folder: Path) -> None:
 
 
 DAMAGES += (
+    # The colour box of the sample entry (10 bytes of nclx and a byte of range) is as long as a
+    # clli with 7 bytes that nobody reads.
+    hits(
+        "hdr-light",
+        "SDR that says it",
+        lambda f: damage.put(
+            f / LOW / "init.mp4", damage.init_box(f / LOW, b"colr") - 4, "4s", b"clli"
+        ),
+    ),
     hits("video-range", "HDR that is none", _master(",FRAME-RATE", ",VIDEO-RANGE=PQ,FRAME-RATE")),
     hits(
         "clip-span",

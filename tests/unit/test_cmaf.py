@@ -153,6 +153,7 @@ def test_the_light_of_an_init_is_the_plans_and_not_the_chunks(
     end = begin + int.from_bytes(canonical[begin : begin + 4], "big")
     # A visual sample entry is 86 bytes long without its boxes (14496-12, 12.1.3).
     assert canonical[begin + 86 : end] == atom("avcC", AVCC) + boxes
+    assert cmaf.read_init(canonical).light == light
 
 
 # -- an init segment of one's own making, to bend each part of it -----------------------------

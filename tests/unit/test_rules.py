@@ -51,6 +51,13 @@ def test_the_page_and_the_code_have_the_same_rules() -> None:
     assert rows == [(rule.name, rule.what, rule.source) for rule in RULES.values()]
 
 
+def test_the_page_names_rules_for_what_was_asked_for() -> None:
+    asked = PAGE.read_text().partition("## By what was asked for")[2]
+    named = re.findall(r"`([a-z0-9-]+)`", asked.partition("|---|---|")[2])
+    assert len(named) > 25
+    assert set(named) <= set(RULES)
+
+
 def test_every_rule_says_what_it_checks_and_who_demands_it() -> None:
     sources = (
         r"(Apple( \d+\.\d+,?)+|RFC 8216( \d+(\.\d+)*,?)+|CENC( \d+\.\d+,?)+|CMAF|ISOBMFF [\d.]+|"

@@ -93,6 +93,7 @@ class Track:
     height: int = 0
     sar: Fraction = Fraction(1)
     transfer: int | None = None  # as ISO/IEC 23091-2 counts, where the sample entry says it
+    light: Light | None = None  # of HDR, where the sample entry says it
     channels: int = 0
     sample_rate: int = 0  # Hz
     config: bytes = b""  # the body of avcC, hvcC, av1C or esds
@@ -286,6 +287,7 @@ def _parts(data: bytes | memoryview) -> _Parts:
         height=entry.height,
         sar=entry.sar,
         transfer=color[1] if (color := nclx(entry)) is not None else None,
+        light=_light(entry),
         channels=entry.channels,
         sample_rate=entry.sample_rate,
         config=bytes(config.body),
@@ -318,6 +320,16 @@ def read_init(data: bytes | memoryview) -> Track:
 # Boxes of a sample entry that are not copied: btrt repeats the encoder's bitrates and so differs
 # from chunk to chunk; light is the plan's to say, as a chunk may begin where the source is silent.
 _NOT_COPIED = ("btrt", "mdcv", "clli")
+
+
+def _light(entry: SampleEntry) -> Light | None:
+    mastering, content = entry.find("mdcv"), entry.find("clli")
+    if mastering is None and content is None:
+        return None
+    return Light(
+        () if mastering is None else tuple(mastering.numbers("8H2I", 0)),
+        () if content is None else tuple(content.numbers("2H", 0)),
+    )
 
 
 def _light_boxes(light: Light | None) -> list[bytes]:

@@ -131,6 +131,24 @@ def _video_range(found: Found) -> tuple[Problems, str]:
     return problems, ", ".join(dict.fromkeys(ranges))
 
 
+@rule("hdr-light", "ISOBMFF 12.1.6, plan", shows)
+def _hdr_light(found: Found) -> tuple[Problems, str]:
+    """The sample entry of HDR says the mastering display and the brightest light that the source
+    says; that of SDR says none."""
+    problems = []
+    said = 0
+    for _, stream, _ in _played(found):
+        light = stream.track.light
+        said += light is not None
+        planned = found.planned(stream)
+        if light is not None and _range_of(stream) == "SDR":
+            problems.append(f"{stream.home} is SDR and says the light of HDR")
+        elif found.plan is not None and planned is not None:
+            wanted = found.plan.light_of(planned)
+            problems += [f"{stream.home} says another light than the source"] * (light != wanted)
+    return list(dict.fromkeys(problems)), f"{said} renditions say it"
+
+
 def _range_of(stream: Stream) -> VideoRange:
     ranges = {transfer: name for name, transfer in HDR_TRANSFERS.items()}
     return ranges.get(stream.track.transfer or 0, "SDR")
