@@ -7,7 +7,7 @@ service's words (`mp4:720p`, `mp3@192k`) lives here, so that both accept exactly
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from telecine.engine.clip_words import Clip
@@ -244,13 +244,9 @@ def make_profile(
             code="hdr_needs_ladders",
         )
     check_side_cars(subtitles)
-    if concat:
-        other = {"a clip": clip, "subtitles to burn in": burn}
-        pictures = any(output.kind not in AUDIO_KINDS for output in wanted)
-        check_concat(concat, [what for what, asked in other.items() if asked], pictures=pictures)
     if protection is not None:
         _see_protected(protection, wanted, codecs)
-    return Profile(
+    profile = Profile(
         wanted,
         tuple(sorted(set(rungs), reverse=True)),
         top,
@@ -261,9 +257,18 @@ def make_profile(
         burn=burn,
         clip=clip,
         watermark=watermark,
-        concat=concat,
         protection=protection,
     )
+    return with_films(profile, concat) if concat else profile
+
+
+def with_films(profile: Profile, concat: int) -> Profile:
+    """The profile with so many films behind the source. Raises `UsageError` (`concat_too_many`,
+    `concat_unsupported`)."""
+    other = {"a clip": profile.clip, "subtitles to burn in": profile.burn}
+    pictures = any(output.kind not in AUDIO_KINDS for output in profile.outputs)
+    check_concat(concat, [what for what, asked in other.items() if asked], pictures=pictures)
+    return replace(profile, concat=concat)
 
 
 def _see_protected(

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from telecine.engine.clip_words import Clip, make_clip
+from telecine.engine.concat_words import film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
@@ -32,9 +33,10 @@ from telecine.engine.profile import (
     parse_loudness,
     parse_output,
     parse_rung,
+    with_films,
 )
 from telecine.engine.progress import step_span_s, step_work
-from telecine.engine.report import beside, changes, describe, subtitle_report
+from telecine.engine.report import beside, changes, describe, films, subtitle_report
 from telecine.engine.serial import to_plain
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.engine.watermark_words import INPUT, Watermark, make_watermark
@@ -197,7 +199,10 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
         else:
             profile = make_profile(outputs, loudness_lufs=loudness_lufs)
         mark = _watermark(wanted)
-        return replace(profile, clip=_clip(wanted), watermark=None if mark is None else mark[0])
+        mark_alone = None if mark is None else mark[0]
+        profile = replace(profile, clip=_clip(wanted), watermark=mark_alone)
+        films = _concat(wanted)
+        return with_films(profile, len(films)) if films else profile
     except UsageError as error:
         raise Invalid(error.message, code=error.code) from error
 
@@ -228,9 +233,9 @@ def _output(plain: Mapping[str, Any]) -> Output:
 _FIELDS: dict[str, frozenset[str]] = {
     "hls": frozenset(
         {"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle", "loudness_lufs"}
-        | {"clip", "watermark"}
+        | {"clip", "watermark", "concat"}
     ),
-    "mp4": frozenset({"size", "loudness_lufs", "clip", "watermark"}),
+    "mp4": frozenset({"size", "loudness_lufs", "clip", "watermark", "concat"}),
     "thumbnails": frozenset({"every_s"}),
     **{kind: frozenset({"bitrate_bps", "loudness_lufs", "clip"}) for kind in AUDIO_KINDS},
     "flac": frozenset({"loudness_lufs", "clip"}),
@@ -286,6 +291,17 @@ def _watermark(wanted: Sequence[Mapping[str, Any]]) -> tuple[Watermark, str] | N
         for name, default in (("opacity", MARK_OPACITY), ("scale", MARK_SCALE))
     ]
     return make_watermark(said["position"], *numbers), said["asset"]
+
+
+def _concat(wanted: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """The assets of the films that follow the source in all outputs of the job."""
+    said = [plain["concat"] for plain in wanted if plain.get("concat")]
+    for ids in said:
+        if not isinstance(ids, list) or not all(type(one) is str for one in ids):
+            raise Invalid("concat: a list of assets", code="output_invalid")
+    if any(ids != said[0] for ids in said):
+        raise Invalid("a job has one concat: submit two", code="output_invalid")
+    return said[0] if said else ()
 
 
 def _exact(number: float) -> Fraction:
@@ -370,13 +386,17 @@ def _side_cars(plain: Mapping[str, Any]) -> list[tuple[SideCar, str]]:
 
 def input_assets(outputs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The assets that a checked order reads beside its source: name of the input → id."""
-    mark = _watermark(outputs)
-    return {
-        side_car.name: asset_id
-        for output in outputs
-        if output["type"] == "hls"
-        for side_car, asset_id in _side_cars(output)
-    } | ({} if mark is None else {INPUT: mark[1]})
+    mark, films = _watermark(outputs), _concat(outputs)
+    return (
+        {
+            side_car.name: asset_id
+            for output in outputs
+            if output["type"] == "hls"
+            for side_car, asset_id in _side_cars(output)
+        }
+        | ({} if mark is None else {INPUT: mark[1]})
+        | dict(zip(film_names(len(films)), films, strict=True))
+    )
 
 
 def _field(plain: Mapping[str, Any], name: str, kind: type, missing: Any) -> Any:
@@ -543,7 +563,7 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
         "segments": plan.timeline.segments,
         "chunks": len(plan.chunks),
         "source": list(describe(plan.source)),
-        "changes": list(changes(plan)),
+        "changes": [*changes(plan), *_films(plan)],
         "rungs": [
             {
                 "name": r.name,
@@ -583,6 +603,11 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "steps": {step.id: _step_summary(plan, step) for step in plan.steps},
     }
+
+
+def _films(plan: Plan) -> list[str]:
+    """Of joined films what becomes of each."""
+    return [f"{film.name} from {film.start_s:g} s on: {film.reason}" for film in films(plan)]
 
 
 def _step_summary(plan: Plan, step: Step) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from telecine.engine.concat_words import MAX_FILMS
 from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.images import grammar
 from telecine.engine.images.formats import WRITTEN
@@ -74,6 +75,15 @@ def _clip() -> Any:
     )
 
 
+def _concat() -> Any:
+    return Field(
+        None,
+        max_length=MAX_FILMS - 1,
+        description="Films behind the asset in all outputs of the job, in this order: assets of "
+        "yours. Null: none.",
+    )
+
+
 def _watermark() -> Any:
     return Field(None, description="Laid over the film in all outputs of the job. Null: none.")
 
@@ -134,6 +144,7 @@ class HlsOutput(Asked):
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
     watermark: Watermark | None = _watermark()
+    concat: list[str] | None = _concat()
 
 
 class Mp4Output(Asked):
@@ -149,6 +160,7 @@ class Mp4Output(Asked):
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
     watermark: Watermark | None = _watermark()
+    concat: list[str] | None = _concat()
 
 
 class Mp3Output(Asked):

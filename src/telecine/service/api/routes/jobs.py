@@ -360,6 +360,9 @@ def list_presets() -> Page[PresetShown]:
         clip_outside=422,
         watermark_invalid=422,
         watermark_unreadable=422,
+        concat_too_many=422,
+        concat_unsupported=422,
+        film_no_picture=422,
     ),
 )
 def create_job(
