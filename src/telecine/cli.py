@@ -392,7 +392,7 @@ def _key(path: Path) -> ContentKey:
             return parse_key(file.read(MAX_KEY_FILE_BYTES))
     except OSError as error:
         raise UsageError(
-            f"--key-file {path}: {error.strerror or error}", code="key_invalid"
+            f"--key-file {path}: {error.strerror or error}", code="content_key_invalid"
         ) from None
 
 

@@ -57,7 +57,7 @@ def test_a_key_is_its_bytes_or_their_digits() -> None:
 def test_what_is_no_key_is_refused_and_not_told(data: bytes) -> None:
     with pytest.raises(UsageError) as caught:
         parse_key(data)
-    assert caught.value.code == "key_invalid"
+    assert caught.value.code == "content_key_invalid"
     assert "1011" not in caught.value.message
 
 
@@ -154,7 +154,7 @@ def test_the_command_reads_the_key_from_a_file(tmp_path: Path) -> None:
         (line, "key_missing"),
         (["plan", "a.mp4", "--key-file", str(file)], "key_without_protect"),
         (["plan", "a.mp4", "--protect", "cbcs", "--key-uri", URI], "key_missing"),
-        (["plan", "a.mp4", "--key-file", str(tmp_path / "none")], "key_invalid"),
+        (["plan", "a.mp4", "--key-file", str(tmp_path / "none")], "content_key_invalid"),
     ):
         with pytest.raises(UsageError) as caught:
             parse(words)

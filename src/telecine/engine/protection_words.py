@@ -47,15 +47,15 @@ class Protection:
 
 
 def parse_key(data: bytes) -> ContentKey:
-    """16 bytes, or 32 hex digits with space around them. Raises `UsageError` (`key_invalid`), which
-    says nothing of what they are."""
+    """16 bytes, or 32 hex digits with space around them. Raises `UsageError`
+    (`content_key_invalid`), which says nothing of what they are."""
     if len(data) == KEY_BYTES:
         return ContentKey(data)
     digits = data.strip()
     if not re.fullmatch(_HEX.encode(), digits):
         raise UsageError(
             f"the key is neither {KEY_BYTES} bytes nor {2 * KEY_BYTES} hex digits",
-            code="key_invalid",
+            code="content_key_invalid",
         )
     return ContentKey(bytes.fromhex(digits.decode()))
 
