@@ -6,13 +6,14 @@ Everything here is the asker's own: an id of somebody else's is as unknown as on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from telecine.engine.images.values import ImageInfo
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.serial import from_older
+from telecine.service import content_keys
 from telecine.service.beside import plan_wish
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import jobs as rows
@@ -63,8 +64,12 @@ def submit(
     `source_gone`), and what `plan_wish` raises where the source does not fit what is wanted.
     """
     asset, plan, expected = _planned(services, who, order, asset_id, upload_id)
+    profile = order.profile
+    stored = content_keys.kept(
+        services.signer, who.user_id, profile.protection, order.key, order.outputs
+    )
     job = new_job(
-        order,
+        replace(order, outputs=stored),
         plan,
         job_id=new_id(),
         user_id=who.user_id,

@@ -36,6 +36,12 @@ from telecine.engine.profile import (
     with_films,
 )
 from telecine.engine.progress import step_span_s, step_work
+from telecine.engine.protection_words import (
+    ContentKey,
+    Protection,
+    make_protection,
+    parse_key,
+)
 from telecine.engine.report import beside, changes, describe, films, subtitle_report
 from telecine.engine.serial import to_plain
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
@@ -91,6 +97,7 @@ class Order:
     priority: int
     metadata: dict[str, str]
     source_policy: SourcePolicy
+    key: ContentKey | None = None  # of the profile's protection; `outputs` are without it
 
 
 def make_order(
@@ -118,19 +125,27 @@ def make_order(
             code="source_policy_unknown",
         )
     policy: SourcePolicy = source_policy  # type: ignore[assignment]  # checked against get_args
+    profile, key = (Profile(()), None) if pictures else _profile(wanted)
     return Order(
         preset=preset,
-        outputs=tuple(_without_nulls(output) for output in wanted),
-        profile=Profile(()) if pictures else _profile(wanted),
+        outputs=tuple(_without_key(_without_nulls(output), profile) for output in wanted),
+        profile=profile,
         images=read_wishes(wanted) if pictures else (),
         priority=priority,
         metadata=_checked_metadata(metadata or {}),
         source_policy=policy,
+        key=key,
     )
 
 
 def write_order(order: Order) -> dict[str, Any]:
-    """An order as JSON: what an upload keeps until it is complete."""
+    """An order as JSON: what an upload keeps until it is complete. Raises `Invalid`
+    (`protection_in_upload`): what an upload carries is kept as it was written, and given back."""
+    if order.key is not None:
+        raise Invalid(
+            "a key is given with a job, not with an upload: submit the job once it is complete",
+            code="protection_in_upload",
+        )
     return {
         "preset": order.preset,
         "outputs": None if order.preset is not None else list(order.outputs),
@@ -187,22 +202,24 @@ def _are_images(wanted: Sequence[Mapping[str, Any]]) -> bool:
     return all(pictures)
 
 
-def _profile(wanted: Sequence[Mapping[str, Any]]) -> Profile:
+def _profile(wanted: Sequence[Mapping[str, Any]]) -> tuple[Profile, ContentKey | None]:
+    """What is asked for, and the key that it is to be encrypted with."""
     streams = [output for output in wanted if output.get("type") == "hls"]
     if len(streams) > 1:
         raise Invalid("two outputs would both write master.m3u8", code="output_twice")
     try:
         outputs = tuple(_output(plain) for plain in wanted)
         loudness_lufs = _loudness(wanted)
+        protection, key = _protection(wanted)
         if streams:
-            profile = _streaming(outputs, streams[0], loudness_lufs)
+            profile = _streaming(outputs, streams[0], loudness_lufs, protection)
         else:
             profile = make_profile(outputs, loudness_lufs=loudness_lufs)
         mark = _watermark(wanted)
         mark_alone = None if mark is None else mark[0]
         profile = replace(profile, clip=_clip(wanted), watermark=mark_alone)
         films = _concat(wanted)
-        return with_films(profile, len(films)) if films else profile
+        return (with_films(profile, len(films)) if films else profile), key
     except UsageError as error:
         raise Invalid(error.message, code=error.code) from error
 
@@ -233,7 +250,7 @@ def _output(plain: Mapping[str, Any]) -> Output:
 _FIELDS: dict[str, frozenset[str]] = {
     "hls": frozenset(
         {"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle", "loudness_lufs"}
-        | {"clip", "watermark", "concat"}
+        | {"clip", "watermark", "concat", "protection"}
     ),
     "mp4": frozenset({"size", "loudness_lufs", "clip", "watermark", "concat"}),
     "thumbnails": frozenset({"every_s"}),
@@ -324,7 +341,10 @@ def _loudness(wanted: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _streaming(
-    outputs: tuple[Output, ...], plain: Mapping[str, Any], loudness_lufs: float | None
+    outputs: tuple[Output, ...],
+    plain: Mapping[str, Any],
+    loudness_lufs: float | None,
+    protection: Protection | None,
 ) -> Profile:
     """The profile of a job with this `hls` output among its own."""
     rungs = _field(plain, "rungs", list, [])
@@ -357,7 +377,44 @@ def _streaming(
         loudness_lufs=loudness_lufs,
         subtitles=tuple(side_car for side_car, _ in _side_cars(plain)),
         burn=None if burn is None else parse_burn(burn),
+        protection=protection,
     )
+
+
+_PROTECTION_FIELDS = {"scheme", "key", "key_uri", "key_id"}
+
+
+def _protection(
+    wanted: Sequence[Mapping[str, Any]],
+) -> tuple[Protection | None, ContentKey | None]:
+    """How the `hls` output is to be encrypted, with which key. Raises `UsageError`."""
+    said = [plain["protection"] for plain in wanted if plain.get("protection") is not None]
+    if not said:
+        return None, None
+    (one, *_) = said
+    known = isinstance(one, Mapping) and {"scheme", "key", "key_uri"} <= one.keys()
+    if (
+        not known
+        or not one.keys() <= _PROTECTION_FIELDS
+        or not all(
+            isinstance(value, str) or (name == "key_id" and value is None)
+            for name, value in one.items()
+        )
+    ):
+        raise Invalid(
+            "protection: an object of scheme, key, key_uri and key_id", code="output_invalid"
+        )
+    key = parse_key(one["key"].encode(errors="replace"))
+    return make_protection(one["scheme"], one["key_uri"], key, one.get("key_id")), key
+
+
+def _without_key(plain: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    """An output as it is stored and told: the key is not part of it, its id is."""
+    if plain.get("protection") is None or profile.protection is None:
+        return plain
+    one = profile.protection
+    said = {"scheme": one.scheme, "key_id": one.key_id, "key_uri": one.uri}
+    return {**plain, "protection": said}
 
 
 _SIDE_CAR_FIELDS = {"asset": str, "language": str, "forced": bool, "hearing_impaired": bool}

@@ -46,7 +46,9 @@ def measure_outputs(
     facts: list[tuple[str, str, dict[str, Any]]] = []
     if plan.hls:
         streams = _stream_facts(plan, report, sizes)
-        facts += [("hls", MASTER, streams), ("dash", MANIFEST, streams)]
+        facts.append(("hls", MASTER, streams))
+        if plan.dash:
+            facts.append(("dash", MANIFEST, streams))
     for file in plan.files:
         facts.append((file.kind, file.path, _file_facts(plan, file, folder, sizes[file.path])))
     for stills in plan.stills:
@@ -76,7 +78,7 @@ def _stream_facts(plan: Plan, report: Report, sizes: Mapping[str, int]) -> dict[
     total = sum(size for path, size in sizes.items() if path.startswith(tuple(homes)))
     return {
         "duration_s": report.duration_s,
-        "total_bytes": total + sizes[MASTER] + sizes[MANIFEST],
+        "total_bytes": total + sizes[MASTER] + sizes.get(MANIFEST, 0),
         "renditions": [_rung_facts(rung) for rung in report.rungs if rung.name in names],
     }
 

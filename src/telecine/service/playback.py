@@ -216,8 +216,8 @@ def _playback(
         streams = "hls" in job.kinds
         hls = f"{home}/{MASTER}" if streams else None
         if state == "ready":
-            dash = f"{home}/{MANIFEST}" if streams else None
             layout = _layout(tx, job)
+            dash = f"{home}/{MANIFEST}" if streams and layout.dash else None
             file = None if layout.film is None else f"{home}/{layout.film}"
             storyboard, chapters = (
                 f"{home}/{name}" if name in layout.files else None
@@ -287,6 +287,7 @@ class Layout:
     files: dict[str, str]  # path → content type
     poster: str | None
     film: str | None
+    dash: bool = True
 
     def find(self, path: str) -> Name | None:
         """What this path names; None: nothing of ours."""
@@ -295,7 +296,7 @@ class Layout:
             return Name(kind, self.files[path])
         if path == MASTER and self.folders:
             return Name("master", HLS)
-        if path == MANIFEST and self.folders:
+        if path == MANIFEST and self.folders and self.dash:
             return Name("text", DASH)
         folder, _, leaf = path.rpartition("/")
         rendition = self.folders.get(folder)
@@ -333,6 +334,8 @@ def layout_of(plan: Mapping[str, Any]) -> Layout:
         files={**_files_of(plan), **_stills_of(plan)},
         poster=posters[0] if posters else None,
         film=films[0]["path"] if films else None,
+        # Plans of version 1 knew no protection.
+        dash=(plan["profile"].get("protection") or {}).get("scheme") != "aes-128",
     )
 
 

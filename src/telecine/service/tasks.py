@@ -36,9 +36,11 @@ from telecine.engine.plan import WORK, Plan, Step, plan_from_json
 from telecine.engine.planning import encoded_instead
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
+from telecine.engine.protection_words import ContentKey
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.transcode import join_steps
+from telecine.service import content_keys
 from telecine.service.beside import find_keys
 from telecine.service.db import assets as asset_rows
 from telecine.service.db import queue, work
@@ -229,6 +231,7 @@ def _step(task: Work) -> Done:
     if step.needs:
         gather(task, plan, step.needs, task.scratch)
     inputs = _inputs(task, subject, step)
+    key = _key(task, subject, plan)
     with Advancer(task, plan, step) as advancer:
         result = run_step(
             plan,
@@ -241,6 +244,7 @@ def _step(task: Work) -> Done:
             cancel=advancer.cancel,
             shared=task.shared,
             inputs=inputs,
+            key=key,
         )
     for file in result.files:
         task.storage.put_file(f"{task.claim.prefix}/{file.path}", task.scratch / file.path)
@@ -261,6 +265,12 @@ def _inputs(task: Work, subject: work.Subject, step: Step) -> dict[str, Path]:
         except (KeyError, Missing):
             raise InputRefused(f"the file for {name} was deleted", code="source_deleted") from None
     return found
+
+
+def _key(task: Work, subject: work.Subject, plan: Plan) -> ContentKey | None:
+    """What the film is encrypted with, if it is."""
+    protection, outputs = plan.profile.protection, subject.outputs
+    return content_keys.opened(task.services.signer, task.claim.user_id, protection, outputs)
 
 
 def _agree(task: Work, subject: work.Subject) -> None:
@@ -603,6 +613,7 @@ def _finish(task: Work) -> Done:
         time_to_first_play_s=subject.time_to_first_play_s,
         cancel=task.cancel,
         on_move=task.meter.move,
+        key=_key(task, subject, plan),
     )
     sizes = _put_tree(task, folder, parts)
     outputs = measure_outputs(plan, report, folder, sizes, task.still_moving)

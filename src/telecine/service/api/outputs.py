@@ -88,6 +88,24 @@ def _watermark() -> Any:
     return Field(None, description="Laid over the film in all outputs of the job. Null: none.")
 
 
+class Protection(Asked):
+    """Encryption of what streams, with a key of yours. The key is sealed before it is stored, kept
+    as long as the job, and never told."""
+
+    scheme: Literal["aes-128", "cbcs"] = Field(
+        description="`aes-128`: whole segments, any codec, HLS alone. `cbcs`: samples, H.264, HLS "
+        "and DASH."
+    )
+    key: str = Field(
+        description="32 hex digits.", json_schema_extra={"writeOnly": True, "format": "password"}
+    )
+    key_uri: str = Field(
+        description="Where players ask for the key's 16 bytes; stands in the playlists.",
+        examples=["https://keys.example.com/film"],
+    )
+    key_id: str | None = Field(None, description="A UUID. Null: one that follows from the key.")
+
+
 class SubtitleFile(Asked):
     """A file of subtitles beside the film's own: SubRip, WebVTT or ASS, in any common encoding."""
 
@@ -145,6 +163,7 @@ class HlsOutput(Asked):
     clip: Clip | None = _clip()
     watermark: Watermark | None = _watermark()
     concat: list[str] | None = _concat()
+    protection: Protection | None = Field(None, description="Null: nothing is encrypted.")
 
 
 class Mp4Output(Asked):

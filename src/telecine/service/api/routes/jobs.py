@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from telecine.service import accounts, downloads, jobs
+from telecine.service import accounts, content_keys, downloads, jobs
 from telecine.service.api.deps import JobsRead, JobsWrite, ServicesDep
 from telecine.service.api.errors import responses
 from telecine.service.api.feed import Feed, Watch
@@ -305,7 +305,7 @@ def _show_job(view: JobView) -> dict[str, Any]:
         "state": row.state,
         "priority": row.priority,
         "preset": row.preset,
-        "outputs": row.outputs,
+        "outputs": content_keys.shown(row.outputs),
         "metadata": row.metadata,
         "source_policy": row.source_policy,
         "retries": row.retries,
@@ -356,6 +356,10 @@ def list_presets() -> Page[PresetShown]:
         watermark_missing=422,
         input_unknown=422,
         burn_unknown=422,
+        protection_clear_file=422,
+        protection_codec=422,
+        content_key_invalid=422,
+        key_uri_invalid=422,
         clip_invalid=422,
         clip_outside=422,
         watermark_invalid=422,
