@@ -120,7 +120,7 @@ test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that p
 	$(PYTEST) tests/e2e --ignore=tests/e2e/test_publish_first.py --junitxml=$(JUNIT)/e2e.xml
 	@$(PROMISES) --ran $(JUNIT)/e2e.xml
 
-.PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-service bench-images compare-packager
+.PHONY: test-corpus test-image-corpus test-resume test-publish chaos bench bench-quality bench-service bench-images compare-packager
 test-corpus: setup ## every file of the media corpus (LONG=1: the long ones whole)
 	TELECINE_LONG=1 $(PYTEST) tests/corpus/test_facts.py
 	$(BIN)/python -m tests.corpus.run $(if $(LONG),--long) $(ARGS)
@@ -141,6 +141,9 @@ chaos: setup ## 200 jobs while the service is killed and stopped (SEED=7), 1,000
 
 bench: setup ## our ladder beside three other ways to make it; five runs, medians
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-quality: setup ## --quality 90 beside the fixed ladder, on eight real clips
+	$(BIN)/python -m bench.quality $(ARGS)
 
 bench-service: setup ## the service: beside the bare engine, first picture, queue, answers under load, memory
 	$(BIN)/python -m bench.service $(ARGS)

@@ -39,6 +39,7 @@ from telecine.engine.protection_words import (
     make_protection,
     parse_key,
 )
+from telecine.engine.quality_words import MEASURES, QUALITY_RANGE, parse_quality
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.engine.watermark_words import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
@@ -227,6 +228,18 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "codecs that hold them, beside a ladder in SDR",
     )
     sub.add_argument(
+        "--quality",
+        metavar="VMAF",
+        help="encode every rung so well that its VMAF is this, such as 90 (from "
+        f"{QUALITY_RANGE[0]} to {QUALITY_RANGE[1]}): found by a few short samples before anything "
+        "is made; rungs that add nothing visible are left out (default: each codec's usual level)",
+    )
+    sub.add_argument(
+        "--measure",
+        choices=MEASURES,
+        help="measure how good what was made is, at a few places, for report.json",
+    )
+    sub.add_argument(
         "--loudness",
         metavar="LUFS",
         help="bring all sound to this loudness, such as -16, with true peaks of at most -1 dBTP "
@@ -345,6 +358,7 @@ def parse(words: Sequence[str]) -> Asked:
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
     loudness = getattr(found, "loudness", None)
+    quality = getattr(found, "quality", None)
     burn = getattr(found, "burn_subtitle", None)
     clip = getattr(found, "clip", None)
     beside = _subtitle_files(getattr(found, "subtitle", ()))
@@ -372,6 +386,8 @@ def parse(words: Sequence[str]) -> Asked:
             watermark=mark,
             concat=len(further),
             protection=_protection(found, key),
+            quality=None if quality is None else parse_quality(quality),
+            measure=getattr(found, "measure", None) is not None,
         ),
         inputs=files,
         jobs=getattr(found, "jobs", 1),
@@ -588,7 +604,7 @@ def _plan(asked: Asked, cancel: Cancel) -> int:
 
 def _plan_lines(plan: Plan) -> list[str]:
     """The plan in plain words, with its reasons."""
-    from telecine.engine.report import beside, changes, describe, films, protected
+    from telecine.engine.report import beside, changes, describe, films, protected, quality_reason
 
     timeline = plan.timeline
     lines = ["source"]
@@ -624,6 +640,9 @@ def _plan_lines(plan: Plan) -> list[str]:
     if (one := protected(plan)) is not None:
         lines += [f"encrypted by {one.scheme}, key {one.key_id} at {one.key_uri}"]
         lines += [f"  {one.reason}"]
+    if plan.samples:
+        places = ", ".join(f"{float(sample.start_s):.1f}" for sample in plan.samples)
+        lines += ["quality", f"  {quality_reason(plan)}: {places} s"]
     if plan.files:
         lines += ["files"]
         lines += [f"  {file.path}" for file in plan.files]

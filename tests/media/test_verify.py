@@ -74,7 +74,9 @@ def _made(
 ) -> Path:
     inputs = {} if subtitles is None else {SideCar("en", hearing_impaired=True): subtitles}
     wanted = tuple(map(parse_output, outputs))
-    profile = make_profile(wanted, (240, 120), top, subtitles=tuple(inputs), clip=clip)
+    profile = make_profile(
+        wanted, (240, 120), top, subtitles=tuple(inputs), clip=clip, measure=clip is not None
+    )
     files = {side_car.name: path for side_car, path in inputs.items()}
     transcode(source, folder, profile, tools=tools, jobs=2, inputs=files)
     return folder
@@ -473,6 +475,8 @@ DAMAGES: tuple[Damage, ...] = (
         f / "manifest.mpd", r'(contentType="audio"[^§]*?value=")main', r"\1alternate")),
     hits("loudness", "of nothing", lambda f: edit(
         f / ".telecine/steps/loudness.json", '"name": "aac"', '"name": "other"')),
+    hits("quality-measured", "of nothing", lambda f: edit(
+        f / ".telecine/steps/measure.json", '"rendition": "120p"', '"rendition": "other"')),
     # media playlists
     hits("playlist-type", "EVENT", _media(LOW, "TYPE:VOD", "TYPE:EVENT")),
     hits("playlist-type", "none", _media(LOW, "#EXT-X-PLAYLIST-TYPE:VOD\n", "")),

@@ -69,6 +69,8 @@ CASES: dict[str, tuple[MediaInfo, Profile]] = {
     "codecs-under-a-copy": (sources.COMPLIANT, make_profile(codecs=("h264", "av1"))),
     "codecs-all": (sources.PAL, make_profile(codecs=("h264", "av1", "hevc"))),
     "codecs-av1-alone": (sources.BROADCAST, make_profile(codecs=("av1",))),
+    "quality-searched": (sources.FILM, make_profile(quality=90.0)),
+    "quality-measured": (sources.COMPLIANT, make_profile(top="encode", measure=True)),
     "burnt-text": (sources.FILM, make_profile(burn=Burn(None, 2))),
     "burnt-pictures": (sources.DISC, make_profile(burn=Burn("en", None))),
     "clip-copied": (sources.COMPLIANT, make_profile(clip=parse_clip("10-20"))),

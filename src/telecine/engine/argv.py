@@ -7,8 +7,8 @@ need seeking while they are written, one output inside the step's working folder
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from telecine.engine.media import AudioStream, PictureFormat, VideoStream
 from telecine.engine.plan import AudioRendition, FileOutput, Plan, Span, Step, display_of
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.sandbox import global_flags, input_flags
+from telecine.engine.searching import Compared, Sample, fine_timeline
 from telecine.engine.timeline import gops_in
 
 PROGRESS_FD = 10
@@ -104,6 +105,23 @@ def _sound_seek(plan: Plan) -> list[str]:
     return _seek(entry_s) if plan.source.seekable and entry_s > plan.film_s else []
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What pictures are made of: the source, or a copy of it that seeks exactly; a file of the
+    pictures of text, or a folder with text and its font, that become part of them; their
+    watermark."""
+
+    source: Path
+    working_copy: bool
+    burn: Path | None = None
+    texts: Path | None = None
+    mark: Path | None = None
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.source, self.burn, self.mark) if path is not None)
+
+
 def origin_ticks(plan: Plan, stream: VideoStream) -> int:
     return round(plan.grid_s / stream.time_base)
 
@@ -117,20 +135,12 @@ def encode_chunk(
     working_copy: bool,
     burn: Path | None = None,
     mark: Path | None = None,
+    idle: Collection[str] = (),
 ) -> list[str]:
     """One process: decode a span once, write every rung as fragmented MP4 to its own pipe. `burn`
-    is a file of the pictures of text that become part of the film's, `mark` its watermark."""
-    assert plan.video is not None
-    timeline = plan.timeline
-    origin_s = WORKING_COPY_ORIGIN_S if working_copy else plan.grid_s
-    # Matroska's clock is milliseconds; any other working copy is none.
-    origin = 1000 * int(origin_s) if working_copy else origin_ticks(plan, plan.video)
-    stream_index = 0 if working_copy else plan.video.index
-    start_s = timeline.time_s(step.first)
-    entry_s = plan.entry_s(step.first)
-    before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
-    if entry_s is not None:
-        before += _seek(entry_s - plan.grid_s + origin_s)
+    is a file of the pictures of text that become part of the film's, `mark` its watermark. The
+    rungs in `idle` are scaled, since others are made from them, and not encoded."""
+    origin, stream_index = _film_clock(plan, working_copy=working_copy)
     graph = filters.chunk_graph(
         plan,
         [_wanted(plan, span) for span in step.spans],
@@ -139,19 +149,117 @@ def encode_chunk(
         stream_index=stream_index,
     )
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS]
+    argv += _film(plan, step.first, source, working_copy=working_copy, burn=burn, mark=mark)
+    argv += ["-filter_complex", graph]
+    for n, span in enumerate(step.spans):
+        if span.rendition in idle:
+            argv += ["-map", f"[v{n}]", "-f", "null", "-"]
+            continue
+        argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
+        argv.append(f"pipe:{FIRST_OUTPUT_FD + n}")
+    return argv
+
+
+def fine(plan: Plan) -> Plan:
+    """The plan with a segment for each GOP, as `encode_sample` and `compare` take it."""
+    return replace(plan, timeline=fine_timeline(plan.timeline))
+
+
+def encode_sample(
+    ffmpeg: Path,
+    plan: Plan,
+    sample: Sample,
+    crfs: Mapping[str, float],
+    source: Path,
+    *,
+    working_copy: bool,
+    burn: Path | None = None,
+    mark: Path | None = None,
+) -> list[str]:
+    """One process: a sample of a `fine` plan for the judged renditions in `crfs`, each at its
+    level, behind the GOP before it: x264 chooses the level of a key picture by the pictures before,
+    and an encoder that has just begun spends otherwise (VMAF comes out 0.5 to 1.2 lower)."""
+    tried = tuple(replace(r, crf=crfs.get(r.name, r.crf)) for r in plan.judged)
+    first, end = max(0, sample.number - 1), sample.number + 1
+    # All of them, in their order: which are scaled from which is then as it will be.
+    spans = tuple(Span(rendition.name, first, end) for rendition in tried)
+    return encode_chunk(
+        ffmpeg,
+        replace(plan, renditions=tried),
+        Step("search", "encode", spans),
+        source,
+        working_copy=working_copy,
+        burn=burn,
+        mark=mark,
+        idle=frozenset(rendition.name for rendition in tried) - crfs.keys(),
+    )
+
+
+def compare(
+    ffmpeg: Path,
+    plan: Plan,
+    segment: int,
+    source: Path,
+    made: Sequence[tuple[Path, Compared]],
+    *,
+    working_copy: bool,
+    burn: Path | None = None,
+    mark: Path | None = None,
+) -> list[str]:
+    """VMAF of files of encoded pictures beside the source's of one segment of a `fine` plan.
+    Nothing is written; each score is said by a filter of its own (`searching.Scores`)."""
+    origin, stream_index = _film_clock(plan, working_copy=working_copy)
+    compared = [each for _, each in made]
+    graph = filters.compare_graph(
+        plan,
+        compared,
+        segment,
+        origin_ticks=origin,
+        stream_index=stream_index,
+        first_input=1 + (burn is not None) + (mark is not None),
+    )
+    argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS]
+    argv += _film(plan, segment, source, working_copy=working_copy, burn=burn, mark=mark)
+    for path, _ in made:
+        # Our own segments: no clock to guess, nothing broken to pass over.
+        argv += [*input_flags(), "-i", f"file:{path}"]
+    return [*argv, "-filter_complex", graph, *_nowhere(f"[o{n}]" for n in range(len(made)))]
+
+
+def _film_clock(plan: Plan, *, working_copy: bool) -> tuple[int, int]:
+    """Where picture 0 of the grid lies on the clock of what is read, in its ticks, and which of its
+    streams has the pictures."""
+    assert plan.video is not None
+    if working_copy:
+        # Matroska's clock is milliseconds; any other working copy is none.
+        return 1000 * int(WORKING_COPY_ORIGIN_S), 0
+    return origin_ticks(plan, plan.video), plan.video.index
+
+
+def _film(
+    plan: Plan,
+    first: int,
+    source: Path,
+    *,
+    working_copy: bool,
+    burn: Path | None,
+    mark: Path | None,
+) -> list[str]:
+    """The inputs of which pictures are made, from where segment `first` needs them."""
+    origin_s = WORKING_COPY_ORIGIN_S if working_copy else plan.grid_s
+    start_s = plan.timeline.time_s(first)
+    entry_s = plan.entry_s(first)
+    before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
+    if entry_s is not None:
+        before += _seek(entry_s - plan.grid_s + origin_s)
     # copyts: times stay the source's, so that every chunk counts on the same clock.
     # reinit_filter 0: a size that changes midway is scaled, not a new graph with a new clock.
-    argv += _input(source, before=before, container="" if working_copy else plan.source.container)
+    argv = _input(source, before=before, container="" if working_copy else plan.source.container)
     if burn is not None:
         # Read from well before the span: a text that began earlier may still be shown.
         early_s = filters.BURN_ORIGIN_S + plan.lead_s + start_s - BURN_PREROLL_S
         argv += _input(burn, before=_seek(early_s) if early_s > 0 else [])
-    argv += _mark_input(plan, mark)
-    argv += ["-filter_complex", graph]
-    for n, span in enumerate(step.spans):
-        argv += ["-map", f"[v{n}]", *_video_output(plan, span)]
-        argv.append(f"pipe:{FIRST_OUTPUT_FD + n}")
-    return argv
+    return [*argv, *_mark_input(plan, mark)]
 
 
 def _wanted(plan: Plan, span: Span) -> filters.Wanted:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from telecine.engine import argv
+from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.inputs import NO_INPUTS
 from telecine.engine.joining import film_of, film_path, film_paths, working_name
 from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
 from telecine.engine.plan import WORK, Plan, Step
+from telecine.engine.searching import Compared, part_name, part_of, trial_name
 from telecine.engine.tools import Tools
 from telecine.engine.watermark_words import INPUT
 
@@ -36,31 +39,28 @@ def _commands(
 ) -> Iterator[tuple[str, list[str]]]:
     scratch = folder / WORK / SCRATCH
     mark, films = inputs.get(INPUT), film_paths(plan, source, inputs)
+    burn = None
+    if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
+        burn = folder / WORK / "burn.mkv"
     copied: set[str] = set()
     burned = False
     for step in plan.steps:
         own, share = film_of(plan, step)
-        if step.kind == "encode":
+        if step.kind in ("encode", "search", "measure"):
             film = film_path(own, source, inputs)
-            needs_copy = own.reads_copy(share)
+            needs_copy = own.reads_copy(share) if step.kind == "encode" else own.judges_copy
             if needs_copy:
                 copy = working_name(own)
                 if copy not in copied:
                     yield step.id, argv.working_copy(ffmpeg, own, film, scratch / copy)
                     copied.add(copy)
                 film = folder / WORK / copy
-            burn = None
-            if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
-                burn = folder / WORK / "burn.mkv"
-                if not burned:
-                    yield step.id, argv.burn_copy(ffmpeg, plan, source, scratch / burn.name)
-                    burned = True
-            yield (
-                step.id,
-                argv.encode_chunk(
-                    ffmpeg, own, share, film, working_copy=needs_copy, burn=burn, mark=mark
-                ),
-            )
+            if burn is not None and not burned:
+                yield step.id, argv.burn_copy(ffmpeg, plan, source, scratch / burn.name)
+                burned = True
+            made_of = argv.Film(film, needs_copy, burn, None, mark)
+            for line in _pictures(own, share, ffmpeg, made_of, scratch):
+                yield step.id, line
         elif step.kind == "video-copy":
             yield step.id, argv.copy_video(ffmpeg, plan, source)
         elif step.kind in ("gain", "audio", "audio-others", "loudness"):
@@ -81,6 +81,45 @@ def _commands(
         for stills in plan.stills:
             if step.kind == stills.kind:
                 yield step.id, argv.stills(ffmpeg, stills, scratch / "keys.mp4")
+
+
+def _pictures(
+    plan: Plan, step: Step, ffmpeg: Path, film: argv.Film, scratch: Path
+) -> Iterator[list[str]]:
+    """A chunk, or what is judged of one. Of a search the first try stands here: the levels of the
+    others follow from what is measured before."""
+    where: _Where = {
+        "working_copy": film.working_copy,
+        "burn": film.burn,
+        "mark": film.mark,
+    }
+    if step.kind == "encode":
+        yield argv.encode_chunk(ffmpeg, plan, step, film.source, **where)
+        return
+    fine = argv.fine(plan)
+    usual = {r.name: VIDEO_ENCODERS[r.codec].crf for r in plan.judged}
+    for sample in plan.samples:
+        if step.kind == "search":
+            yield argv.encode_sample(ffmpeg, fine, sample, usual, film.source, **where)
+            made = [
+                (scratch / trial_name(sample, r.name, usual[r.name]), Compared(r.size))
+                for r in plan.judged
+            ]
+        else:
+            made = [
+                (
+                    scratch / part_name(sample, r.name),
+                    part_of(plan.timeline, sample, r.size)[1],
+                )
+                for r in plan.judged
+            ]
+        yield argv.compare(ffmpeg, fine, sample.number, film.source, made, **where)
+
+
+class _Where(TypedDict):
+    working_copy: bool
+    burn: Path | None
+    mark: Path | None
 
 
 def _sound(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from telecine.engine import argv, sounding, storyboard, waveform
+from telecine.engine import argv, quality, sounding, storyboard, waveform
 from telecine.engine.chapters import (
     CHAPTERS_JSON,
     CHAPTERS_VTT,
@@ -40,6 +40,7 @@ from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
 from telecine.engine.process import Cancel, Limits, limits_for
 from telecine.engine.protection_words import ContentKey, see_key
+from telecine.engine.searching import Choices, Score
 from telecine.engine.segments import (
     INIT_NAME,
     Made,
@@ -82,6 +83,8 @@ class StepResult:
     warnings: tuple[str, ...]
     levels: tuple[Level, ...] = ()  # how loud sounds are
     made_with: str = ""  # FFmpeg's version
+    choices: Choices | None = None  # of a search
+    scores: tuple[Score, ...] = ()  # how good renditions are
 
 
 def result_path(folder: Path, step_id: str) -> Path:
@@ -167,6 +170,8 @@ def run_step(
             warnings=tuple(work.warnings),
             levels=tuple(work.levels),
             made_with=tools.version,
+            choices=work.choices,
+            scores=tuple(work.scores),
         )
         write_whole(result_path(work.folder, step.id), json.dumps(to_plain(result)) + "\n")
     except OSError as error:
@@ -195,6 +200,14 @@ def _do(work: Work, on_segment: OnSegment) -> tuple[tuple[Made, ...], tuple[Made
             return (), make_subtitles(work)
         case "mp4":
             return (), _mp4(work)
+        case "search":
+            with _film(work, work.plan, needs_copy=work.plan.judges_copy) as film:
+                work.choices = quality.search(work, film)
+            return (), ()
+        case "measure":
+            with _film(work, work.plan, needs_copy=work.plan.judges_copy) as film:
+                work.scores += quality.measure(work, film)
+            return (), ()
         case "storyboard" | "thumbnails":
             return (), storyboard.stills(work)
         case "preview":
@@ -252,28 +265,26 @@ def niceness(plan: Plan, step: Step) -> int:
 def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     writers = _writers(work, on_segment)
     plan, step = film_of(work.plan, work.step)
-    needs_copy = plan.reads_copy(step)
-    source = _working_copy(work) if needs_copy else film_path(plan, work.source, work.inputs)
     span_s = plan.timeline.time_s(step.end) - plan.timeline.time_s(step.first)
     limits = _picture_limits(plan, len(writers), span_s + 60)
     limits = replace(limits, niceness=niceness(work.plan, work.step))
-    with _burning(work) as (pictures, texts):
+    with _film(work, plan, needs_copy=plan.reads_copy(step)) as film:
         command = argv.encode_chunk(
             work.tools.ffmpeg,
             plan,
             step,
-            source,
-            working_copy=needs_copy,
-            burn=pictures,
-            mark=work.inputs.get(INPUT),
+            film.source,
+            working_copy=film.working_copy,
+            burn=film.burn,
+            mark=film.mark,
         )
         unknown: set[str] = set()
         work.ffmpeg(
             command,
             _sinks(writers),
             limits=limits,
-            read=(source, *([] if pictures is None else [pictures]), *_mark(work)),
-            write=texts,
+            read=film.read,
+            write=film.texts,
             hear=lambda line: unknown.update(_UNKNOWN_LETTER.findall(line)),
         )
     if unknown:
@@ -290,6 +301,15 @@ def _mark(work: Work) -> tuple[Path, ...]:
 
 
 _UNKNOWN_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{2,5}) ")
+
+
+@contextmanager
+def _film(work: Work, plan: Plan, *, needs_copy: bool) -> Iterator[argv.Film]:
+    """What the pictures of a step are made of."""
+    source = _working_copy(work) if needs_copy else film_path(plan, work.source, work.inputs)
+    with _burning(work) as (pictures, texts):
+        mark = work.inputs[INPUT] if INPUT in work.step.inputs else None
+        yield argv.Film(source, needs_copy, pictures, texts, mark)
 
 
 @contextmanager

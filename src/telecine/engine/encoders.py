@@ -23,12 +23,23 @@ class VideoSettings:
     own keyframes are forced instead; `light` is what an HDR rung says of its mastering."""
 
     ceiling_bps: int
-    crf: int
+    crf: float
     gop_frames: int | None
     b_frames: int
     threads: int
     bit_depth: int = 8
     light: Light | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The fixed-quality levels (CRF) among which a search chooses: from `finest` to `coarsest` in
+    steps of `step`; one level more costs about `slope` points of VMAF near 90."""
+
+    finest: float
+    coarsest: float
+    step: float
+    slope: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,8 @@ class VideoEncoder:
     ffmpeg_name: str
     coding: Coding
     prefix: str  # of the names of its rungs and their folders
-    crf: int  # the fixed-quality level that stands for "good" with this encoder
+    crf: float  # the fixed-quality level that stands for "good" with this encoder
+    levels: Levels
     reorder_frames: int  # how many frames a picture may be sent ahead of being shown
     b_frames: int
     threads: int  # fixed, since bytes depend on it: resume must reach the same on any machine
@@ -65,7 +77,7 @@ _ONLY_FORCED = 100_000
 def _capped(settings: VideoSettings) -> list[str]:
     return [
         # Constant quality, so easy scenes cost little …
-        *("-crf", str(settings.crf)),
+        *("-crf", f"{settings.crf:g}"),
         # … capped by a buffer of two seconds, so that BANDWIDTH can be promised before measuring.
         *("-maxrate", str(settings.ceiling_bps), "-bufsize", str(2 * settings.ceiling_bps)),
     ]
@@ -185,7 +197,8 @@ VIDEO_ENCODERS: dict[str, VideoEncoder] = {
             ffmpeg_name="libx264",
             coding=AVC,
             prefix="",
-            crf=23,
+            crf=23.0,
+            levels=Levels(finest=10.0, coarsest=45.0, step=0.5, slope=1.1),
             reorder_frames=1,
             b_frames=3,
             # x264's row-level VBV reads the sizes of frames still in flight: with frame threads
@@ -205,7 +218,9 @@ VIDEO_ENCODERS: dict[str, VideoEncoder] = {
             ffmpeg_name="libsvtav1",
             coding=AV1,
             prefix="av1-",
-            crf=35,
+            crf=35.0,
+            # Whole ones: FFmpeg takes no others of it.
+            levels=Levels(finest=10.0, coarsest=62.0, step=1.0, slope=0.6),
             reorder_frames=0,  # a temporal unit shows one picture, and they come as they are shown
             b_frames=0,
             threads=1,
@@ -224,7 +239,8 @@ VIDEO_ENCODERS: dict[str, VideoEncoder] = {
             ffmpeg_name="libx265",
             coding=HEVC,
             prefix="hevc-",
-            crf=26,
+            crf=26.0,
+            levels=Levels(finest=10.0, coarsest=45.0, step=0.5, slope=1.1),
             reorder_frames=1,
             b_frames=3,
             threads=1,

@@ -6,7 +6,8 @@ between `planned` and the end are mixed with each other:
 
     started  probed  planned  step… [playable] progress… warning… [verified]  done | failed
 
-A film that turns out too damaged to be copied is planned anew: all from `planned` on comes again.
+A film that turns out too damaged to be copied is planned anew, and so is one whose quality was
+searched for: all from `planned` on comes again.
 
 started   version, ffmpeg (their versions), sandbox (tier and self-test), source, jobs
 probed    summary (list of plain sentences), duration_s, container

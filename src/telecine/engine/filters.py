@@ -26,6 +26,7 @@ from telecine.engine.plan import (
     VideoRange,
     display_of,
 )
+from telecine.engine.searching import VMAF_EVERY, Compared, model_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,77 @@ def chunk_graph(
     boundaries = plan.timeline.boundaries
     first = min(each.first for each in wanted)
     skips = [0] * len(wanted)
-    head = [f"setpts=PTS-{origin_ticks}"]
+    head = _span(plan, first, end, origin_ticks)
     if plan.timeline.constant:
-        if plan.deinterlace:
-            head.extend([deinterlace(), *turning(plan)])
-        head.extend(_constant_rate(plan, first, end))
         # A rung whose first segments another step makes leaves out their frames.
         frame_ticks = plan.timeline.frame_ticks
         skips = [(boundaries[w.first] - boundaries[first]) // frame_ticks for w in wanted]
-    else:
-        # The source's own frame times are kept: ticks are the same, only the span is cut out.
-        head.append(f"trim=start_pts={boundaries[first]}:end_pts={boundaries[end]}")
-        head.append(f"setpts=PTS-{boundaries[first]}")
     outs = [
         _Out(n, each.size, skip, each.video_range)
         for n, (each, skip) in enumerate(zip(wanted, skips, strict=True))
     ]
     return f"[0:{stream_index}]" + ",".join(head) + "," + _by_range(plan, outs)
+
+
+def _span(plan: Plan, first: int, end: int, origin_ticks: int) -> list[str]:
+    """The source's pictures → exactly those of these segments, counted from 0."""
+    head = [f"setpts=PTS-{origin_ticks}"]
+    if plan.timeline.constant:
+        if plan.deinterlace:
+            head.extend([deinterlace(), *turning(plan)])
+        return [*head, *_constant_rate(plan, first, end)]
+    # The source's own frame times are kept: ticks are the same, only the span is cut out.
+    begin_ticks, end_ticks = plan.timeline.boundaries[first], plan.timeline.boundaries[end]
+    trim = f"trim=start_pts={begin_ticks}:end_pts={end_ticks}"
+    return [*head, trim, f"setpts=PTS-{begin_ticks}"]
+
+
+# Decoded pictures are counted, and the n-th of both sides compared: no rounded time and no edit
+# list can shift them against each other.
+_BY_NUMBER = "settb=expr=1/1000,setpts=N"
+# Both sides are said to be of one colour, which changes no pixel: FFmpeg would convert one of them
+# to the other's, where an untagged film became tagged rungs.
+_AS_STORED = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+
+
+def compare_graph(
+    plan: Plan,
+    compared: Sequence[Compared],
+    first: int,
+    *,
+    origin_ticks: int,
+    stream_index: int,
+    first_input: int,
+) -> str:
+    """VMAF of encoded pictures beside the source's of segment `first`, each scaled from the source
+    itself, at the size that it is compared in.
+
+    Input `[0:stream_index]` and, from `first_input` on, an input each; outputs `[o0]`, `[o1]` …,
+    which nobody needs: `libvmaf@m0`, `libvmaf@m1` … tell the scores at their end.
+    """
+    taps = "".join(f"[c{n}]" for n in range(len(compared)))
+    head = ",".join(_span(plan, first, first + 1, origin_ticks))
+    parts = [f"[0:{stream_index}]{head},split={len(compared)}{taps}"]
+    for n, each in enumerate(compared):
+        source = _picture(plan, [_Out(n, each.size, 0, "SDR")])
+        parts.append(f"[c{n}]{','.join([*source, _AS_STORED, _BY_NUMBER])}[r{n}]")
+        made = [_AS_STORED]
+        if each.end_ticks is not None:
+            made.append("setpts=PTS-STARTPTS")
+            made.append(f"trim=start_pts={each.begin_ticks}:end_pts={each.end_ticks}")
+        # As a player enlarges it, where it is smaller.
+        made.append(f"scale={each.size.width}:{each.size.height}:flags=bicubic")
+        made += ["setsar=1", "format=yuv420p", _BY_NUMBER]
+        parts.append(f"[{first_input + n}:v:0]{','.join(made)}[e{n}]")
+        model = model_for(each.size)
+        parts.append(
+            f"[e{n}][r{n}]libvmaf@m{n}=model=version={model}"
+            f":n_threads={_VMAF_THREADS}:n_subsample={VMAF_EVERY}[o{n}]"
+        )
+    return ";".join(parts)
+
+
+_VMAF_THREADS = 4  # of each filter; the score is the same with any number
 
 
 def _constant_rate(plan: Plan, first_segment: int, end_segment: int) -> list[str]:

@@ -102,12 +102,18 @@ def start_over(folder: Path, plan: Plan, sources: Sequence[Path]) -> None:
 
 def earlier_plan(folder: Path) -> str | None:
     """The id of the plan whose output lies here; "" for one that cannot be read."""
+    plan = read_plan(folder)
+    if plan is None:
+        return "" if os.path.lexists(folder / PLAN) else None
+    return plan.id
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan whose output lies here; None for none that can be read."""
     try:
-        return plan_from_json(read_small(folder / PLAN)).id
-    except FileNotFoundError:
-        return None
+        return plan_from_json(read_small(folder / PLAN))
     except (UsageError, OSError, ValueError):
-        return ""
+        return None
 
 
 def _targets(plan: Plan) -> tuple[str, ...]:
@@ -124,10 +130,8 @@ def _targets(plan: Plan) -> tuple[str, ...]:
 def _old_targets(folder: Path) -> tuple[str, ...]:
     """What the other plan put here, as far as it can be read; never the folder itself, nor a path
     out of it: the plan is a file that anyone may have written."""
-    try:
-        names = _targets(plan_from_json(read_small(folder / PLAN)))
-    except (UsageError, OSError, ValueError):
-        return ()
+    plan = read_plan(folder)
+    names = () if plan is None else _targets(plan)
     return tuple(name for name in names if Path(name).name == name and name not in ("", ".."))
 
 

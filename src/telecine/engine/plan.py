@@ -32,6 +32,7 @@ from telecine.engine.media import (
     VideoStream,
 )
 from telecine.engine.profile import OutputKind, Profile
+from telecine.engine.searching import Choices, Sample
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import PREROLL_S, Chunk, Timeline
 from telecine.engine.watermark_words import Watermark
@@ -54,6 +55,7 @@ StepKind = Literal[
     "video-copy", "encode", "gain", "audio", "audio-others", "loudness", "poster", "mp4",
     "subtitles",
     "storyboard", "thumbnails", "preview", "waveform", "chapters",
+    "search", "measure",
 ]
 # fmt: on
 
@@ -69,7 +71,7 @@ class VideoRendition:
     head: bool  # published first, while the others wait
     bit_depth: int
     video_range: VideoRange
-    crf: int
+    crf: float
     ceiling_bps: int
     gop_frames: int | None
     b_frames: int
@@ -254,6 +256,8 @@ class Plan:
     # `video` is the source's own; `audio` and tracks are from the first film that has any, as long
     # as the whole.
     parts: tuple[JoinedFilm, ...] = ()
+    samples: tuple[Sample, ...] = ()  # where quality is searched for, or measured
+    choices: Choices | None = None  # what a search found; its renditions follow it
 
     @cached_property  # asked for with each step, and a plan may name 100 000 keyframes
     def id(self) -> str:
@@ -274,6 +278,23 @@ class Plan:
     @property
     def copied(self) -> VideoRendition | None:
         return next((r for r in self.renditions if r.mode == "copy"), None)
+
+    @property
+    def judged(self) -> tuple[VideoRendition, ...]:
+        """The renditions whose quality is searched for or measured: those that are encoded for a
+        viewer. A copy is the source, and VMAF knows SDR alone."""
+        files = {file.rendition for file in self.files}
+        return tuple(
+            r
+            for r in self.renditions
+            if r.mode == "encode" and r.video_range == "SDR" and (r.listed or r.name in files)
+        )
+
+    @property
+    def searching(self) -> bool:
+        """Whether this is but the first of two plans: its only step finds the choices by which the
+        one that makes the film is planned."""
+        return self.profile.quality is not None and self.choices is None and bool(self.judged)
 
     @property
     def lead_s(self) -> Fraction:
@@ -336,6 +357,11 @@ class Plan:
         the source has decode times only, whose guessed times would not join those of the copy."""
         enters = step.first > 0 or self.entry_s(step.first) is not None
         return self.working_copy and (enters or untimed(self.source))
+
+    @property
+    def judges_copy(self) -> bool:
+        """Whether samples are taken from a working copy: they enter the film anywhere."""
+        return not self.source.seekable
 
     def light_of(self, rendition: VideoRendition) -> Light | None:
         """What an HDR rendition says of its mastering: the source's own words."""

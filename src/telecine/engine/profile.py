@@ -82,7 +82,8 @@ class Profile:
     `rungs` are short sides in pixels, highest first; empty means the default ladder. `codecs` are
     names of encoders in the order of their table. `hdr` keeps what is HDR so beside an SDR ladder.
     `loudness_lufs` is what all sound is brought to; None leaves it as loud as it is. `concat` is
-    how many films follow the source.
+    how many films follow the source. `quality` is the VMAF that every rung aims at; None takes each
+    encoder's usual level. `measure`: VMAF of what was made goes into the report.
     """
 
     outputs: tuple[Output, ...] = DEFAULT_OUTPUTS
@@ -97,6 +98,8 @@ class Profile:
     watermark: Watermark | None = None
     concat: int = 0
     protection: Protection | None = None  # of what streams
+    quality: float | None = None
+    measure: bool = False
 
     def has(self, kind: OutputKind) -> bool:
         return any(output.kind == kind for output in self.outputs)
@@ -220,6 +223,8 @@ def make_profile(
     watermark: Watermark | None = None,
     concat: int = 0,
     protection: Protection | None = None,
+    quality: float | None = None,
+    measure: bool = False,
 ) -> Profile:
     """The profile for what was asked, without doubles; nothing asked means `DEFAULT_OUTPUTS`.
 
@@ -258,6 +263,8 @@ def make_profile(
         clip=clip,
         watermark=watermark,
         protection=protection,
+        quality=quality,
+        measure=measure,
     )
     return with_films(profile, concat) if concat else profile
 

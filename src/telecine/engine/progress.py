@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 
 from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.plan import Plan, Span, Step, StepKind
+from telecine.engine.searching import MAX_TRIES, total_s
 
 # Work of a second of these, in megapixels encoded a second: measured on Big Buck Bunny, 2 cores.
 _DECODE_SHARE = 0.3
 _LIGHT = 2.0
+_VMAF_SHARE = 0.6  # of what it takes to encode as many pixels
+_PREROLL = 4  # what is read of a film for a sample, in samples
 _LIGHT_SHARES: dict[StepKind, float] = {
     "loudness": 0.3,
     "poster": 0.1,
@@ -74,6 +77,8 @@ def step_work(plan: Plan, step: Step) -> float:
 
 def _weight(plan: Plan, step: Step) -> float:
     """Work in a second of the step."""
+    if step.kind in ("search", "measure"):
+        return _judging(plan, step) / step_span_s(plan, step)
     if step.kind != "encode":
         sounds = {"audio-others": len(step.spans), "gain": len(plan.sounds)}
         several = max(1, sounds.get(step.kind, 1))
@@ -84,6 +89,16 @@ def _weight(plan: Plan, step: Step) -> float:
     if plan.video is not None:
         decoded = plan.video.width * plan.video.height * _DECODE_SHARE
     return (encoded + decoded) * rate / 1e6
+
+
+def _judging(plan: Plan, step: Step) -> float:
+    """What a search or a measurement costs, whatever the film's length."""
+    seen = float(plan.timeline.rate) * total_s(plan.samples) / 1e6
+    times = MAX_TRIES if step.kind == "search" else 0
+    encoded = sum(r.size.pixels * VIDEO_ENCODERS[r.codec].cost for r in plan.judged)
+    compared = sum(r.size.pixels for r in plan.judged) * _VMAF_SHARE
+    decoded = 0 if plan.video is None else plan.video.width * plan.video.height * _DECODE_SHARE
+    return seen * (times * encoded + (times + 1) * (compared + decoded * _PREROLL))
 
 
 def _span_work(plan: Plan, span: Span) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -12,9 +12,45 @@ from telecine.engine.encode import StepResult
 from telecine.engine.loudness import Loudness
 from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, MediaInfo, SubtitleStream, VideoStream
-from telecine.engine.plan import WORK, Plan, SubtitleRendition
+from telecine.engine.plan import WORK, Plan, SubtitleRendition, VideoRendition
+from telecine.engine.searching import MAX_SAMPLES, MAX_TRIES, total_s
 
 State = Literal["succeeded", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RungQuality:
+    """How good a rendition is, beside the source at its own size. `searched_vmaf` is that of the
+    samples encoded at `crf`, among `tries` levels; `measured_vmaf` that of the finished rendition
+    at the same places. Each is None where that was not asked for."""
+
+    target_vmaf: float | None
+    crf: float
+    tries: int
+    searched_vmaf: float | None
+    measured_vmaf: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReport:
+    """A part of the film that was looked at, in seconds, and of how much it stands for."""
+
+    start_s: float
+    end_s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """Where quality was searched for or measured, and what the search cost, beside what it may
+    cost at most. `cpu_s` and `wall_s` are None where nothing was searched for."""
+
+    target_vmaf: float | None
+    samples: tuple[SampleReport, ...]
+    max_samples: int
+    max_tries: int
+    cpu_s: float | None
+    wall_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +68,7 @@ class RungReport:
     average_bps: int
     codec: str | None = None  # of pictures, as the plan names it
     video_range: str | None = None
+    quality: RungQuality | None = None  # where it was searched for or measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +192,7 @@ class Report:
     clip: ClipReport | None = None
     films: tuple[FilmReport, ...] = ()  # of several that are joined
     protection: ProtectionReport | None = None
+    quality: QualityReport | None = None
 
 
 def describe(info: MediaInfo) -> tuple[str, ...]:
@@ -359,7 +397,7 @@ def make_report(
         duration_s=round(float(plan.timeline.duration_s), 3),
         frame_rate=round(float(plan.timeline.rate), 3) if plan.video is not None else 0.0,
         playlist="master.m3u8" if plan.hls else None,
-        rungs=_rungs(plan, measured),
+        rungs=_rungs(plan, measured, results),
         dropped=tuple(DroppedReport(rung.name, rung.reason) for rung in plan.dropped),
         top_not_copied=plan.copy_refusals if plan.copied is None else (),
         files=tuple(
@@ -375,7 +413,7 @@ def make_report(
         time_to_first_play_s=(
             None if time_to_first_play_s is None else round(time_to_first_play_s, 3)
         ),
-        cpu_s=round(sum(result.cpu_s for result in results) + own_cpu_s, 3),
+        cpu_s=round(_searched_s(plan) + sum(result.cpu_s for result in results) + own_cpu_s, 3),
         verified_rules=verified_rules,
         warnings=tuple(dict.fromkeys(warnings)),
         error=error,
@@ -386,6 +424,7 @@ def make_report(
         protection=protected(plan),
         subtitles=tuple(map(subtitle_report, plan.subtitles)),
         burned_in=None if plan.burned_in is None else plan.burned_in.reason,
+        quality=_quality(plan),
     )
 
 
@@ -431,8 +470,65 @@ def _sounds(plan: Plan, results: Sequence[StepResult]) -> tuple[SoundReport, ...
     return tuple(said)
 
 
-def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]:
+def _searched_s(plan: Plan) -> float:
+    return 0.0 if plan.choices is None else plan.choices.cpu_s
+
+
+def quality_reason(plan: Plan) -> str:
+    """What is done at the plan's samples, in plain words."""
+    samples = f"{len(plan.samples)} samples, {total_s(plan.samples):.1f} s of film"
+    if plan.searching:
+        return (
+            f"VMAF {plan.profile.quality:g} is searched for first, each rung encoded at most "
+            f"{MAX_TRIES} times, in {samples}"
+        )
+    if plan.choices is not None:
+        return f"VMAF {plan.choices.target:g} was searched for in {samples}"
+    return f"VMAF is measured in {samples}"
+
+
+def _quality(plan: Plan) -> QualityReport | None:
+    if not plan.samples:
+        return None
+    found = plan.choices
+    return QualityReport(
+        target_vmaf=plan.profile.quality,
+        samples=tuple(
+            SampleReport(
+                round(float(sample.start_s), 3),
+                round(float(sample.end_s), 3),
+                round(float(sample.share), 4),
+            )
+            for sample in plan.samples
+        ),
+        max_samples=MAX_SAMPLES,
+        max_tries=MAX_TRIES,
+        cpu_s=None if found is None else found.cpu_s,
+        wall_s=None if found is None else found.wall_s,
+    )
+
+
+def _rung_quality(
+    plan: Plan, rendition: VideoRendition, scores: Mapping[str, float]
+) -> RungQuality | None:
+    choice = None if plan.choices is None else plan.choices.of(rendition.name)
+    score = scores.get(rendition.name)
+    if rendition.mode == "copy" or (choice is None and score is None):
+        return None
+    return RungQuality(
+        target_vmaf=None if choice is None else plan.profile.quality,
+        crf=rendition.crf,
+        tries=0 if choice is None else len(choice.tries),
+        searched_vmaf=None if choice is None else choice.vmaf,
+        measured_vmaf=score,
+    )
+
+
+def _rungs(
+    plan: Plan, measured: tuple[Measured, ...], results: Sequence[StepResult]
+) -> tuple[RungReport, ...]:
     figures = {one.name: one for one in measured}
+    scores = {score.rendition: score.vmaf for result in results for score in result.scores}
     nothing = Measured("", 0, 0, 0, 0)
     rungs = []
     for rendition in plan.renditions:
@@ -451,6 +547,7 @@ def _rungs(plan: Plan, measured: tuple[Measured, ...]) -> tuple[RungReport, ...]
                 one.average_bps,
                 rendition.codec,
                 rendition.video_range,
+                _rung_quality(plan, rendition, scores),
             )
         )
     for sound in plan.sounds:

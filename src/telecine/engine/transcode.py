@@ -21,10 +21,10 @@ from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFa
 from telecine.engine.events import JSON, Event, EventName
 from telecine.engine.inputs import NO_INPUTS
 from telecine.engine.manifests import MASTER, Measured
-from telecine.engine.output import PLAN, REPORT, STEPS, claimed, earlier_plan, start_over, tidy
+from telecine.engine.output import PLAN, REPORT, STEPS, claimed, read_plan, start_over, tidy
 from telecine.engine.package import Publisher
 from telecine.engine.plan import Plan, Step
-from telecine.engine.planning import encoded_instead, make_plan
+from telecine.engine.planning import chosen_plan, encoded_instead, make_plan
 from telecine.engine.probe import probe, probe_inputs
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
@@ -89,7 +89,7 @@ def transcode(
         try:
             report = run.carry_out(plan, source, inputs)
         except StepFailed as failure:
-            instead = encoded_instead(plan)
+            instead = encoded_instead(run.plan)
             if instead is None or not run.blames_the_copy(failure):
                 raise
             start_over(folder, instead, files)
@@ -194,11 +194,14 @@ def _report_text(report: Report) -> str:
 
 def _taken_up(plan: Plan, folder: Path, *, force: bool) -> Plan:
     """The plan to work on: the one that an earlier run went over to, where there is such."""
-    earlier = earlier_plan(folder)
-    if force or earlier in (None, plan.id):
+    earlier = None if force else read_plan(folder)
+    if earlier is None or earlier.id == plan.id:
         return plan
-    instead = encoded_instead(plan)
-    return instead if instead is not None and instead.id == earlier else plan
+    first = plan
+    if plan.searching and earlier.choices is not None:
+        first = chosen_plan(plan, earlier.choices)
+    later = (first, encoded_instead(first))
+    return next((each for each in later if each is not None and each.id == earlier.id), plan)
 
 
 class _Run:
@@ -286,7 +289,19 @@ class _Run:
     # --- doing
 
     def carry_out(self, plan: Plan, source: Path, inputs: Mapping[str, Path]) -> Report:
-        """Make what is missing of this plan in the folder, which is its own."""
+        """Make what is missing of this plan in the folder, which is its own; of one that only
+        searches also the plan that follows from what it found."""
+        self._begin(plan)
+        if plan.searching:
+            self.make(source, inputs)
+            (found,) = self._results.values()
+            assert found.choices is not None
+            plan = chosen_plan(plan, found.choices)
+            start_over(self._folder, plan, (source, *inputs.values()))
+            self._begin(plan)
+        return self.finished_before() or self.make(source, inputs)
+
+    def _begin(self, plan: Plan) -> None:
         self.plan = plan
         self.cancel = Cancel(self._callers_cancel)  # a failure ends this plan's children alone
         self._playable = threading.Event()
@@ -295,7 +310,6 @@ class _Run:
         self._reused = False
         self.tell_plan()
         write_whole(self._folder / PLAN, plan.to_json())
-        return self.finished_before() or self.make(source, inputs)
 
     def finished_before(self) -> Report | None:
         """The report of an earlier run that succeeded with this very plan and still verifies."""
@@ -312,7 +326,8 @@ class _Run:
         return report
 
     def make(self, source: Path, inputs: Mapping[str, Path]) -> Report:
-        """Run the steps, publish, verify, report. `report.json` is written whatever happens."""
+        """Run the steps, publish, verify, report. `report.json` is written whatever happens. A plan
+        that only searches has nothing to publish, and is reported only where it fails."""
         self._making = time.monotonic()
         self._progress = Progress(self.plan)
         self._own = Progress(self.plan)  # of it, what this run does and no earlier one did
@@ -329,9 +344,10 @@ class _Run:
                 playable=self._playable,
                 cancel=self.cancel,
             )
-            measured = self._publisher.finish()
-            rules = self._verified()
-            tidy(self._folder, self.plan)
+            if not self.plan.searching:
+                measured = self._publisher.finish()
+                rules = self._verified()
+                tidy(self._folder, self.plan)
             state = "succeeded"
         except (Interrupted, KeyboardInterrupt) as raised:
             state, error = "interrupted", str(raised) or "interrupted"
@@ -346,7 +362,8 @@ class _Run:
         finally:
             report = self._report(state, measured, rules, error)
             try:
-                write_whole(self._folder / REPORT, _report_text(report))
+                if error is not None or not self.plan.searching:  # else nothing has ended yet
+                    write_whole(self._folder / REPORT, _report_text(report))
             except OSError as raised:
                 if error is None:  # else what went wrong first is what the user must hear
                     raise disk_failure(raised) from raised

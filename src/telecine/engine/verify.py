@@ -61,6 +61,7 @@ from telecine.engine.rules.found import (
     WaveformFound,
 )
 from telecine.engine.sandbox import global_flags, input_flags
+from telecine.engine.searching import Score
 from telecine.engine.serial import from_plain
 from telecine.engine.tools import Tools, find_tools
 
@@ -155,6 +156,7 @@ class _Reader:
             report=self._report(),
             told=tuple(self._told()),
             levels=tuple(self._levels()),
+            scores=tuple(self._scores()),
             decoded=None,
             **self._beside(plan),
             faults=tuple(self._faults),
@@ -253,6 +255,15 @@ class _Reader:
         try:
             plain = json.loads(path.read_bytes())
             yield from [from_plain(Level, level) for level in plain["levels"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
+
+    def _scores(self) -> Iterator[Score]:
+        """What the step that measures pictures found."""
+        path = self._folder / WORK / "steps" / "measure.json"
+        try:
+            plain = json.loads(path.read_bytes())
+            yield from [from_plain(Score, score) for score in plain["scores"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from telecine.engine.plan import Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
 from telecine.engine.protection import Lock, lock_of
 from telecine.engine.protection_words import ContentKey
+from telecine.engine.searching import Choices, Score
 from telecine.engine.segments import INIT_NAME, segment_name
 from telecine.engine.tools import Tools
 
@@ -73,9 +75,12 @@ class Work:
         self.warnings: list[str] = []
         self.levels: list[Level] = []  # of sound, as measured
         self._key = key
+        self.choices: Choices | None = None  # of a search
+        self.scores: list[Score] = []  # of pictures, as measured
         self._cancel = cancel
         self._on_progress = on_progress
         self._watched: Path | None = None
+        self._counting = threading.Lock()  # a step may run several children at once
 
     @property
     def films(self) -> tuple[Path, ...]:
@@ -195,8 +200,9 @@ class Work:
         return finished
 
     def _count(self, finished: Finished) -> None:
-        self.cpu_s += finished.cpu_s
-        self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
+        with self._counting:
+            self.cpu_s += finished.cpu_s
+            self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
 
     def _see_success(self, finished: Finished, who: str, command: list[str], code: str) -> None:
         if finished.limit is not None:

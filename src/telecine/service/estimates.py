@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from telecine.engine.chapters import CHAPTERS_VTT, chapters_json, chapters_vtt
@@ -10,6 +10,7 @@ from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.images.grammar import conversion, parse_text
 from telecine.engine.peaks import PNG_SIZE
 from telecine.engine.plan import AudioRendition, FileOutput, Plan, VideoRendition, copied_load
+from telecine.engine.planning import make_plan
 from telecine.engine.profile import AUDIO_KINDS, OutputKind
 from telecine.service.image_plans import ImagePlan, PlannedImage
 from telecine.service.orders import MEGAPIXELS_A_SECOND, encoder_s, image_s
@@ -86,8 +87,12 @@ def estimate(plan: Plan | ImagePlan) -> Estimate:
             outputs.append(ExpectedOutput(sound.name, "rendition", *_sound_bytes(plan, sound)))
     outputs += [_file(plan, file) for file in plan.files if file.kind in PLAYING]
     outputs += _beside(plan)
+    steps_s = sum(encoder_s(plan, step) for step in plan.steps)
+    if plan.searching:  # and then it is made, at levels that nobody knows yet
+        usual = make_plan(plan.source, replace(plan.profile, quality=None), inputs=plan.inputs)
+        steps_s += sum(encoder_s(usual, step) for step in usual.steps)
     return Estimate(
-        encoder_s=round(sum(encoder_s(plan, step) for step in plan.steps), 1),
+        encoder_s=round(steps_s, 1),
         size_bytes=sum(output.size_bytes for output in outputs),
         max_size_bytes=sum(output.max_size_bytes for output in outputs),
         outputs=tuple(outputs),

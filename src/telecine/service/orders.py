@@ -42,7 +42,15 @@ from telecine.engine.protection_words import (
     make_protection,
     parse_key,
 )
-from telecine.engine.report import beside, changes, describe, films, subtitle_report
+from telecine.engine.quality_words import MEASURES, parse_quality
+from telecine.engine.report import (
+    beside,
+    changes,
+    describe,
+    films,
+    quality_reason,
+    subtitle_report,
+)
 from telecine.engine.serial import to_plain
 from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
 from telecine.engine.watermark_words import INPUT, Watermark, make_watermark
@@ -217,7 +225,13 @@ def _profile(wanted: Sequence[Mapping[str, Any]]) -> tuple[Profile, ContentKey |
             profile = make_profile(outputs, loudness_lufs=loudness_lufs)
         mark = _watermark(wanted)
         mark_alone = None if mark is None else mark[0]
-        profile = replace(profile, clip=_clip(wanted), watermark=mark_alone)
+        profile = replace(
+            profile,
+            clip=_clip(wanted),
+            watermark=mark_alone,
+            quality=_quality(wanted),
+            measure=_measure(wanted),
+        )
         films = _concat(wanted)
         return (with_films(profile, len(films)) if films else profile), key
     except UsageError as error:
@@ -250,9 +264,11 @@ def _output(plain: Mapping[str, Any]) -> Output:
 _FIELDS: dict[str, frozenset[str]] = {
     "hls": frozenset(
         {"rungs", "top", "codecs", "hdr", "subtitles", "burn_subtitle", "loudness_lufs"}
-        | {"clip", "watermark", "concat", "protection"}
+        | {"clip", "watermark", "concat", "protection", "quality", "measure"}
     ),
-    "mp4": frozenset({"size", "loudness_lufs", "clip", "watermark", "concat"}),
+    "mp4": frozenset(
+        {"size", "loudness_lufs", "clip", "watermark", "concat", "quality", "measure"}
+    ),
     "thumbnails": frozenset({"every_s"}),
     **{kind: frozenset({"bitrate_bps", "loudness_lufs", "clip"}) for kind in AUDIO_KINDS},
     "flac": frozenset({"loudness_lufs", "clip"}),
@@ -338,6 +354,24 @@ def _loudness(wanted: Sequence[Mapping[str, Any]]) -> float | None:
             "all sound of a job is brought to one loudness_lufs: submit two", code="output_invalid"
         )
     return None if not said else parse_loudness(f"{said[0]:g}")
+
+
+def _quality(wanted: Sequence[Mapping[str, Any]]) -> float | None:
+    """The VMAF that every rung of the job aims at: whichever output says it says it for all."""
+    said = [plain["quality"] for plain in wanted if plain.get("quality") is not None]
+    if any(type(vmaf) not in (int, float) for vmaf in said):
+        raise Invalid("quality is a number such as 90", code="output_invalid")
+    if len(set(said)) > 1:
+        raise Invalid("all rungs of a job aim at one quality: submit two", code="output_invalid")
+    return None if not said else parse_quality(f"{said[0]:g}")
+
+
+def _measure(wanted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the quality of what was made is measured, for one output and so for all."""
+    said = [plain["measure"] for plain in wanted if plain.get("measure") is not None]
+    if any(one not in MEASURES for one in said):
+        raise Invalid(f"measure is one of {', '.join(MEASURES)}", code="output_invalid")
+    return bool(said)
 
 
 def _streaming(
@@ -655,6 +689,7 @@ def summarize(plan: Plan | ImagePlan) -> dict[str, Any]:
         "top_not_copied": list(plan.copy_refusals) if plan.copied is None else [],
         "subtitles": [to_plain(subtitle_report(track)) for track in plan.subtitles],
         "burned_in": None if plan.burned_in is None else plan.burned_in.reason,
+        "quality": quality_reason(plan) if plan.samples else None,
         "files": [{"type": file.kind, "path": file.path} for file in plan.files],
         "beside": [{"output": one.output, "reason": one.reason} for one in beside(plan)],
         "warnings": list(plan.warnings),

@@ -33,10 +33,11 @@ from telecine.engine.images.transform import transform
 from telecine.engine.images.values import Wanted
 from telecine.engine.manifests import MASTER, OPENING_SEGMENTS, listed_now, started
 from telecine.engine.plan import WORK, Plan, Step, plan_from_json
-from telecine.engine.planning import encoded_instead
+from telecine.engine.planning import chosen_plan, encoded_instead
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
 from telecine.engine.protection_words import ContentKey
+from telecine.engine.searching import Choices
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.transcode import join_steps
@@ -140,11 +141,13 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Done:
     """What a task leaves to be committed: its result, and columns of its asset and job to set.
-    `plan` is that of its job where the commit may let it play."""
+    `plan` is that of its job where the commit may let it play. With `instead` nothing of it is: the
+    job goes over to that."""
 
     result: dict[str, Any]
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None
+    instead: Instead | None = None
     outputs: tuple[NewOutput, ...] = ()
     job_prefix: str | None = None
     asset: Mapping[str, object] = field(default_factory=dict)
@@ -249,7 +252,10 @@ def _step(task: Work) -> Done:
     for file in result.files:
         task.storage.put_file(f"{task.claim.prefix}/{file.path}", task.scratch / file.path)
         task.meter.move()
-    return Done(to_plain(result), warnings=result.warnings, plan=plan)
+    instead = None
+    if result.choices is not None:
+        instead = as_chosen(task.services, task.cancel, task.claim.job_id, result.choices)
+    return Done(to_plain(result), warnings=result.warnings, plan=plan, instead=instead)
 
 
 def _inputs(task: Work, subject: work.Subject, step: Step) -> dict[str, Path]:
@@ -482,6 +488,15 @@ def instead_of_copying(services: Services, cancel: Cancel, job_id: str) -> Inste
     plan = encoded_instead(first)
     if plan is None:
         return None
+    said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
+    return _instead(services, cancel, subject, plan, said)
+
+
+def as_chosen(services: Services, cancel: Cancel, job_id: str, choices: Choices) -> Instead:
+    """What to do once a search has ended. Raises `Fenced`, and what `make_plan` does."""
+    subject = _subject(services, cancel, job_id)
+    first = read_plan(subject.plan)
+    plan = chosen_plan(first, choices)
     said = tuple(warning for warning in plan.warnings if warning not in first.warnings)
     return _instead(services, cancel, subject, plan, said)
 

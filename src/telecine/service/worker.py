@@ -352,6 +352,9 @@ def settle(task: Work, end: Ending, outcome: Done | BaseException) -> bool:
     if isinstance(outcome, Done):
         if end != "commit":
             return False
+        if outcome.instead is not None:
+            instead = outcome.instead
+            return persist(services, patient, lambda tx: _go_over(tx, held, instead))
         kept = persist(services, patient, lambda tx: _commit(tx, held, outcome))
         if kept and outcome.plan is not None:
             _let_play(services, patient, held, outcome.plan)

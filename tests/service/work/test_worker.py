@@ -224,6 +224,27 @@ def test_every_sound_of_a_film_is_brought_to_a_loudness_by_workers_too(
         assert sounds[name]["loudness"]["integrated_lufs"] == pytest.approx(-20, abs=0.5)
 
 
+def test_a_quality_is_searched_for_first_and_then_the_job_is_planned_anew(
+    short_film: Path, services: Services, by_command: Command
+) -> None:
+    outputs: list[dict[str, Any]] = [
+        {"type": "hls", "rungs": [120], "top": "encode", "quality": 88, "measure": "vmaf"}
+    ]
+    job = Submitted(services, short_film, outputs)
+    assert [step.kind for step in job.plan.steps] == ["search"]
+    with working(services):
+        row = finished(job)
+    assert row.state == "succeeded", row.error
+    assert made_by(job) == by_command(short_film, outputs)
+    assert row.report["quality"]["target_vmaf"] == 88
+    assert row.report["quality"]["cpu_s"] > 0
+    (rung,) = (rung for rung in row.report["rungs"] if rung["codec"])
+    assert rung["quality"]["searched_vmaf"] == pytest.approx(88, abs=1)
+    assert rung["quality"]["measured_vmaf"] == pytest.approx(88, abs=1.5)
+    assert "in samples" in row.plan_summary["rungs"][0]["reason"]
+    assert row.time_to_first_play_s > 0
+
+
 def test_the_first_play_is_told_once_and_before_the_end(
     short_film: Path, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,5 @@
 """Pure: (MediaInfo, Profile) → Plan. Every decision about a source, each with its reason."""
 
-from telecine.engine.planning.make import encoded_instead, make_plan
+from telecine.engine.planning.make import chosen_plan, encoded_instead, make_plan
 
-__all__ = ["encoded_instead", "make_plan"]
+__all__ = ["chosen_plan", "encoded_instead", "make_plan"]

@@ -32,6 +32,7 @@ from telecine.engine.planning.pictures import (
     long_chunk_warnings,
     make_renditions,
 )
+from telecine.engine.planning.qualities import with_quality
 from telecine.engine.planning.sounds import audio_files, cut_warnings, make_sounds
 from telecine.engine.planning.steps import with_steps
 from telecine.engine.planning.streams import choose_audio, choose_video, film_span
@@ -41,7 +42,10 @@ from telecine.engine.planning.subtitles import (
     make_subtitles,
 )
 from telecine.engine.profile import DEFAULT_OUTPUTS, Profile
+from telecine.engine.searching import Choices
 from telecine.engine.timeline import SEGMENT_S, Timeline, constant_timeline, make_chunks
+
+DAMAGED = "the source is damaged"
 
 
 def make_plan(
@@ -49,11 +53,13 @@ def make_plan(
     profile: Profile,
     *,
     inputs: tuple[ExtraInput, ...] = (),
+    choices: Choices | None = None,
     damaged: bool = False,
 ) -> Plan:
     """Decide everything about one source and one profile. `inputs` are the files beside the source
     that the profile names (`inputs.probe_inputs`). What is known to be `damaged` is decoded and
-    encoded throughout, since a copy would hand the damage on.
+    encoded throughout, since a copy would hand the damage on. Where the profile aims at a quality
+    and there are no `choices` yet, the plan only searches for them (`Plan.searching`).
 
     Raises `InputRefused` (`no_streams`, `no_video`, `no_audio`, `too_small`, `too_long`,
     `film_no_picture`) and `UsageError` (`top_not_copyable` for `--top copy` where a rule forbids
@@ -75,7 +81,9 @@ def make_plan(
         raise InputRefused("the source has no picture: films are joined", code="film_no_picture")
     if video is None:
         return _plan_audio_only(source, profile, tracks, warnings, inputs)
-    return _plan_video(source, profile, video, tracks, warnings, inputs, damaged=damaged)
+    return _plan_video(
+        source, profile, video, tracks, warnings, inputs, choices=choices, damaged=damaged
+    )
 
 
 def encoded_instead(plan: Plan) -> Plan | None:
@@ -83,11 +91,27 @@ def encoded_instead(plan: Plan) -> Plan | None:
     index tells; None where nothing is copied, or where the user insists on it."""
     if plan.copied is None or plan.profile.top != "auto":
         return None
-    return make_plan(plan.source, plan.profile, inputs=plan.inputs, damaged=True)
+    return make_plan(
+        plan.source, plan.profile, inputs=plan.inputs, choices=plan.choices, damaged=True
+    )
 
 
-def _finished(plan: Plan) -> Plan:
-    """Add what follows from the renditions: what stands beside the film, and the work as steps."""
+def chosen_plan(plan: Plan, choices: Choices) -> Plan:
+    """The plan to go over to when a search has ended."""
+    return make_plan(
+        plan.source,
+        plan.profile,
+        inputs=plan.inputs,
+        choices=choices,
+        damaged=DAMAGED in plan.copy_refusals,
+    )
+
+
+def _finished(plan: Plan, choices: Choices | None = None) -> Plan:
+    """Add what follows from the renditions: their quality, which of them come first, what stands
+    beside the film, and the work as steps."""
+    plan = with_quality(plan, choices)
+    plan = replace(plan, head_segments=head_segments(plan.renditions, plan.chunks))
     return with_steps(with_beside(plan))
 
 
@@ -171,10 +195,11 @@ def _plan_video(
     warnings: list[str],
     inputs: tuple[ExtraInput, ...],
     *,
+    choices: Choices | None,
     damaged: bool,
 ) -> Plan:
     audio = tracks[0] if tracks else None
-    distrust: tuple[str, ...] = ("the source is damaged",) if damaged else ()
+    distrust: tuple[str, ...] = (DAMAGED,) if damaged else ()
     if damaged:
         warnings.append("the source is too damaged to be copied: it is encoded instead")
     display = display_of(video)
@@ -270,7 +295,7 @@ def _plan_video(
             and (len(chunks) > 1 or origin_s > film_s or untimed(source)),
             timeline=timeline,
             chunks=chunks,
-            head_segments=head_segments(renditions, chunks),
+            head_segments=0,  # known when it is known which rungs there are
             renditions=renditions,
             sounds=sounds,
             subtitles=subtitles,
@@ -283,5 +308,6 @@ def _plan_video(
             cut=part.cut,
             overlay=overlay,
             parts=() if joined is None else joins.with_taken(joined, sounds, subtitles),
-        )
+        ),
+        choices,
     )

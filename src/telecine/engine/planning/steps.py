@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from telecine.engine.chapters import CHAPTERS_VTT
-from telecine.engine.plan import FileOutput, Plan, Span, Step, VideoRendition
+from telecine.engine.plan import FileOutput, Plan, Span, Step, StepKind, VideoRendition
 from telecine.engine.profile import AUDIO_KINDS
 from telecine.engine.timeline import Chunk
 
 
 def with_steps(plan: Plan) -> Plan:
-    """Add the steps, in the order in which they are best started: what makes it playable first."""
+    """Add the steps, in the order in which they are best started: what makes it playable first.
+    The first of two plans has none but the search (`Plan.searching`)."""
+    if plan.searching:
+        return replace(plan, steps=_with_inputs(plan, [Step("search", "search")]))
     steps: list[Step] = []
     whole = plan.timeline.segments
     audio_files = [file.path for file in plan.files if file.kind in AUDIO_KINDS]
@@ -39,16 +42,28 @@ def with_steps(plan: Plan) -> Plan:
         if file.kind == "mp4":
             steps.append(_mp4_step(file, steps, whole))
     steps.extend(_beside_steps(plan, steps))
+    if plan.profile.measure and plan.samples:
+        judged = {rendition.name for rendition in plan.judged}
+        makers = (s for s in steps if s.kind == "encode" and judged & {*s.renditions})
+        steps.append(Step("measure", "measure", needs=tuple(step.id for step in makers)))
+    return replace(plan, steps=_with_inputs(plan, steps))
+
+
+_OF_PICTURES: tuple[StepKind, ...] = ("encode", "search", "measure")
+
+
+def _with_inputs(plan: Plan, steps: list[Step]) -> tuple[Step, ...]:
+    """The steps with the files beside the source that become part of their pictures."""
     burned = plan.burned_in.input if plan.burned_in is not None else None
     if burned is not None:
-        steps = [replace(s, inputs=(burned,)) if s.kind == "encode" else s for s in steps]
+        steps = [replace(s, inputs=(burned,)) if s.kind in _OF_PICTURES else s for s in steps]
     if plan.overlay is not None:
         mark = (plan.overlay.input,)
-        shown = ("encode", "poster")
+        shown = (*_OF_PICTURES, "poster")
         steps = [replace(s, inputs=s.inputs + mark) if s.kind in shown else s for s in steps]
     if plan.parts:
         steps = [replace(step, inputs=(*_films_read(plan, step), *step.inputs)) for step in steps]
-    return replace(plan, steps=tuple(steps))
+    return tuple(steps)
 
 
 _OF_ALL_FILMS = ("gain", "audio", "audio-others", "waveform", "subtitles")

@@ -18,6 +18,7 @@ from telecine.engine.mpd import MPD
 from telecine.engine.plan import AudioRendition, Plan, VideoRendition
 from telecine.engine.playlist import MediaPlaylist, MultivariantPlaylist
 from telecine.engine.rules.figures import sec
+from telecine.engine.searching import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,7 @@ class Found:
     faults: tuple[Fault, ...]
     texts: tuple[TextTrack, ...] = ()
     levels: tuple[Level, ...] = ()  # how loud sounds are, as the steps measured what they made
+    scores: tuple[Score, ...] = ()  # how good pictures are, the same
     stills: tuple[StillsFound, ...] = ()
     preview: Animation | None = None
     waveform: WaveformFound | None = None

@@ -71,6 +71,22 @@ def _gop_length(found: Found) -> tuple[Problems, str]:
     return problems, f"longest {sec(longest)}"
 
 
+def _measured(found: Found) -> bool:
+    return found.plan is not None and found.plan.profile.measure and bool(found.plan.samples)
+
+
+@rule("quality-measured", "plan", _measured)
+def _quality_measured(found: Found) -> tuple[Problems, str]:
+    """Where VMAF was to be measured, every rendition that is encoded in SDR has one, from 0 to
+    100."""
+    assert found.plan is not None
+    scores = {score.rendition: score.vmaf for score in found.scores}
+    names = [rendition.name for rendition in found.plan.judged]
+    problems = [f"{name} was not measured" for name in names if name not in scores]
+    problems += [f"{name}: VMAF {vmaf}" for name, vmaf in scores.items() if not 0 <= vmaf <= 100]
+    return problems, ", ".join(f"{name} {vmaf:.1f}" for name, vmaf in scores.items())
+
+
 def _film_ends(found: Found, stream: Stream) -> set[Fraction]:
     """When the film ends; of several that are joined, when each does."""
     ends = {stream.seconds(stream.segments[-1].end_ticks)}

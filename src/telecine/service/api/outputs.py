@@ -17,6 +17,7 @@ from telecine.engine.profile import (
     LOUDNESS_RANGE_LUFS,
     TopPolicy,
 )
+from telecine.engine.quality_words import QUALITY_RANGE
 from telecine.engine.subtitle_words import MAX_SIDE_CARS
 from telecine.engine.watermark_words import SMALLEST_SCALE, Position
 from telecine.service.api.schemas import Asked
@@ -106,6 +107,25 @@ class Protection(Asked):
     key_id: str | None = Field(None, description="A UUID. Null: one that follows from the key.")
 
 
+_QUALITY_WORDS = (
+    "The VMAF that every encoded rung of the job aims at, such as 90. It is searched for by a few "
+    "short samples before anything is made, and rungs that add nothing visible are left out. "
+    "Null: each codec's usual level."
+)
+_MEASURE_WORDS = (
+    "`vmaf`: how good what was made is, at a few places, goes into the job's report. Null: nothing."
+)
+
+
+def _quality() -> Any:
+    low, high = QUALITY_RANGE
+    return Field(None, ge=low, le=high, description=_QUALITY_WORDS, examples=[90])
+
+
+def _measure() -> Any:
+    return Field(None, description=_MEASURE_WORDS)
+
+
 class SubtitleFile(Asked):
     """A file of subtitles beside the film's own: SubRip, WebVTT or ASS, in any common encoding."""
 
@@ -164,6 +184,8 @@ class HlsOutput(Asked):
     watermark: Watermark | None = _watermark()
     concat: list[str] | None = _concat()
     protection: Protection | None = Field(None, description="Null: nothing is encrypted.")
+    quality: float | None = _quality()
+    measure: Literal["vmaf"] | None = _measure()
 
 
 class Mp4Output(Asked):
@@ -180,6 +202,8 @@ class Mp4Output(Asked):
     clip: Clip | None = _clip()
     watermark: Watermark | None = _watermark()
     concat: list[str] | None = _concat()
+    quality: float | None = _quality()
+    measure: Literal["vmaf"] | None = _measure()
 
 
 class Mp3Output(Asked):

@@ -166,6 +166,9 @@ class PlanShown(Answer):
     burned_in: str | None = Field(
         None, description="Which subtitles are part of the pictures.", examples=["ass of stream 3"]
     )
+    quality: str | None = Field(
+        None, description="What is done to find or measure how good the pictures are."
+    )
     files: list[FileShown]
     beside: list[BesideShown] = Field(
         default_factory=list, description="Pictures, waveform and chapters."
