@@ -28,10 +28,11 @@ from telecine.engine import argv
 from telecine.engine.clip_words import parse_clip
 from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import MediaInfo, PictureFormat
-from telecine.engine.plan import Plan
+from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
+from telecine.engine.searching import Compared
 from telecine.engine.watermark_words import make_watermark
 
 FFMPEG = Path("/opt/ffmpeg")
@@ -64,6 +65,8 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
             made[step.id] = argv.encode_chunk(
                 FFMPEG, plan, step, film, working_copy=copy, burn=burn, mark=MARK
             )
+        elif step.kind in ("search", "measure"):
+            made |= judging(plan, step, source)
         elif step.kind == "video-copy":
             made[step.id] = argv.copy_video(FFMPEG, plan, source)
         elif step.kind == "audio":
@@ -92,6 +95,29 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
         for stills in plan.stills:
             if stills.kind == step.kind:
                 made[step.id] = argv.stills(FFMPEG, stills, FOLDER / "keys.mp4")
+    return made
+
+
+def judging(plan: Plan, step: Step, source: Path) -> dict[str, list[str]]:
+    """What is run for the first of the plan's samples: all but one of the renditions are tried."""
+    fine, sample = argv.fine(plan), plan.samples[0]
+    film = argv.Film(source, plan.judges_copy, mark=MARK)
+    assert film.read == (source, MARK)
+    made: dict[str, list[str]] = {}
+    tried = plan.judged[:-1] or plan.judged
+    if step.kind == "search":
+        made[f"{step.id}, a try"] = argv.encode_sample(
+            FFMPEG,
+            fine,
+            sample,
+            {rendition.name: 31.5 for rendition in tried},
+            source,
+            working_copy=film.working_copy,
+        )
+    compared = [(FOLDER / f"{each.name}.mp4", Compared(each.size)) for each in tried]
+    made[f"{step.id}, compared"] = argv.compare(
+        FFMPEG, fine, sample.number, source, compared, working_copy=film.working_copy
+    )
     return made
 
 
