@@ -15,7 +15,8 @@ from tests.unit import goldens
 from tests.unit.sources import COMPLIANT, FILM, HDR10, PHONE, PICTURE, lasting, media
 
 from telecine.engine import encoders
-from telecine.engine.encoders import CODINGS, FALLBACK, VIDEO_ENCODERS, VideoSettings
+from telecine.engine.coding import CODINGS
+from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.media import Light
 from telecine.engine.plan import Plan
@@ -289,6 +290,7 @@ def test_light_of_which_one_half_is_known(codec: str, option: str) -> None:
 
 def test_sample_entries_belong_to_one_codec_each() -> None:
     assert set(CODINGS) == {"avc1", "avc3", "hvc1", "hev1", "av01"}
+    assert {encoder.coding for encoder in VIDEO_ENCODERS.values()} == set(CODINGS.values())
     assert encoders.FALLBACK is FALLBACK
     assert next(iter(VIDEO_ENCODERS)) == FALLBACK.name
 

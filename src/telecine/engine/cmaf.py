@@ -44,8 +44,7 @@ from telecine.engine.cenc import (
     sinf,
     unseal,
 )
-from telecine.engine.coding import Parameters, Subsamples, nclx, subsamples
-from telecine.engine.encoders import CODINGS
+from telecine.engine.coding import CODINGS, Parameters, Subsamples, nclx, subsamples
 from telecine.engine.errors import StepFailed
 from telecine.engine.media import Light
 

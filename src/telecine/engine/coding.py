@@ -264,3 +264,6 @@ def _av1_key(data: bytes | memoryview, _: int) -> bool:
 
 
 AV1 = Coding(("av01",), "av1C", _av1_codec, _av1_parameters, _av1_key, av1_size)
+
+# Sample entry → its coding, also of those that only a stranger writes.
+CODINGS = {entry: coding for coding in (AVC, HEVC, AV1) for entry in coding.entries}

@@ -259,11 +259,6 @@ VIDEO_ENCODERS: dict[str, VideoEncoder] = {
 # What plays everywhere: what is made where nothing else was asked, and of files of their own.
 FALLBACK = VIDEO_ENCODERS["h264"]
 
-# Sample entry → its coding, also of those that only a stranger writes.
-CODINGS: dict[str, Coding] = {
-    entry: encoder.coding for encoder in VIDEO_ENCODERS.values() for entry in encoder.coding.entries
-}
-
 # Priming is cut by the segment writer; 1024 samples is AAC-LC's frame and FFmpeg's encoder delay.
 AAC_FRAME_SAMPLES = 1024
 AAC_BITRATE_BPS = 128_000

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from math import ceil
 
-from telecine.engine.encoders import CODINGS
+from telecine.engine.coding import CODINGS
 from telecine.engine.errors import StepFailed
 from telecine.engine.ladder import Size
 from telecine.engine.playlist import (
