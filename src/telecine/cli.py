@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from telecine import hosting, image_command, remote
-from telecine.engine.clip_words import parse_clip
-from telecine.engine.concat_words import film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import (
@@ -32,16 +30,18 @@ from telecine.engine.profile import (
     parse_output,
     parse_rung,
 )
-from telecine.engine.protection_words import (
+from telecine.engine.words.clip import parse_clip
+from telecine.engine.words.concat import film_names
+from telecine.engine.words.protection import (
     SCHEMES,
     ContentKey,
     Protection,
     make_protection,
     parse_key,
 )
-from telecine.engine.quality_words import MEASURES, QUALITY_RANGE, parse_quality
-from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
-from telecine.engine.watermark_words import INPUT, Watermark, parse_watermark
+from telecine.engine.words.quality import MEASURES, QUALITY_RANGE, parse_quality
+from telecine.engine.words.subtitles import SideCar, parse_burn, parse_side_car
+from telecine.engine.words.watermark import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
 
 if TYPE_CHECKING:

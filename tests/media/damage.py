@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from telecine.engine import cmaf
+from telecine.engine.formats import cmaf
 
 TOP, LOW, SOUND = "video/240p", "video/120p", "audio/aac"
 

@@ -21,12 +21,12 @@ from tests.terminal import on_terminal
 from tests.waiting import until
 
 from telecine.cli import main
-from telecine.engine import encode, work
 from telecine.engine.events import EventName
 from telecine.engine.planning import make_plan
 from telecine.engine.probe import probe
 from telecine.engine.process import Finished, Sandbox, run
 from telecine.engine.profile import make_profile, parse_output
+from telecine.engine.steps import encode, work
 from telecine.engine.tools import find_tools
 
 

@@ -13,8 +13,8 @@ import av
 import imageio_ffmpeg
 import pytest
 
-from telecine.engine import cmaf
-from telecine.engine.cmaf import Fragment, FragmentReader, Init
+from telecine.engine.formats import cmaf
+from telecine.engine.formats.cmaf import Fragment, FragmentReader, Init
 
 PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=128x72:r=24000/1001:d=4", "-pix_fmt", "yuv420p")
 SOUND = ("-f", "lavfi", "-i", "sine=r=48000:d=2", "-ac", "2")

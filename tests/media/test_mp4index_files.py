@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from telecine.engine import mp4index
+from telecine.engine.formats import mp4index
 
 MEDIA = Path(
     os.environ.get("TELECINE_MEDIA", Path(__file__).parents[2].parent / "shared" / "media")

@@ -16,15 +16,15 @@ import pytest
 from tests.media import damage
 from tests.media.framecode import make
 
-from telecine.engine import cmaf
 from telecine.engine.errors import UsageError
+from telecine.engine.formats import cmaf
 from telecine.engine.output import REPORT
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.protection_words import Protection, make_protection, parse_key
 from telecine.engine.rules import Verification
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.engine.verify import verify
+from telecine.engine.words.protection import Protection, make_protection, parse_key
 
 SECRET = "101112131415161718191a1b1c1d1e1f"
 KEY = parse_key(SECRET.encode())

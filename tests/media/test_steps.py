@@ -32,7 +32,7 @@ ONE_STEP = """
 import sys
 from pathlib import Path
 
-from telecine.engine.encode import run_step
+from telecine.engine.steps.encode import run_step
 from telecine.engine.plan import plan_from_json
 from telecine.engine.tools import find_tools
 

@@ -25,11 +25,11 @@ from telecine.engine.errors import InputRefused, MediaError
 from telecine.engine.probe import probe
 from telecine.engine.process import Access, Limits, run
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.subtitle_words import Burn, SideCar
-from telecine.engine.subtitling import MAX_TOLD_BYTES, probe_side_car
+from telecine.engine.steps.subtitling import MAX_TOLD_BYTES, probe_side_car
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.engine.verify import verify
+from telecine.engine.words.subtitles import Burn, SideCar
 
 RATE = 25
 SIZE = (640, 360)
@@ -394,7 +394,7 @@ def test_the_reader_is_shut_in(film: Path, tools: Tools, tmp_path: Path) -> None
 
 
 def test_a_reader_that_was_taken_over_can_say_little(film: Path, tools: Tools) -> None:
-    from telecine.engine.subtitling import _Listener
+    from telecine.engine.steps.subtitling import _Listener
 
     for data in (b"[]\n", b'["cue",0,"x",1,null,"y"]\n', b"\xff\n", b"1\n", b'["rm","-rf"]\n'):
         with pytest.raises(MediaError) as raised:

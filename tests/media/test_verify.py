@@ -22,16 +22,16 @@ from tests.media.damage import LOW, SOUND, TOP, both, edit
 from tests.media.framecode import Pace, make
 from tests.media.test_protection import DAMAGES as PROTECTION_DAMAGES
 
-from telecine.engine.clip_words import Clip
-from telecine.engine.cmaf import Sample
 from telecine.engine.errors import Interrupted
+from telecine.engine.formats.cmaf import Sample
 from telecine.engine.process import Cancel
 from telecine.engine.profile import TopPolicy, make_profile, parse_output
 from telecine.engine.rules import RULES, Verification
-from telecine.engine.subtitle_words import SideCar
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
 from telecine.engine.verify import verify
+from telecine.engine.words.clip import Clip
+from telecine.engine.words.subtitles import SideCar
 
 BESIDE = ("storyboard", "thumbnails:every=4s", "preview", "waveform")
 FILES = ("hls", "mp4:240p", "mp3", "aac", "opus", "flac", "poster", *BESIDE)

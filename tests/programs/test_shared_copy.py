@@ -14,14 +14,14 @@ import pytest
 from tests.unit.sources import lasting
 from tests.waiting import until
 
-from telecine.engine import encode
-from telecine.engine.encode import _made_once, _working_copy
 from telecine.engine.errors import Interrupted, StepFailed
 from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel, Sandbox
 from telecine.engine.profile import make_profile
+from telecine.engine.steps import encode
+from telecine.engine.steps.encode import _made_once, _working_copy
+from telecine.engine.steps.work import Work
 from telecine.engine.tools import Tools
-from telecine.engine.work import Work
 
 
 def waiting_work(shared: Path, cancel: Cancel, told: list[float]) -> Work:

@@ -15,10 +15,10 @@ from tests.service.owners import Owner, owner_of
 from tests.service.working import digests_below, working
 from tests.waiting import until
 
-from telecine.engine.clip_words import Clip
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.transcode import transcode
-from telecine.engine.watermark_words import Watermark
+from telecine.engine.words.clip import Clip
+from telecine.engine.words.watermark import Watermark
 from telecine.service.services import Services
 
 

@@ -16,8 +16,8 @@ from tests.waiting import until
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.protection_words import make_protection, parse_key
 from telecine.engine.transcode import transcode
+from telecine.engine.words.protection import make_protection, parse_key
 from telecine.service import content_keys
 from telecine.service.services import Services
 from telecine.service.signing import Signer

@@ -13,10 +13,10 @@ from tests.service.owners import Owner, owner_of
 from tests.service.working import digests_below, working
 from tests.waiting import until
 
-from telecine.engine import subtitling
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.subtitle_words import SideCar
+from telecine.engine.steps import subtitling
 from telecine.engine.transcode import transcode
+from telecine.engine.words.subtitles import SideCar
 from telecine.service.services import Services
 
 SRT = "1\n00:00:00,500 --> 00:00:01,500\n<i>Hello</i> & welcome\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tests.unit import sources
 
-from telecine.engine.clip_words import parse_clip
 from telecine.engine.media import MediaInfo
 from telecine.engine.profile import Profile, make_profile, parse_output
-from telecine.engine.subtitle_words import Burn
+from telecine.engine.words.clip import parse_clip
+from telecine.engine.words.subtitles import Burn
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -25,7 +25,6 @@ from tests.unit.sources import (
 )
 
 from telecine.engine import argv
-from telecine.engine.clip_words import parse_clip
 from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import MediaInfo, PictureFormat
 from telecine.engine.plan import Plan, Step
@@ -33,7 +32,8 @@ from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
 from telecine.engine.searching import Compared
-from telecine.engine.watermark_words import make_watermark
+from telecine.engine.words.clip import parse_clip
+from telecine.engine.words.watermark import make_watermark
 
 FFMPEG = Path("/opt/ffmpeg")
 SOURCE = Path("/in/film")

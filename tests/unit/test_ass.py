@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecine.engine.ass import Style, cue_text, read_styles, write_events
+from telecine.engine.formats.ass import Style, cue_text, read_styles, write_events
+from telecine.engine.formats.webvtt import Cue, clean
 from telecine.engine.ladder import Size
-from telecine.engine.webvtt import Cue, clean
 
 HEADER = """[Script Info]
 ScriptType: v4.00+

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telecine.engine.captions import caption_bytes
+from telecine.engine.formats.captions import caption_bytes
 
 PAIRS = bytes.fromhex("fc9420 fc94ae fc4845")
 USER_DATA = b"GA94\x03" + bytes([0x40 | 3, 0xFF]) + PAIRS + b"\xff"

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from tests.unit.boxes import atom, words
 
-from telecine.engine import aes, cenc
-from telecine.engine.bmff import Box, boxes
-from telecine.engine.cenc import PICTURE_PATTERN, WHOLE, Encryption
-from telecine.engine.coding import Subsamples, subsamples_of
 from telecine.engine.errors import StepFailed
-from telecine.engine.slices import header_bytes
+from telecine.engine.formats import aes, cenc
+from telecine.engine.formats.bmff import Box, boxes
+from telecine.engine.formats.cenc import PICTURE_PATTERN, WHOLE, Encryption
+from telecine.engine.formats.coding import Subsamples, subsamples_of
+from telecine.engine.formats.slices import header_bytes
 
 KEY = bytes(range(0x10, 0x20))
 IV = bytes(range(0x20, 0x30))

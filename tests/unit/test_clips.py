@@ -11,12 +11,12 @@ from tests.unit import sources
 
 from telecine.cli import joined_clip, parse
 from telecine.engine.argv import copy_video
-from telecine.engine.clip_words import Clip, make_clip, parse_clip
 from telecine.engine.errors import UsageError
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan, within
 from telecine.engine.planning import encoded_instead, make_plan
 from telecine.engine.profile import TopPolicy, make_profile, parse_output
+from telecine.engine.words.clip import Clip, make_clip, parse_clip
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.unit.boxes import atom, words
 from tests.unit.sources import HDR10
 
-from telecine.engine import bmff, cmaf
-from telecine.engine.cmaf import Fragment, FragmentReader, Init, Sample, Track
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats import bmff, cmaf
+from telecine.engine.formats.cmaf import Fragment, FragmentReader, Init, Sample, Track
 from telecine.engine.media import Light
 
 # What FFmpeg 9.0.2 wrote for: -f lavfi -i testsrc2=s=64x36:r=24 -c:v libx264 -pix_fmt yuv420p

@@ -15,9 +15,9 @@ from tests.unit import goldens
 from tests.unit.sources import COMPLIANT, FILM, HDR10, PHONE, PICTURE, lasting, media
 
 from telecine.engine import encoders
-from telecine.engine.coding import CODINGS
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.errors import InputRefused, UsageError
+from telecine.engine.formats.coding import CODINGS
 from telecine.engine.media import Light
 from telecine.engine.plan import Plan
 from telecine.engine.planning import encoded_instead, make_plan

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.boxes import atom
 
-from telecine.engine.bmff import Box, boxes, sample_entry
-from telecine.engine.coding import AV1, AVC, HEVC, Coding, Parameters
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.bmff import Box, boxes, sample_entry
+from telecine.engine.formats.coding import AV1, AVC, HEVC, Coding, Parameters
 
 
 def nal(body: bytes, size: int = 4) -> bytes:

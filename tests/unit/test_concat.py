@@ -13,7 +13,6 @@ from telecine.cli import parse
 from telecine.engine import filters
 from telecine.engine.colors import sdr_color
 from telecine.engine.commands import commands
-from telecine.engine.concat_words import MAX_FILMS
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.joining import film_of, film_paths, films_of, fitted, working_name
 from telecine.engine.ladder import Size
@@ -33,6 +32,7 @@ from telecine.engine.profile import Profile, make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
 from telecine.engine.timeline import joined_timeline
 from telecine.engine.tools import Tools
+from telecine.engine.words.concat import MAX_FILMS
 
 
 def inputs_of(*films: MediaInfo) -> tuple[ExtraInput, ...]:

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 from PIL import Image
 
-from telecine.engine import containers
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats import containers
 from telecine.engine.ladder import Size
 
 # A JPEG's skeleton: start, JFIF, a quantisation table's head, a frame header, a scan, the end.

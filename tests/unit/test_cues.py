@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from telecine.engine.cues import Cue, escaped, milliseconds, parse_cues, printed, write_cues
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.cues import Cue, escaped, milliseconds, parse_cues, printed, write_cues
 
 TEXT = """WEBVTT
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
 
-from telecine.engine import encode
-from telecine.engine.encode import missing_pictures
 from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Span
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.segments import Made, Segment
-from telecine.engine.work import made_good
+from telecine.engine.steps import encode
+from telecine.engine.steps.encode import missing_pictures
+from telecine.engine.steps.work import made_good
 
 
 @pytest.mark.parametrize(

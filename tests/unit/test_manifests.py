@@ -13,7 +13,8 @@ from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
 from tests.unit.goldens import CASES
 from tests.unit.sources import COMPLIANT, FILM, SILENT, SONG, lasting
 
-from telecine.engine import manifests, mpd, playlist
+from telecine.engine import manifests
+from telecine.engine.formats import mpd, playlist
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import Output, make_profile

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.boxes import atom, words
 
-from telecine.engine import mp4index
 from telecine.engine.errors import InputRefused
+from telecine.engine.formats import mp4index
 
 
 def table(kind: str, *rows: tuple[int, ...]) -> bytes:

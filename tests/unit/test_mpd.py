@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
 
-from telecine.engine import mpd
 from telecine.engine.errors import StepFailed
-from telecine.engine.mpd import MPD, AdaptationSet, Representation, SegmentTemplate, TextFile
+from telecine.engine.formats import mpd
+from telecine.engine.formats.mpd import (
+    MPD,
+    AdaptationSet,
+    Representation,
+    SegmentTemplate,
+    TextFile,
+)
 
 TEXT = """\
 <?xml version="1.0" encoding="UTF-8"?>

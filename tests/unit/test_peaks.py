@@ -9,8 +9,8 @@ import struct
 import pytest
 from PIL import Image
 
-from telecine.engine.containers import png_size
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.containers import png_size
 from telecine.engine.ladder import Size
 from telecine.engine.peaks import (
     MAX_LENGTH,

@@ -9,20 +9,20 @@ import pytest
 from tests.unit.sources import FINGERPRINT, PICTURE, SONG, media
 
 from telecine.engine.errors import UsageError
+from telecine.engine.formats.webvtt import Cue
 from telecine.engine.media import ExtraInput, MediaInfo, SubtitleFile, SubtitleStream
 from telecine.engine.plan import Plan, SubtitleRendition, plan_from_json
 from telecine.engine.planning import make_plan
 from telecine.engine.planning.subtitles import MAX_TRACKS
 from telecine.engine.profile import Profile, make_profile, parse_output
-from telecine.engine.subtitle_words import (
+from telecine.engine.steps.subtitling import on_picture, track_cues
+from telecine.engine.words.subtitles import (
     MAX_SIDE_CARS,
     Burn,
     SideCar,
     parse_burn,
     parse_side_car,
 )
-from telecine.engine.subtitling import on_picture, track_cues
-from telecine.engine.webvtt import Cue
 
 TRACKS = (
     SubtitleStream(2, "text", "subrip", "eng", "English for all", default=True),

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telecine.engine import playlist
 from telecine.engine.errors import StepFailed
-from telecine.engine.playlist import (
+from telecine.engine.formats import playlist
+from telecine.engine.formats.playlist import (
     ByteRange,
     IFrameStream,
     Map,

@@ -11,15 +11,17 @@ from tests.unit import sources
 from tests.unit.test_manifests import codecs_of, segments_of, texts_of
 
 from telecine.cli import parse
-from telecine.engine import manifests, playlist
+from telecine.engine import manifests
 from telecine.engine.errors import UsageError
-from telecine.engine.mpd import ContentProtection, parse_mpd, write_mpd
+from telecine.engine.formats import playlist
+from telecine.engine.formats.mpd import ContentProtection, parse_mpd, write_mpd
+from telecine.engine.formats.playlist import Key, parse_media, write_media
 from telecine.engine.plan import Plan, plan_from_json
 from telecine.engine.planning import make_plan
-from telecine.engine.playlist import Key, parse_media, write_media
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.protection import lock_of, rendition_iv, segment_iv
-from telecine.engine.protection_words import (
+from telecine.engine.report import protected
+from telecine.engine.words.protection import (
     ContentKey,
     Protection,
     make_protection,
@@ -27,7 +29,6 @@ from telecine.engine.protection_words import (
     see_key,
     uri_from,
 )
-from telecine.engine.report import protected
 
 SECRET = "101112131415161718191a1b1c1d1e1f"
 KEY = parse_key(SECRET.encode())

@@ -26,8 +26,6 @@ from tests.unit.sources import (
     media,
 )
 
-from telecine.engine.clip_words import parse_clip
-from telecine.engine.encode import StepResult
 from telecine.engine.manifests import Measured
 from telecine.engine.media import (
     AudioStream,
@@ -42,7 +40,9 @@ from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.report import changes, describe, make_report
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.work import MadeFile
+from telecine.engine.steps.encode import StepResult
+from telecine.engine.steps.work import MadeFile
+from telecine.engine.words.clip import parse_clip
 
 
 def test_a_source_in_plain_words() -> None:

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telecine.engine.formats.playlist import MediaPlaylist, Segment
+from telecine.engine.formats.webvtt import Cue, File, cut
 from telecine.engine.ladder import Size
-from telecine.engine.playlist import MediaPlaylist, Segment
 from telecine.engine.rules import RULES, judge
 from telecine.engine.rules.found import Fault, Found, TextSegment, TextTrack
 from telecine.engine.rules.measures import fits, only_rounded, peak_bps
-from telecine.engine.webvtt import Cue, File, cut
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "rules.md"
 

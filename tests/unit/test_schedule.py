@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 from tests.unit.sources import COMPLIANT, FILM, SILENT, SURROUND_ONLY, lasting
 
-from telecine.engine.encode import StepResult
 from telecine.engine.errors import InputRefused, Interrupted, MediaError, StepFailed
 from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel
 from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.schedule import run_steps
+from telecine.engine.steps.encode import StepResult
 
 PLAN = make_plan(
     lasting(102),

@@ -15,10 +15,10 @@ from tests.unit.test_cenc import Writer, pps, sps
 from tests.unit.test_cmaf import FFMPEG_SOUND_INIT, init_segment, visual
 from tests.unit.test_protection import KEY, plan_by
 
-from telecine.engine import cmaf
-from telecine.engine.cenc import PICTURE_PATTERN, WHOLE, Encryption
-from telecine.engine.cmaf import Sample, Track, read_init
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats import cmaf
+from telecine.engine.formats.cenc import PICTURE_PATTERN, WHOLE, Encryption
+from telecine.engine.formats.cmaf import Sample, Track, read_init
 from telecine.engine.protection import Lock
 
 IV = bytes(range(16, 32))

@@ -14,7 +14,6 @@ from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS, Levels
 from telecine.engine.errors import StepFailed, UsageError
 from telecine.engine.ladder import Size
 from telecine.engine.profile import make_profile
-from telecine.engine.quality_words import parse_quality
 from telecine.engine.searching import (
     MAX_SAMPLES,
     MAX_TRIES,
@@ -39,6 +38,7 @@ from telecine.engine.searching import (
     trial_name,
 )
 from telecine.engine.timeline import Timeline, constant_timeline
+from telecine.engine.words.quality import parse_quality
 
 LEVELS = Levels(finest=10.0, coarsest=45.0, step=0.5, slope=1.0)
 

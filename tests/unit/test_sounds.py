@@ -12,7 +12,8 @@ import pytest
 from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
 from tests.unit.sources import PICTURE, SONG, SOUND, SURROUND, TRACKS, media
 
-from telecine.engine import manifests, mpd, playlist
+from telecine.engine import manifests
+from telecine.engine.formats import mpd, playlist
 from telecine.engine.media import AudioStream
 from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan

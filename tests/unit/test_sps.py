@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.sps import av1_size, hevc_size, sps_size
 from telecine.engine.ladder import Size
-from telecine.engine.sps import av1_size, hevc_size, sps_size
 
 # From files of the media corpus; sizes as mediainfo tells them.
 REAL = {

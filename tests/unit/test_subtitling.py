@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from tests.unit.sources import COMPLIANT, FILM, FINGERPRINT
 
-from telecine.engine import subtitling
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed
 from telecine.engine.media import ExtraInput, SubtitleFile
 from telecine.engine.planning import make_plan
 from telecine.engine.process import Finished, Limit, Limits
 from telecine.engine.profile import make_profile
-from telecine.engine.subtitle_words import SideCar
-from telecine.engine.subtitling import make_subtitles
+from telecine.engine.steps import subtitling
+from telecine.engine.steps.subtitling import make_subtitles
+from telecine.engine.words.subtitles import SideCar
 
 HEARD = b'["cue",2,1000000,2000000,"","heard"]\n["read",5000000]\n'
 

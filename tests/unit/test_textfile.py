@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telecine.engine.textfile import decode, sniff
+from telecine.engine.formats.textfile import decode, sniff
 
 TEXT = "1\n00:00:01,000 --> 00:00:02,000\nÇa va, garçon? “Oui”\n"
 

@@ -11,13 +11,13 @@ import pytest
 from tests.unit.sources import lasting
 
 from telecine.engine import transcode as module
-from telecine.engine.encode import StepResult
 from telecine.engine.errors import StepFailed, VerifyFailed
 from telecine.engine.events import Event
 from telecine.engine.plan import Plan, Step
 from telecine.engine.planning import make_plan
 from telecine.engine.process import Cancel, Sandbox
 from telecine.engine.profile import Output, Profile
+from telecine.engine.steps.encode import StepResult
 from telecine.engine.tools import Tools
 
 

@@ -17,8 +17,8 @@ from telecine.engine.media import Color, MediaInfo, PictureFile
 from telecine.engine.plan import BurnedIn, Overlay, Plan, VideoRange
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile
-from telecine.engine.watermark_words import Watermark, make_watermark, parse_watermark
-from telecine.engine.watermarking import sniff
+from telecine.engine.steps.watermarking import sniff
+from telecine.engine.words.watermark import Watermark, make_watermark, parse_watermark
 
 
 def plan_of(source: MediaInfo, words: str = "top-right,0.5,0.1") -> Plan:

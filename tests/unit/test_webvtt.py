@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecine.engine import webvtt
-from telecine.engine.webvtt import (
+from telecine.engine.formats import webvtt
+from telecine.engine.formats.webvtt import (
     FROM_THE_START,
     Cue,
     TimestampMap,

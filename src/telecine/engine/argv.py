@@ -15,9 +15,9 @@ from types import MappingProxyType
 
 from telecine.engine import filters
 from telecine.engine.beside import Preview, Stills
-from telecine.engine.containers import MOTION_JPEG
 from telecine.engine.copying import key_before
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
+from telecine.engine.formats.containers import MOTION_JPEG
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import AudioStream, PictureFormat, VideoStream

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 
-from telecine.engine.cues import Cue, escaped, milliseconds, printed, write_cues
+from telecine.engine.formats.cues import Cue, escaped, milliseconds, printed, write_cues
 from telecine.engine.media import Chapter
 
 # What a player looks for in EXT-X-SESSION-DATA, and the form of the JSON that it finds there:

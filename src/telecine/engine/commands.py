@@ -17,7 +17,7 @@ from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
 from telecine.engine.plan import WORK, Plan, Step
 from telecine.engine.searching import Compared, part_name, part_of, trial_name
 from telecine.engine.tools import Tools
-from telecine.engine.watermark_words import INPUT
+from telecine.engine.words.watermark import INPUT
 
 SCRATCH = "scratch"  # stands for a step's own working folder, whose real name is drawn by lot
 

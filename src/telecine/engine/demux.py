@@ -26,12 +26,12 @@ from typing import Any, BinaryIO, TypeVar
 import av
 from av.stream import Disposition
 
-from telecine.engine.bmff import boxes, header
 from telecine.engine.chapters import MAX_CHAPTERS, MAX_TITLE
-from telecine.engine.cmaf import reorder_ticks
-from telecine.engine.containers import LONGEST_JPEG, MOTION_JPEG, is_motion_jpeg
 from telecine.engine.errors import MediaError
-from telecine.engine.mp4index import Samples, TrackTable, read_moov, read_movie
+from telecine.engine.formats.bmff import boxes, header
+from telecine.engine.formats.cmaf import reorder_ticks
+from telecine.engine.formats.containers import LONGEST_JPEG, MOTION_JPEG, is_motion_jpeg
+from telecine.engine.formats.mp4index import Samples, TrackTable, read_moov, read_movie
 from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
 
 INDEX_ABOVE_BYTES = 32 << 20  # reading all packets of less costs under a tenth of a second

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from telecine.engine.coding import AV1, AVC, HEVC, Coding
+from telecine.engine.formats.coding import AV1, AVC, HEVC, Coding
 
 if TYPE_CHECKING:  # the command line reads the names of codecs at its start
     from telecine.engine.media import Light

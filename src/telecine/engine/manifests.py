@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 
-from telecine.engine import playlist
 from telecine.engine.chapters import CHAPTERS_JSON, HLS_CHAPTERS
-from telecine.engine.mpd import (
+from telecine.engine.formats import playlist
+from telecine.engine.formats.mpd import (
     MPD,
     AdaptationSet,
     ContentProtection,
@@ -32,8 +32,8 @@ from telecine.engine.plan import (
     copied_load,
 )
 from telecine.engine.protection import rendition_iv, segment_iv
-from telecine.engine.protection_words import uri_from
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
+from telecine.engine.words.protection import uri_from
 
 MASTER = "master.m3u8"
 MANIFEST = "manifest.mpd"

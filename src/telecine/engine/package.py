@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from telecine.engine import manifests, playlist
-from telecine.engine.cmaf import read_init
+from telecine.engine import manifests
 from telecine.engine.disk import read_small, write_whole
 from telecine.engine.errors import MediaError
+from telecine.engine.formats import playlist
+from telecine.engine.formats.cmaf import read_init
+from telecine.engine.formats.mpd import write_mpd
 from telecine.engine.manifests import (
     ENDS_AFTER_S,
     FINISHED,
@@ -27,7 +29,6 @@ from telecine.engine.manifests import (
     OPENING_SEGMENTS,
     Measured,
 )
-from telecine.engine.mpd import write_mpd
 from telecine.engine.plan import Plan
 from telecine.engine.segments import INIT_NAME, Segment
 

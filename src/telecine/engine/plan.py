@@ -35,7 +35,7 @@ from telecine.engine.profile import OutputKind, Profile
 from telecine.engine.searching import Choices, Sample
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import PREROLL_S, Chunk, Timeline
-from telecine.engine.watermark_words import Watermark
+from telecine.engine.words.watermark import Watermark
 
 PLAN_VERSION = 2
 

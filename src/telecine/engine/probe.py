@@ -41,9 +41,9 @@ from telecine.engine.media import (
 from telecine.engine.process import Access, Cancel, Finished, Limits, limits_for, run
 from telecine.engine.profile import Profile
 from telecine.engine.sandbox import MAX_PIXELS
-from telecine.engine.subtitling import probe_side_car
+from telecine.engine.steps.subtitling import probe_side_car
+from telecine.engine.steps.watermarking import probe_picture
 from telecine.engine.tools import Tools
-from telecine.engine.watermarking import probe_picture
 
 # A refusal comes within 10 s and 1 GB, whatever the file claims: each child gets its share of both.
 DEMUX_LIMITS = Limits(memory_bytes=1 << 30, cpu_s=8, wall_s=8, stall_s=None)

@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from telecine.engine.clip_words import Clip
-from telecine.engine.concat_words import check_concat, film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.media import InputKind
-from telecine.engine.protection_words import Protection
-from telecine.engine.subtitle_words import Burn, SideCar, check_side_cars
-from telecine.engine.watermark_words import INPUT, Watermark
+from telecine.engine.words.clip import Clip
+from telecine.engine.words.concat import check_concat, film_names
+from telecine.engine.words.protection import Protection
+from telecine.engine.words.subtitles import Burn, SideCar, check_side_cars
+from telecine.engine.words.watermark import INPUT, Watermark
 
 # fmt: off
 OutputKind = Literal[

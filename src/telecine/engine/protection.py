@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from telecine.engine import aes, cmaf
-from telecine.engine.cenc import PICTURE_PATTERN, WHOLE, Encryption
+from telecine.engine.formats import aes, cmaf
+from telecine.engine.formats.cenc import PICTURE_PATTERN, WHOLE, Encryption
 from telecine.engine.plan import Plan
-from telecine.engine.protection_words import ContentKey, see_key
+from telecine.engine.words.protection import ContentKey, see_key
 
 
 def segment_iv(plan: Plan, rendition: str, number: int) -> bytes:

@@ -8,12 +8,12 @@ from fractions import Fraction
 from typing import Literal
 
 from telecine.engine.argv import audio_files
-from telecine.engine.encode import StepResult
 from telecine.engine.loudness import Loudness
 from telecine.engine.manifests import Measured
 from telecine.engine.media import AudioStream, MediaInfo, SubtitleStream, VideoStream
 from telecine.engine.plan import WORK, Plan, SubtitleRendition, VideoRendition
 from telecine.engine.searching import MAX_SAMPLES, MAX_TRIES, total_s
+from telecine.engine.steps.encode import StepResult
 
 State = Literal["succeeded", "failed", "interrupted"]
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from telecine.engine.encode import StepResult
 from telecine.engine.errors import Interrupted, MediaError
 from telecine.engine.plan import Plan, Step
 from telecine.engine.process import Cancel
+from telecine.engine.steps.encode import StepResult
 
 LIGHT_STEPS_AT_ONCE = 3  # they mostly wait for the disk
 TRIES = 2  # of a step whose failure says that a retry can help

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from telecine.engine import cmaf
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats import cmaf
 from telecine.engine.media import Light
 from telecine.engine.protection import Lock
 

@@ -32,10 +32,10 @@ from typing import Any, Self
 import av
 from av.stream import Discard
 
-from telecine.engine.captions import caption_bytes
+from telecine.engine.formats.captions import caption_bytes
+from telecine.engine.formats.textfile import decode, sniff
+from telecine.engine.formats.webvtt import MAX_CUES, is_webvtt, parse
 from telecine.engine.sandbox import DEMUXERS, MAX_STREAMS
-from telecine.engine.textfile import decode, sniff
-from telecine.engine.webvtt import MAX_CUES, is_webvtt, parse
 
 MAX_FILE_BYTES = 8 << 20  # of a file of subtitles: a long film's has 200 kB, a typeset one 4 MB
 MAX_HEADER_CHARS = 1 << 18

@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from telecine.engine.disk import disk_failure, read_small, remove, write_whole
-from telecine.engine.encode import StepResult, finished_step, left_whole, result_path, run_step
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, VerifyFailed
 from telecine.engine.events import JSON, Event, EventName
 from telecine.engine.inputs import NO_INPUTS
@@ -29,12 +28,19 @@ from telecine.engine.probe import probe, probe_inputs
 from telecine.engine.process import Cancel
 from telecine.engine.profile import Profile
 from telecine.engine.progress import Progress, pace
-from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.report import Report, State, describe, make_report
 from telecine.engine.schedule import run_steps
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.steps.encode import (
+    StepResult,
+    finished_step,
+    left_whole,
+    result_path,
+    run_step,
+)
 from telecine.engine.tools import Tools, see_able
 from telecine.engine.verify import RuleResult, verify
+from telecine.engine.words.protection import ContentKey, see_key
 
 PROGRESS_EVERY_S = 0.25
 

@@ -21,13 +21,13 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from telecine.engine import aes, cmaf, containers, mp4index, mpd, playlist, webvtt
 from telecine.engine.beside import Stills
-from telecine.engine.bmff import boxes, header
 from telecine.engine.chapters import CHAPTERS_JSON, CHAPTERS_VTT
-from telecine.engine.cues import parse_cues
 from telecine.engine.disk import working_folder
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
+from telecine.engine.formats import aes, cmaf, containers, mp4index, mpd, playlist, webvtt
+from telecine.engine.formats.bmff import boxes, header
+from telecine.engine.formats.cues import parse_cues
 from telecine.engine.ladder import Size
 from telecine.engine.loudness import Level
 from telecine.engine.manifests import (
@@ -41,7 +41,6 @@ from telecine.engine.output import PLAN, REPORT
 from telecine.engine.plan import MAX_DURATION_S, SUBTITLE_WHOLE, WORK, Plan, plan_from_json
 from telecine.engine.process import Access, Cancel, limits_for, run
 from telecine.engine.profile import AUDIO_KINDS
-from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.rules import RuleResult, Verification, judge
 from telecine.engine.rules.found import (
     ChaptersFound,
@@ -64,6 +63,7 @@ from telecine.engine.sandbox import global_flags, input_flags
 from telecine.engine.searching import Score
 from telecine.engine.serial import from_plain
 from telecine.engine.tools import Tools, find_tools
+from telecine.engine.words.protection import ContentKey, see_key
 
 __all__ = ["RuleResult", "Verification", "verify"]
 

@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from telecine.engine.concat_words import film_names
 from telecine.engine.media import ExtraInput, MediaInfo
 from telecine.engine.plan import Plan
 from telecine.engine.probe import probe_inputs
 from telecine.engine.profile import Profile
 from telecine.engine.serial import from_older
 from telecine.engine.tools import see_able
+from telecine.engine.words.concat import film_names
 from telecine.service.db import assets as asset_rows
 from telecine.service.db.connection import Tx
 from telecine.service.domain import Invalid

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from telecine.engine.errors import StepFailed
-from telecine.engine.protection_words import ContentKey, Protection
+from telecine.engine.words.protection import ContentKey, Protection
 from telecine.service.signing import Signer
 
 SEALED = "sealed_key"  # beside what was asked for

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from telecine.engine.clip_words import Clip, make_clip
-from telecine.engine.concat_words import film_names
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import UsageError
 from telecine.engine.images.values import ImageInfo, ImageLimits
@@ -36,13 +34,6 @@ from telecine.engine.profile import (
     with_films,
 )
 from telecine.engine.progress import step_span_s, step_work
-from telecine.engine.protection_words import (
-    ContentKey,
-    Protection,
-    make_protection,
-    parse_key,
-)
-from telecine.engine.quality_words import MEASURES, parse_quality
 from telecine.engine.report import (
     beside,
     changes,
@@ -52,8 +43,17 @@ from telecine.engine.report import (
     subtitle_report,
 )
 from telecine.engine.serial import to_plain
-from telecine.engine.subtitle_words import SideCar, parse_burn, parse_side_car
-from telecine.engine.watermark_words import INPUT, Watermark, make_watermark
+from telecine.engine.words.clip import Clip, make_clip
+from telecine.engine.words.concat import film_names
+from telecine.engine.words.protection import (
+    ContentKey,
+    Protection,
+    make_protection,
+    parse_key,
+)
+from telecine.engine.words.quality import MEASURES, parse_quality
+from telecine.engine.words.subtitles import SideCar, parse_burn, parse_side_car
+from telecine.engine.words.watermark import INPUT, Watermark, make_watermark
 from telecine.service.db.queue import NewJob, NewTask
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, Invalid, SourcePolicy
 from telecine.service.image_plans import (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from telecine.engine.beside import content_type
-from telecine.engine.containers import jpeg_size
+from telecine.engine.formats.containers import jpeg_size
 from telecine.engine.images.values import Made
 from telecine.engine.manifests import MANIFEST, MASTER
 from telecine.engine.output import REPORT

@@ -23,12 +23,12 @@ from typing import Any, Generic, Literal, TypeVar
 from telecine.engine import manifests
 from telecine.engine.beside import content_type, picture_path
 from telecine.engine.chapters import CHAPTERS_VTT
-from telecine.engine.cmaf import read_init
+from telecine.engine.formats.cmaf import read_init
+from telecine.engine.formats.playlist import write_multivariant
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.manifests import FINISHED, GROWING, IFRAMES, MANIFEST, MASTER
 from telecine.engine.plan import Plan, plan_from_json
 from telecine.engine.planning import encoded_instead
-from telecine.engine.playlist import write_multivariant
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.service.db import playback as rows
 from telecine.service.db.connection import Tx

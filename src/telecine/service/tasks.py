@@ -26,7 +26,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from telecine.engine.encode import StepResult, run_step
 from telecine.engine.errors import InputRefused, Interrupted, StepFailed, UsageError
 from telecine.engine.images import grammar
 from telecine.engine.images.transform import transform
@@ -36,11 +35,12 @@ from telecine.engine.plan import WORK, Plan, Step, plan_from_json
 from telecine.engine.planning import chosen_plan, encoded_instead
 from telecine.engine.process import Cancel
 from telecine.engine.progress import step_span_s
-from telecine.engine.protection_words import ContentKey
 from telecine.engine.searching import Choices
 from telecine.engine.segments import INIT_NAME, Segment, segment_name
 from telecine.engine.serial import from_plain, to_plain
+from telecine.engine.steps.encode import StepResult, run_step
 from telecine.engine.transcode import join_steps
+from telecine.engine.words.protection import ContentKey
 from telecine.service import content_keys
 from telecine.service.beside import find_keys
 from telecine.service.db import assets as asset_rows

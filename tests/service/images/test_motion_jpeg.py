@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from tests.service.owners import owner_of
 from tests.thorough import thorough_but
 
-from telecine.engine.containers import is_motion_jpeg
+from telecine.engine.formats.containers import is_motion_jpeg
 from telecine.engine.tools import Tools
 from telecine.service.services import Services
 from telecine.service.worker import run_worker

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.unit.sources import BROADCAST, COMPLIANT, SONG, lasting
 
-from telecine.engine.clip_words import Clip
 from telecine.engine.plan import plan_from_json
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import Output, Profile
-from telecine.engine.watermark_words import Watermark
+from telecine.engine.words.clip import Clip
+from telecine.engine.words.watermark import Watermark
 from telecine.service.domain import Invalid
 from telecine.service.estimates import estimate
 from telecine.service.orders import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from telecine.engine.containers import is_motion_jpeg
+from telecine.engine.formats.containers import is_motion_jpeg
 from telecine.engine.images.sniff import sniff
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import pyvips
 
-from telecine.engine.bmff import boxes
 from telecine.engine.errors import MediaError
+from telecine.engine.formats.bmff import boxes
 from telecine.engine.images.wire import Bytes
 
 # Perceptual, as browsers and ImageMagick do: profiles with tables are made for it, and for matrix

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from telecine.engine.containers import is_motion_jpeg
+from telecine.engine.formats.containers import is_motion_jpeg
 
 # As much of a file as `sniff` should be given: a PNG says that it is animated after its colour
 # profile at the latest, an SVG has its root element after comments.

@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from telecine.engine.clip_words import Clip
 from telecine.engine.copying import key_before
 from telecine.engine.errors import UsageError
 from telecine.engine.media import AudioStream, FrameIndex, Keyframe, VideoStream
 from telecine.engine.plan import Cut, within
 from telecine.engine.profile import AUDIO_KINDS, Profile
+from telecine.engine.words.clip import Clip
 
 # The most pictures that a decoder holds back before it shows one (H.264, A.3.1: MaxDpbFrames).
 MAX_HELD_BACK = 16

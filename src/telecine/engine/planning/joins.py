@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from telecine.engine.colors import sdr_color
-from telecine.engine.concat_words import film_names
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.joining import fitted, part_timeline
 from telecine.engine.ladder import source_size
@@ -34,6 +33,7 @@ from telecine.engine.planning.streams import choose_audio, choose_video, film_sp
 from telecine.engine.planning.subtitles import taken_subtitles
 from telecine.engine.profile import Profile
 from telecine.engine.timeline import Chunk, Timeline, joined_timeline, make_chunks
+from telecine.engine.words.concat import film_names
 
 REASON = "several films are joined"
 

@@ -8,7 +8,7 @@ from telecine.engine.errors import UsageError
 from telecine.engine.media import ExtraInput
 from telecine.engine.plan import Overlay
 from telecine.engine.profile import Profile
-from telecine.engine.watermark_words import INPUT
+from telecine.engine.words.watermark import INPUT
 
 
 def make_overlay(profile: Profile, inputs: Sequence[ExtraInput]) -> Overlay | None:

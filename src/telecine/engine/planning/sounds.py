@@ -11,10 +11,10 @@ from fractions import Fraction
 
 from telecine.engine.copying import SOUND_OVERHANG_S, audio_copy_refusals
 from telecine.engine.encoders import AAC_BITRATE_BPS, AAC_SURROUND_BITRATE_BPS
+from telecine.engine.formats.playlist import quotable
 from telecine.engine.languages import language_name, language_tag
 from telecine.engine.media import AudioStream
 from telecine.engine.plan import WORK, AudioRendition, FileOutput, SoundGroup, SoundKind
-from telecine.engine.playlist import quotable
 from telecine.engine.profile import AUDIO_DEFAULT_BPS, AUDIO_KINDS, Profile, file_name
 
 SURROUND_CHANNELS = 6

@@ -8,10 +8,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from telecine.engine.errors import UsageError
+from telecine.engine.formats.playlist import quotable
 from telecine.engine.languages import language_name, language_tag
 from telecine.engine.media import ExtraInput, MediaInfo, SubtitleStream, VideoStream
 from telecine.engine.plan import BurnedIn, SubtitleRendition, Taken
-from telecine.engine.playlist import quotable
 from telecine.engine.profile import Profile
 
 MAX_TRACKS = 32  # a player's menu; films on discs have as many

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from telecine.engine.beside import Stills
 from telecine.engine.chapters import CHAPTERS_JSON, HLS_CHAPTERS
-from telecine.engine.cues import escaped, milliseconds
+from telecine.engine.formats.cues import escaped, milliseconds
 from telecine.engine.peaks import PNG_SIZE
 from telecine.engine.plan import Plan
 from telecine.engine.rules.figures import sec

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
 
-from telecine.engine.mpd import AdaptationSet, Representation
-from telecine.engine.playlist import HDR_TRANSFERS
+from telecine.engine.formats.mpd import AdaptationSet, Representation
+from telecine.engine.formats.playlist import HDR_TRANSFERS
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, Stream
 from telecine.engine.rules.measures import peak_of, rate_of

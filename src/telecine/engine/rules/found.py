@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from telecine.engine import webvtt
-from telecine.engine.cmaf import Track
-from telecine.engine.containers import Animation
-from telecine.engine.cues import Cue
+from telecine.engine.formats import webvtt
+from telecine.engine.formats.cmaf import Track
+from telecine.engine.formats.containers import Animation
+from telecine.engine.formats.cues import Cue
+from telecine.engine.formats.mpd import MPD
+from telecine.engine.formats.playlist import MediaPlaylist, MultivariantPlaylist
 from telecine.engine.ladder import Size
 from telecine.engine.loudness import Level
-from telecine.engine.mpd import MPD
 from telecine.engine.plan import AudioRendition, Plan, VideoRendition
-from telecine.engine.playlist import MediaPlaylist, MultivariantPlaylist
 from telecine.engine.rules.figures import sec
 from telecine.engine.searching import Score
 

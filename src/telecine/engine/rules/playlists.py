@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from math import ceil
 
-from telecine.engine.coding import CODINGS
 from telecine.engine.errors import StepFailed
-from telecine.engine.ladder import Size
-from telecine.engine.playlist import (
+from telecine.engine.formats.coding import CODINGS
+from telecine.engine.formats.playlist import (
     HDR_TRANSFERS,
     MediaPlaylist,
     Variant,
@@ -17,6 +16,7 @@ from telecine.engine.playlist import (
     average_bandwidth_bps,
     peak_bandwidth_bps,
 )
+from telecine.engine.ladder import Size
 from telecine.engine.rules.figures import mbps, sec
 from telecine.engine.rules.found import Found, Stream, TextTrack
 from telecine.engine.rules.measures import average_of, peak_bps, peak_of, placed, rate_of

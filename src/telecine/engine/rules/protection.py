@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from telecine.engine.cenc import PICTURE_PATTERN, WHOLE
-from telecine.engine.playlist import Key, MediaPlaylist
-from telecine.engine.protection_words import Protection, uri_from
+from telecine.engine.formats.cenc import PICTURE_PATTERN, WHOLE
+from telecine.engine.formats.playlist import Key, MediaPlaylist
 from telecine.engine.rules.found import Found, Rendition
 from telecine.engine.rules.table import Problems, rule
+from telecine.engine.words.protection import Protection, uri_from
 
 _METHODS = {"aes-128": "AES-128", "cbcs": "SAMPLE-AES"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from telecine.engine.formats.mpd import AdaptationSet
+from telecine.engine.formats.playlist import Rendition
 from telecine.engine.loudness import on_target
-from telecine.engine.mpd import AdaptationSet
-from telecine.engine.playlist import Rendition
 from telecine.engine.rules.found import Found
 from telecine.engine.rules.table import Problems, rule, streams
 

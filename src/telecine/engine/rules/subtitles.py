@@ -7,11 +7,11 @@ from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import accumulate
 
+from telecine.engine.formats.webvtt import MAX_CUES_IN_SEGMENT, MAX_WRITTEN_CUES, Cue
 from telecine.engine.plan import SUBTITLE_WHOLE
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, TextTrack
 from telecine.engine.rules.table import Problems, rule
-from telecine.engine.webvtt import MAX_CUES_IN_SEGMENT, MAX_WRITTEN_CUES, Cue
 
 _GRID_MS = 1  # the rounding of two playlists
 

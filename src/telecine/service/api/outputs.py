@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from telecine.engine.concat_words import MAX_FILMS
 from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.images import grammar
 from telecine.engine.images.formats import WRITTEN
@@ -17,9 +16,10 @@ from telecine.engine.profile import (
     LOUDNESS_RANGE_LUFS,
     TopPolicy,
 )
-from telecine.engine.quality_words import QUALITY_RANGE
-from telecine.engine.subtitle_words import MAX_SIDE_CARS
-from telecine.engine.watermark_words import SMALLEST_SCALE, Position
+from telecine.engine.words.concat import MAX_FILMS
+from telecine.engine.words.quality import QUALITY_RANGE
+from telecine.engine.words.subtitles import MAX_SIDE_CARS
+from telecine.engine.words.watermark import SMALLEST_SCALE, Position
 from telecine.service.api.schemas import Asked
 from telecine.service.domain import MAX_PRIORITY, MIN_PRIORITY, SourcePolicy
 from telecine.service.image_plans import NAME

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telecine.engine.containers import LONGEST_JPEG, is_motion_jpeg
 from telecine.engine.errors import InputRefused, MediaError
+from telecine.engine.formats.containers import LONGEST_JPEG, is_motion_jpeg
 from telecine.engine.images.formats import FORMATS
 from telecine.engine.images.sniff import HEAD_BYTES, sniff
 from telecine.engine.images.transform import inspect
@@ -20,7 +20,7 @@ from telecine.engine.media import MediaInfo
 from telecine.engine.probe import probe
 from telecine.engine.report import describe
 from telecine.engine.serial import to_plain
-from telecine.engine.subtitling import probe_side_car
+from telecine.engine.steps.subtitling import probe_side_car
 from telecine.service import orders
 from telecine.service.beside import plan_wish
 from telecine.service.db import queue

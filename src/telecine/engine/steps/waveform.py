@@ -6,7 +6,7 @@ from telecine.engine import argv
 from telecine.engine.errors import StepFailed
 from telecine.engine.peaks import PeaksReader, peaks_json, peaks_png
 from telecine.engine.process import limits_for
-from telecine.engine.work import MadeFile, Work, put_bytes
+from telecine.engine.steps.work import MadeFile, Work, put_bytes
 
 
 def draw(work: Work) -> tuple[MadeFile, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telecine.engine.bmff import malformed
+from telecine.engine.formats.bmff import malformed
 
 BLOCK = 16
 

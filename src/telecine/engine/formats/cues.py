@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from math import ceil
 
-from telecine.engine import webvtt
 from telecine.engine.errors import StepFailed
-from telecine.engine.webvtt import Cue as Cue
+from telecine.engine.formats import webvtt
+from telecine.engine.formats.webvtt import Cue as Cue
 
 _JOINERS = "\u200c\u200d"  # not printed themselves, and Persian and Indic words need them
 

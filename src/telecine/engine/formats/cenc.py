@@ -11,9 +11,9 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from telecine.engine import aes
-from telecine.engine.bmff import Box, box, full_box, malformed
-from telecine.engine.coding import Subsamples
+from telecine.engine.formats import aes
+from telecine.engine.formats.bmff import Box, box, full_box, malformed
+from telecine.engine.formats.coding import Subsamples
 
 SCHEME = "cbcs"
 ENTRIES = {"vide": "encv", "soun": "enca"}

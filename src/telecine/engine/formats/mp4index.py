@@ -19,7 +19,8 @@ from fractions import Fraction
 from itertools import accumulate, chain, repeat
 from typing import BinaryIO
 
-from telecine.engine.bmff import (
+from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.formats.bmff import (
     AvcConfig,
     Box,
     SampleEntry,
@@ -29,7 +30,6 @@ from telecine.engine.bmff import (
     malformed,
     sample_entry,
 )
-from telecine.engine.errors import InputRefused, StepFailed
 
 # Two tracks of MAX_SAMPLES with every table at its widest.
 MAX_MOOV_BYTES = 256 << 20

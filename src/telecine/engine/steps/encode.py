@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from telecine.engine import argv, quality, sounding, storyboard, waveform
+from telecine.engine import argv
 from telecine.engine.chapters import (
     CHAPTERS_JSON,
     CHAPTERS_VTT,
@@ -39,7 +39,6 @@ from telecine.engine.joining import film_of, film_path, working_name
 from telecine.engine.loudness import Level
 from telecine.engine.plan import WORK, FileOutput, Plan, Span, Step
 from telecine.engine.process import Cancel, Limits, limits_for
-from telecine.engine.protection_words import ContentKey, see_key
 from telecine.engine.searching import Choices, Score
 from telecine.engine.segments import (
     INIT_NAME,
@@ -49,11 +48,9 @@ from telecine.engine.segments import (
     segment_name,
 )
 from telecine.engine.serial import from_plain, to_plain
-from telecine.engine.subtitling import FONT, burn_text, make_subtitles
-from telecine.engine.timeline import Timeline
-from telecine.engine.tools import Tools, see_able
-from telecine.engine.watermark_words import INPUT
-from telecine.engine.work import (
+from telecine.engine.steps import quality, sounding, storyboard, waveform
+from telecine.engine.steps.subtitling import FONT, burn_text, make_subtitles
+from telecine.engine.steps.work import (
     STALL_S,
     MadeFile,
     OnProgress,
@@ -62,6 +59,10 @@ from telecine.engine.work import (
     put_bytes,
     whole_track,
 )
+from telecine.engine.timeline import Timeline
+from telecine.engine.tools import Tools, see_able
+from telecine.engine.words.protection import ContentKey, see_key
+from telecine.engine.words.watermark import INPUT
 
 # Chunks in bulk stand behind whoever shows what is there already: a browser, an API, a player.
 BULK_NICENESS = 10

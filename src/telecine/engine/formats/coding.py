@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from telecine.engine.bmff import Box, SampleEntry, avc_config, malformed
+from telecine.engine.formats.bmff import Box, SampleEntry, avc_config, malformed
+from telecine.engine.formats.sps import av1_size, hevc_size, sps_size
 from telecine.engine.ladder import Size
-from telecine.engine.sps import av1_size, hevc_size, sps_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,9 @@ def _avc_clear(unit: bytes | memoryview, sets: tuple[bytes, ...]) -> int | None:
         raise malformed("a slice in partitions")
     if kind not in _AVC_SLICES:
         return None
-    from telecine.engine.slices import header_bytes  # the command line reads this at its start
+    from telecine.engine.formats.slices import (
+        header_bytes,  # the command line reads this at its start
+    )
 
     return header_bytes(unit, sets)
 

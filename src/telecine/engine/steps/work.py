@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.cmaf import clear_init, read_init
 from telecine.engine.disk import disk_failure, write_whole
 from telecine.engine.errors import Interrupted, StepFailed
+from telecine.engine.formats.cmaf import clear_init, read_init
 from telecine.engine.joining import film_paths
 from telecine.engine.loudness import Level
 from telecine.engine.plan import Plan, Step
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
 from telecine.engine.protection import Lock, lock_of
-from telecine.engine.protection_words import ContentKey
 from telecine.engine.searching import Choices, Score
 from telecine.engine.segments import INIT_NAME, segment_name
 from telecine.engine.tools import Tools
+from telecine.engine.words.protection import ContentKey
 
 STALL_S = 60.0  # without a frame or a byte: a child that hangs is ended
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 
-from telecine.engine.bmff import (
+from telecine.engine.errors import StepFailed
+from telecine.engine.formats.bmff import (
     Box,
     SampleEntry,
     box,
@@ -33,7 +34,7 @@ from telecine.engine.bmff import (
     malformed,
     sample_entry,
 )
-from telecine.engine.cenc import (
+from telecine.engine.formats.cenc import (
     ENTRIES,
     Encryption,
     pssh,
@@ -44,8 +45,7 @@ from telecine.engine.cenc import (
     sinf,
     unseal,
 )
-from telecine.engine.coding import CODINGS, Parameters, Subsamples, nclx, subsamples
-from telecine.engine.errors import StepFailed
+from telecine.engine.formats.coding import CODINGS, Parameters, Subsamples, nclx, subsamples
 from telecine.engine.media import Light
 
 # A GOP of ten seconds at 200 Mb/s: more than any rung or copied source has.

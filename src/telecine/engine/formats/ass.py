@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
+from telecine.engine.formats.webvtt import Cue, escaped, without_empty_lines
 from telecine.engine.ladder import Size
-from telecine.engine.webvtt import Cue, escaped, without_empty_lines
 
 MAX_EVENT_CHARS = 8_000
 MAX_STYLES = 1_000

@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from telecine.engine import argv
 from telecine.engine.argv import Film
-from telecine.engine.bmff import boxes
 from telecine.engine.disk import working_folder
 from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.bmff import boxes
 from telecine.engine.ladder import DroppedRung
 from telecine.engine.plan import WORK, Plan, VideoRendition
 from telecine.engine.planning.qualities import ladders, missed
@@ -43,7 +43,7 @@ from telecine.engine.searching import (
     together,
     trial_name,
 )
-from telecine.engine.work import Work
+from telecine.engine.steps.work import Work
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from telecine.engine.bmff import malformed
+from telecine.engine.formats.bmff import malformed
 from telecine.engine.ladder import Size
 
 # Start of frame: every kind of JPEG frame header (ISO/IEC 10918-1, table B.1), not DHT, JPG, DAC.

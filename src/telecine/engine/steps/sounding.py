@@ -19,7 +19,7 @@ from telecine.engine.loudness import Gain, Level, Loudness
 from telecine.engine.plan import WORK, AudioRendition, Plan
 from telecine.engine.process import Limits, limits_for
 from telecine.engine.segments import AudioSegments, Made, OnSegment
-from telecine.engine.work import MadeFile, Work, put, whole_track
+from telecine.engine.steps.work import MadeFile, Work, put, whole_track
 
 # How often what comes near to the bound is listened to again: the first time shows what the limiter
 # takes away and what the encoder adds, the others whether making that good was enough.

@@ -20,8 +20,8 @@ from typing import Literal, cast
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from telecine.engine.cenc import pssh
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats.cenc import pssh
 
 ContentType = Literal["video", "audio", "text"]
 

@@ -16,16 +16,17 @@ from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
-from telecine.engine import argv, cmaf, filters
+from telecine.engine import argv, filters
 from telecine.engine.beside import Preview, Stills
-from telecine.engine.cmaf import Fragment, Sample
-from telecine.engine.containers import JpegReader
-from telecine.engine.cues import Cue, milliseconds, write_cues
 from telecine.engine.disk import working_folder
 from telecine.engine.errors import StepFailed
+from telecine.engine.formats import cmaf
+from telecine.engine.formats.cmaf import Fragment, Sample
+from telecine.engine.formats.containers import JpegReader
+from telecine.engine.formats.cues import Cue, milliseconds, write_cues
 from telecine.engine.plan import WORK
 from telecine.engine.process import limits_for
-from telecine.engine.work import MadeFile, Work, put_bytes
+from telecine.engine.steps.work import MadeFile, Work, put_bytes
 
 
 @dataclass(frozen=True, slots=True)

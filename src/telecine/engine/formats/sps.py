@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from telecine.engine.bmff import malformed
+from telecine.engine.formats.bmff import malformed
 from telecine.engine.ladder import Size
 
 # Profiles whose SPS has a chroma format, bit depths and scaling lists.

@@ -6,7 +6,7 @@ import codecs
 import re
 from typing import Literal
 
-from telecine.engine.webvtt import is_webvtt
+from telecine.engine.formats.webvtt import is_webvtt
 
 SubtitleFormat = Literal["webvtt", "ass", "srt"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from telecine.engine.bmff import malformed
 from telecine.engine.errors import StepFailed
-from telecine.engine.sps import HIGH_PROFILES, Bits, pass_high_profile, payload
+from telecine.engine.formats.bmff import malformed
+from telecine.engine.formats.sps import HIGH_PROFILES, Bits, pass_high_profile, payload
 
 _SPS, _PPS, _IDR = 7, 8, 5
 _P, _B, _I, _SP, _SI = range(5)  # slice_type, modulo 5

@@ -18,9 +18,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from telecine.engine import ass, webvtt
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.formats import ass, webvtt
+from telecine.engine.formats.textfile import SubtitleFormat
+from telecine.engine.formats.webvtt import Cue
 from telecine.engine.joining import film_path, films_of
 from telecine.engine.ladder import source_size
 from telecine.engine.manifests import FINISHED, subtitle_media, subtitle_name
@@ -33,11 +35,9 @@ from telecine.engine.plan import (
     display_of,
 )
 from telecine.engine.process import Access, Cancel, Finished, Limits, run
-from telecine.engine.textfile import SubtitleFormat
+from telecine.engine.steps.work import MadeFile, Work
 from telecine.engine.timeline import Timeline
 from telecine.engine.tools import Tools
-from telecine.engine.webvtt import Cue
-from telecine.engine.work import MadeFile, Work
 
 MAX_TOLD_BYTES = 64 << 20  # of all tracks together
 # A text without an end lasts to the next one, and never longer than this.
