@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.service.conftest import sign_up
 from tests.service.jobs_made import add_asset, add_user
+from tests.unit.formats.test_cmaf import FFMPEG_INIT, FFMPEG_SOUND_INIT
 from tests.unit.sources import COMPLIANT, lasting
-from tests.unit.test_cmaf import FFMPEG_INIT, FFMPEG_SOUND_INIT
 
 from telecine.engine import manifests
 from telecine.engine.package import Publisher
@@ -504,7 +504,7 @@ def test_the_growing_master_lists_the_head_and_then_all(client: TestClient, grow
     def listed() -> list[str | None]:
         found = m3u8.M3U8(client.get(growing.url("master.m3u8")).text)
         assert [media.uri for media in found.media] == ["audio/aac/growing.m3u8"]
-        # What FFmpeg's own init segments say: see tests/unit/test_cmaf.py.
+        # What FFmpeg's own init segments say: see tests/unit/formats/test_cmaf.py.
         assert {v.stream_info.codecs for v in found.playlists} == {"avc1.64000a,mp4a.40.2"}
         return [variant.uri for variant in found.playlists]
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests.unit.boxes import atom
-from tests.unit.test_cenc import Writer, pps, sps
-from tests.unit.test_cmaf import FFMPEG_SOUND_INIT, init_segment, visual
+from tests.unit.formats.test_cenc import Writer, pps, sps
+from tests.unit.formats.test_cmaf import FFMPEG_SOUND_INIT, init_segment, visual
 from tests.unit.test_protection import KEY, plan_by
 
 from telecine.engine.errors import StepFailed
