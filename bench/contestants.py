@@ -48,6 +48,12 @@ class Setting:
     ffmpeg: Path
     shaka: Path | None
 
+    @property
+    def stream(self) -> int:
+        """The pictures' in the clip."""
+        assert self.plan.video is not None
+        return self.plan.video.index
+
 
 def request(contestant: Contestant, setting: Setting, folder: Path) -> Request:
     """What to run so that `contestant` writes its ladder into the empty `folder`."""

@@ -75,9 +75,9 @@ FIRST_PLAY_ENCODED_S = 5.0
 
 def aims(results: Sequence[Result], frames: int, ways: Ways | None = None) -> list[Aim]:
     """The aims of the project for one clip of `frames` pictures, with what was measured. An aim
-    whose contestant did not run is not met."""
+    whose contestant did not run is not met; of one that nobody chose there is none."""
     ways = ways or Ways()
-    by_key = {result.key: result for result in results if result.ran}
+    by_key = {result.key: result for result in results}
     per_rung, hand_written = by_key.get(ways.per_rung), by_key.get(ways.hand_written)
     found: list[Aim] = []
     for key, name, cpu_bar, play_bar_s in (
@@ -86,16 +86,22 @@ def aims(results: Sequence[Result], frames: int, ways: Ways | None = None) -> li
     ):
         ours = by_key.get(key)
         if ours is None:
+            continue
+        if not ours.ran:
             found.append(Aim(f"{name}: it runs", "yes", "no", "not met"))
             continue
-        found.append(_cpu_aim(f"{name}: CPU, of one process per rung", ours, per_rung, cpu_bar))
-        if key == ways.encoded:
+        if per_rung is not None:
+            found.append(_cpu_aim(f"{name}: CPU, of one process per rung", ours, per_rung, cpu_bar))
+        if key == ways.encoded and hand_written is not None:
             what = f"{name}: CPU, of the hand-written command"
             found.append(_cpu_aim(what, ours, hand_written, CPU_HAND_WRITTEN))
         found.append(_first_play_aim(name, ours, play_bar_s))
-        if per_rung is not None:
+        if per_rung is not None and per_rung.ran:
             found.extend(_rung_aims(name, ours, per_rung, frames))
-    if (av1 := by_key.get(ways.av1)) is not None:
+    av1 = by_key.get(ways.av1)
+    if av1 is not None and not av1.ran:
+        found.append(Aim("AV1 and H.264: it runs", "yes", "no", "not met"))
+    elif av1 is not None and per_rung is not None:
         found.append(
             _cpu_aim("AV1 and H.264: CPU, of one process per rung of H.264", av1, per_rung, CPU_AV1)
         )
@@ -103,9 +109,9 @@ def aims(results: Sequence[Result], frames: int, ways: Ways | None = None) -> li
     return found
 
 
-def _bytes_aim(ours: Result, other: Result | None) -> Aim:
+def _bytes_aim(ours: Result, other: Result) -> Aim:
     what, bar = "AV1: bytes at equal VMAF, of one process per rung of H.264", f"≤ {BYTES_AV1:.2f} ×"
-    ratio = None if other is None else bytes_at_equal_vmaf(ours.rungs, other.rungs)
+    ratio = bytes_at_equal_vmaf(ours.rungs, other.rungs)
     if ratio is None:
         return Aim(what, bar, "not measured", "not met")
     return Aim(what, bar, f"{ratio:.3f} ×", _verdict(ratio <= BYTES_AV1))
@@ -145,8 +151,8 @@ def _log_bytes(curve: Sequence[tuple[float, float]], vmaf: float) -> float:
     return low + (high - low) * (vmaf - left) / (right - left)
 
 
-def _cpu_aim(what: str, ours: Result, other: Result | None, bar: float) -> Aim:
-    if other is None:
+def _cpu_aim(what: str, ours: Result, other: Result, bar: float) -> Aim:
+    if not other.ran:
         return Aim(what, f"≤ {bar:.2f} ×", "not run", "not met")
     ratio = statistics.median(ours.cpu_s) / statistics.median(other.cpu_s)
     return Aim(what, f"≤ {bar:.2f} ×", f"{ratio:.3f} ×", _verdict(ratio <= bar))

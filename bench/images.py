@@ -33,7 +33,8 @@ import httpx2
 from PIL import Image
 from tests.processes import tree
 
-from bench import thumbor
+from bench import OUT, thumbor
+from bench.corpus import corpus
 from bench.figures import (
     BESIDE_HEAD,
     ROW_HEAD,
@@ -47,7 +48,6 @@ from bench.figures import (
 from bench.limit import Batch
 from bench.load import Order, Told
 from bench.measure import end_on_sigterm
-from bench.run import OUT, corpus
 from bench.service import EMAIL, PASSWORD, Here, serving
 from telecine.client import Client
 from telecine.client.images import ImageUrls

@@ -32,7 +32,7 @@ def weigh(variants: Sequence[Variant], scratch: Path) -> list[RungBytes]:
     rungs = []
     for variant in variants:
         join(variant, scratch)
-        rungs.append(_weigh_one(variant.height, scratch))
+        rungs.append(RungBytes(variant.height, *_weigh_one(scratch, 0)))
         scratch.unlink()
     return rungs
 
@@ -46,37 +46,58 @@ def join(variant: Variant, target: Path) -> None:
             joined.write(part.read_bytes())
 
 
-def _weigh_one(height: int, joined: Path) -> RungBytes:
+def _weigh_one(file: Path, stream: int) -> tuple[int, int]:
     frames = size_bytes = 0
-    with av.open(str(joined)) as container:
-        for packet in container.demux(video=0):
+    with av.open(str(file)) as container:
+        for packet in container.demux(container.streams[stream]):
             if packet.size:
                 frames += 1
                 size_bytes += packet.size
-    return RungBytes(height, frames, size_bytes)
+    return frames, size_bytes
 
 
-def frame_count(source: Path) -> int:
-    return _weigh_one(0, source).frames
+def frame_count(source: Path, stream: int) -> int:
+    frames, _ = _weigh_one(source, stream)
+    return frames
 
 
-def vmaf(ffmpeg: Path, variant: Variant, source: Path, scratch: Path) -> float:
-    """Mean VMAF (model v0.6.1) of every 7th frame against the source, the rung scaled to the
-    source's size (bicubic). Frames are paired by number, so that neither rounded times nor an edit
-    list can shift them; the caller compares the counts. Uses `scratch` and removes it."""
-    with av.open(str(source)) as container:
-        stream = container.streams.video[0]
-        size = f"{stream.codec_context.width}:{stream.codec_context.height}"
-    by_number = "settb=1/1000,setpts=N"
-    # As stored: a rung that says BT.709 would be converted to match a source that says nothing.
-    as_stored = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-    graph = (
-        f"[0:v:0]{as_stored},scale={size}:flags=bicubic,format=yuv420p,{by_number}[made];"
-        f"[1:v:0]{as_stored},format=yuv420p,{by_number}[source];"
-        f"[made][source]libvmaf=n_threads={os.cpu_count()}:n_subsample={VMAF_EVERY}"
-    )
+def _size(file: Path, stream: int) -> str:
+    with av.open(str(file)) as container:
+        pictures = container.streams[stream]
+        assert isinstance(pictures, av.VideoStream)
+        return f"{pictures.width}:{pictures.height}"
+
+
+def _as_stored(size: str) -> str:
+    """Pictures of this size, counted. Both sides are said to be of one colour: a rung that says
+    BT.709 would be converted to match a source that says nothing."""
+    said = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+    return f"{said},scale={size}:flags=bicubic,format=yuv420p,settb=1/1000,setpts=N"
+
+
+def vmaf(
+    ffmpeg: Path,
+    variant: Variant,
+    source: Path,
+    stream: int,
+    scratch: Path,
+    *,
+    own_size: bool = False,
+) -> float:
+    """Mean VMAF (model v0.6.1) of every 7th frame against a stream of the source, the rung scaled
+    (bicubic) to its size; with `own_size` the source is scaled to the rung's.
+    Frames are paired by number, so that neither rounded times nor an edit list can shift them; the
+    caller compares the counts. Uses `scratch` and removes it."""
     join(variant, scratch)
     try:
+        size = _size(scratch, 0) if own_size else _size(source, stream)
+        graph = ";".join(
+            (
+                f"[0:v:0]{_as_stored(size)}[made]",
+                f"[1:{stream}]{_as_stored(size)}[source]",
+                f"[made][source]libvmaf=n_threads={os.cpu_count()}:n_subsample={VMAF_EVERY}",
+            )
+        )
         argv = [str(ffmpeg), "-hide_banner", "-nostdin", "-i", str(scratch), "-i", str(source)]
         finished = subprocess.run(
             [*argv, "-filter_complex", graph, "-f", "null", "-"],
@@ -85,7 +106,7 @@ def vmaf(ffmpeg: Path, variant: Variant, source: Path, scratch: Path) -> float:
             check=True,
         )
     finally:
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)
     score = _VMAF_SCORE.search(finished.stderr)
     if score is None:
         raise RuntimeError(f"no VMAF score for {variant.playlist}: {finished.stderr[-500:]}")

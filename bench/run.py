@@ -20,21 +20,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import contestants, figures, outputs
+from bench import OUT, contestants, figures, outputs
 from bench.contestants import CONTESTANTS, PER_RUNG, RUNGS, SHAKA, Contestant, Setting
+from bench.corpus import CLIPS, all_there, film
 from bench.figures import Result, Rung
 from bench.measure import ContestantFailed, Request, end_on_sigterm, measure
 from bench.playlists import read_variants
 from telecine import find_tools, make_profile, probe
 from telecine import plan as make_plan
 
-OUT = Path(__file__).parent / "out"
 RESULTS = OUT / "bench.json"
 
-CLIPS = {
-    "bbb": ("Big Buck Bunny 1080p24, 30 s", "video/bbb/bbb_1080p24_30s.mp4"),
-    "drone": ("drone flight 1080p23.976, 12.5 s", "video/sb6/drone_city_1080p_12s.mp4"),
-}
+FILMS = ("bbb", "drone")  # large enough for every rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +41,13 @@ class ClipResult:
     results: list[Result]
 
 
-def corpus() -> Path:
-    """The media corpus: $TELECINE_MEDIA, or `../shared/media` beside the checkout."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "media"
-    return Path(os.environ.get("TELECINE_MEDIA", default))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     end_on_sigterm()
     if options.markdown:
         print(markdown(json.loads(RESULTS.read_text())))
         return 0
-    missing = [path for _, path in CLIPS.values() if not (corpus() / path).exists()]
-    if missing:
-        print(f"bench: the media corpus lacks {', '.join(missing)} ({corpus()})", file=sys.stderr)
+    if not all_there(options.clip):
         return 2
     OUT.mkdir(exist_ok=True)
     tools = find_tools()
@@ -74,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     clips: list[ClipResult] = []
     for name in options.clip:
-        title, path = CLIPS[name]
-        clip = _cut(corpus() / path, options.seconds, tools.ffmpeg)
+        title = CLIPS[name].title
+        clip = _cut(film(name), options.seconds, tools.ffmpeg)
         if options.seconds is not None:
             title += f", its first {options.seconds:g} s"
         profile = make_profile((), RUNGS, "encode")
@@ -94,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each way")
-    parser.add_argument("--clip", nargs="+", choices=CLIPS, default=list(CLIPS))
+    parser.add_argument("--clip", nargs="+", choices=FILMS, default=FILMS)
     keys = [contestant.key for contestant in CONTESTANTS]
     parser.add_argument("--way", nargs="+", choices=keys, default=keys)
     parser.add_argument("--seconds", type=float, help="only the clip's first seconds (for a try)")
@@ -138,7 +127,9 @@ def _bench_clip(
             results[key].rungs.extend(
                 _rungs(key, master, setting, measure_vmaf=not options.no_vmaf)
             )
-    return ClipResult(title, outputs.frame_count(setting.clip), list(results.values()))
+    return ClipResult(
+        title, outputs.frame_count(setting.clip, setting.stream), list(results.values())
+    )
 
 
 def _fresh(contestant: Contestant, setting: Setting, folder: Path) -> Request:
@@ -172,7 +163,7 @@ def _rungs(key: str, master: Path, setting: Setting, *, measure_vmaf: bool) -> l
         score = None
         if encoded and measure_vmaf:
             print(f"bench: VMAF of {key} {rung.height}p", flush=True)
-            score = outputs.vmaf(setting.ffmpeg, variant, setting.clip, scratch)
+            score = outputs.vmaf(setting.ffmpeg, variant, setting.clip, setting.stream, scratch)
         rungs.append(Rung(rung.height, encoded, rung.frames, rung.video_bytes, score))
     return sorted(rungs, key=lambda rung: -rung.height)
 

@@ -31,9 +31,9 @@ from tests.service.running import Running
 from tests.service.uploading import multipart, song
 from tests.service.working import rows, submit_noops
 
+from bench import corpus
 from bench.figures import ROW_HEAD, Row, markdown_row
 from bench.measure import Request, end_on_sigterm, measure
-from bench.run import CLIPS, corpus
 from telecine.client import Client
 from telecine.client.answers import FINAL_STATES
 from telecine.engine.tools import Tools, find_tools
@@ -102,7 +102,7 @@ def serving(
 def measure_overhead(folder: Path, tools: Tools, runs: int) -> list[Row]:
     """The same film, the same plan, as many children at once; in turns. The job counts from the
     start of its upload, which probes as the command does, to its end, the digest among it."""
-    film = corpus() / CLIPS["bbb"][1]
+    film = corpus.film("bbb")
     bare_wall, bare_cpu, wall, cpu = [], [], [], []
     with serving(folder, tools) as here:
         for run in range(runs):
@@ -180,7 +180,7 @@ def measure_queue(folder: Path, tools: Tools, runs: int) -> list[Row]:
 
 def measure_answers(folder: Path, tools: Tools, runs: int) -> list[Row]:
     """With a full database, and both workers encoding all the time."""
-    film = corpus() / CLIPS["bbb"][1]
+    film = corpus.film("bbb")
     halves: dict[str, list[float]] = {kind: [] for kind in P99_MS}
     tails: dict[str, list[float]] = {kind: [] for kind in P99_MS}
     with serving(folder, tools) as here:
@@ -293,7 +293,7 @@ def measure_first_play(folder: Path, tools: Tools, runs: int) -> list[Row]:
     """
     executable = shutil.which("chromium")
     assert executable is not None, "`main` looked for it"
-    clip = corpus() / CLIPS["bbb"][1]
+    clip = corpus.film("bbb")
     found = []
     with chromium(executable) as browser, serving(folder, tools) as here:
         for name, loops in FILMS.items():
@@ -437,7 +437,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def missing(wanted: Sequence[str]) -> Iterator[str]:
     """What these measures need and this machine does not have."""
-    clip = corpus() / CLIPS["bbb"][1]
+    clip = corpus.film("bbb")
     if {"overhead", "first-play", "answers"} & set(wanted) and not clip.exists():
         yield str(clip)
     if "first-play" in wanted and shutil.which("chromium") is None:

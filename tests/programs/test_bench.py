@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench import quality
 from bench.contestants import cascade
 from bench.figures import (
     Beside,
@@ -27,6 +28,7 @@ from bench.figures import (
 )
 from bench.measure import ContestantFailed, Request, measure
 from bench.playlists import playable, read_media, read_variants
+from bench.quality import missed
 from tests.processes import tree
 from tests.waiting import until
 
@@ -268,14 +270,46 @@ def test_av1_is_held_against_h264_only_where_it_ran() -> None:
 
 def test_a_lost_picture_or_a_run_without_first_play_is_a_miss() -> None:
     results = [
+        Result("ours-copy", "copied", failure="exit 1"),
         result("ours-encode", [7.0, 7.0], vmaf=80.0, size=1000, play=[1.0]),
         result("per-rung", [10.0, 10.0], vmaf=80.0, size=1000, play=[10.0, 10.0]),
+        Result("split", "split", failure="exit 1"),
     ]
     found = {aim.what: aim.verdict for aim in aims(results, 49)}
     assert found["top copied: it runs"] == "not met"
     assert found["top encoded: time to first play"] == "not met"
     assert found["top encoded: 360p beside its counterpart"] == "not met"
     assert found["top encoded: CPU, of the hand-written command"] == "not met"
+
+
+def test_there_is_no_aim_for_a_way_that_was_not_chosen() -> None:
+    """`--way ours-av1 per-rung` says nothing of a top that is copied, nor of a hand-written
+    command."""
+    chosen = [
+        Result("ours-av1", "AV1", [9.9], [9.9], [1e6], [1e6], [1.0], rungs((90, 400), (40, 50))),
+        result("per-rung", [10.0], vmaf=80.0, size=1000, play=[10.0]),
+    ]
+    assert {aim.what.partition(":")[0] for aim in aims(chosen, 48)} == {"AV1 and H.264", "AV1"}
+    assert aims(chosen[:1], 48) == []
+    alone = aims([result("ours-encode", [7.0], vmaf=80.0, size=1000, play=[1.0])], 48)
+    assert [aim.what for aim in alone] == ["top encoded: time to first play"]
+    failed = aims([Result("ours-av1", "AV1", failure="exit 1")], 48)
+    assert [(aim.what, aim.verdict) for aim in failed] == [("AV1 and H.264: it runs", "not met")]
+
+
+@pytest.mark.parametrize(
+    ("vmaf", "reason", "is_missed"),
+    [
+        (88.5, "VMAF 90.0 at CRF 23 in samples", False),
+        (88.4, "VMAF 90.0 at CRF 23 in samples", True),
+        (88.4, "what is hardest is held down by its ceiling of 900 kb/s", False),
+        (91.6, "what is hardest is held down by its ceiling of 900 kb/s", True),
+    ],
+)
+def test_a_ceiling_excuses_a_rung_only_below_its_aim(
+    vmaf: float, reason: str, is_missed: bool
+) -> None:
+    assert missed(quality.Rung("360p", 23, 1, vmaf, reason), 90) == is_missed
 
 
 def test_tables_show_ratios_and_failures() -> None:
