@@ -80,6 +80,18 @@ def test_a_picture_is_encrypted_behind_its_slice_header_and_comes_back() -> None
     assert read_init(cmaf.clear_init(stored)) == clear
 
 
+@pytest.mark.parametrize("by", [-16, 16])
+def test_a_fragment_that_tells_of_other_bytes_is_refused(by: int) -> None:
+    stored = cmaf.write_init(INIT, edit_offset_ticks=0, encryption=PICTURES)
+    (sealed,) = cmaf.sealed([Sample(0, 1000, unit(SLICE), sync=True)], CLEAR, PICTURES, KEY.data)
+    ((clear, protected),) = sealed.subsamples or ()
+    wrong = replace(sealed, subsamples=((clear, protected + by),))
+    times = {"sequence": 1, "base_ticks": 0, "end_ticks": 1000, "edit_offset_ticks": 0}
+    segment = cmaf.SEGMENT_TYPE + cmaf.write_fragment([wrong], **times)
+    with pytest.raises(StepFailed, match="senc"):
+        cmaf.clear_segment(segment, read_init(stored), KEY.data)
+
+
 def test_of_sound_every_whole_block_is_encrypted() -> None:
     stored = cmaf.write_init(FFMPEG_SOUND_INIT, edit_offset_ticks=0, encryption=SOUND)
     track = read_init(stored)
@@ -95,10 +107,11 @@ def test_of_sound_every_whole_block_is_encrypted() -> None:
     ("picture", "track"),
     [
         (unit(b"\x62" + BODY), CLEAR),
+        (unit(SLICE) + unit(b"\x74" + BODY), CLEAR),
         (unit(SLICE), replace(CLEAR, parameter_sets=())),
         (unit(SLICE), replace(CLEAR, codec="hvc1.1.6.L93.90")),
     ],
-    ids=["a partition", "of sets that are missing", "of another codec"],
+    ids=["a partition", "another view too", "of sets that are missing", "of another codec"],
 )
 def test_a_picture_that_cannot_be_encrypted_is_refused(picture: bytes, track: Track) -> None:
     with pytest.raises(StepFailed) as caught:

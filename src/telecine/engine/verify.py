@@ -137,8 +137,9 @@ class _Reader:
         master, version, manifest = None, None, None
         if streaming:
             master, version = self._playlist(MASTER, playlist.parse_multivariant)
-            manifest = self._manifest() if plan is None or plan.dash else None
         renditions = tuple(self._renditions(master)) if master is not None else ()
+        if streaming and (_wants_mpd(plan, renditions) or (self._folder / MANIFEST).exists()):
+            manifest = self._manifest()
         paths = self._file_paths(plan)
         return Found(
             plan=plan,
@@ -401,9 +402,9 @@ class _Reader:
             found = _segment_file(path, self._whole(data, keys), track)
         except MediaError as error:
             self._fault("files-whole", f"{path}: {error.message}")
-            return SegmentFile(path, len(data), ())
-        lies_open = bool(keys) and keys[0].method == "AES-128" and data[4:8] == b"styp"
-        return replace(found, size_bytes=len(data), lies_open=lies_open)
+            lies_open = _lies_open(data, track, keys)
+            return SegmentFile(path, len(data), (), lies_open=lies_open)
+        return replace(found, size_bytes=len(data))
 
     def _whole(self, data: bytes, keys: tuple[playlist.Key, ...]) -> bytes:
         """A segment file, decrypted where it is encrypted as a whole. Raises `StepFailed`."""
@@ -569,12 +570,15 @@ class _Reader:
         """Init segment and all segments as one file, which lies in the folder meanwhile."""
         assert stream.playlist.map is not None
         init = _beside(stream.home, stream.playlist.map.uri)
+        expected = stream.samples if stream.video else None
         with working_folder(self._folder / WORK, "decode") as scratch:
             whole = scratch / "whole.mp4"
-            with whole.open("wb") as joined:
-                for part in self._clear_parts(init, stream):
-                    joined.write(part)
-            expected = stream.samples if stream.video else None
+            try:
+                with whole.open("wb") as joined:
+                    for part in self._clear_parts(init, stream):
+                        joined.write(part)
+            except StepFailed as error:  # what no fragment of ours can say is not decrypted
+                return Decoded(stream.home, expected, 0, (error.message,))
             pixels = stream.track.width * stream.track.height
             return self._decode(stream.home, whole, tools, expected, pixels)
 
@@ -648,6 +652,22 @@ def _chapter(plain: dict[str, Any]) -> tuple[int, int, str]:
 
 def _beside(home: str, name: str) -> str:
     return str(PurePosixPath(home) / name)
+
+
+def _wants_mpd(plan: Plan | None, renditions: Sequence[Rendition]) -> bool:
+    """Whether there has to be one: DASH cannot say of whole segments that they are encrypted."""
+    return plan.dash if plan is not None else not any(r.whole_keys for r in renditions)
+
+
+# What stands first in a segment that is not encrypted.
+_OPENINGS = (b"styp", b"sidx", b"moof")
+
+
+def _lies_open(data: bytes, track: cmaf.Track, keys: tuple[playlist.Key, ...]) -> bool:
+    """Whether a segment that should be encrypted, and cannot be read as such, is not."""
+    if track.encryption is not None:
+        return b"senc" not in data
+    return any(key.method == "AES-128" for key in keys) and data[4:8] in _OPENINGS
 
 
 def _segment_file(path: str, data: bytes, track: cmaf.Track) -> SegmentFile:

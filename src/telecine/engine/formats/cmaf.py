@@ -545,6 +545,8 @@ def _fragment(track: Track, moof: memoryview, mdat: memoryview, offset: int) -> 
     if track.encryption is not None:
         told = read_senc(traf, len(samples))
         samples = [replace(s, subsamples=one) for s, one in zip(samples, told, strict=True)]
+        if any(s.subsamples and sum(map(sum, s.subsamples)) != len(s.data) for s in samples):
+            raise malformed("'senc' tells of other bytes than its samples have")
     return Fragment(
         sequence=sequence,
         decode_ticks=decode_ticks,

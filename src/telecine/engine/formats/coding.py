@@ -148,13 +148,16 @@ def _avc_key(data: bytes | memoryview, length_size: int) -> bool:
     return _AVC_IDR in kinds
 
 
-_AVC_SLICES, _AVC_PARTITIONS = (1, 5), (2, 3, 4)
+_AVC_SLICES = (1, 5)
+# Partitions, auxiliary pictures, other layers and views: they show the film too, and nothing here
+# knows their headers.
+_AVC_OTHER_SLICES = (2, 3, 4, 19, 20, 21)
 
 
 def _avc_clear(unit: bytes | memoryview, sets: tuple[bytes, ...]) -> int | None:
     kind = unit[0] & 0x1F
-    if kind in _AVC_PARTITIONS:
-        raise malformed("a slice in partitions")
+    if kind in _AVC_OTHER_SLICES:
+        raise malformed(f"a slice that would stay clear (NAL unit type {kind})")
     if kind not in _AVC_SLICES:
         return None
     from telecine.engine.formats.slices import (

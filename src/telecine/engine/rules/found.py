@@ -13,7 +13,7 @@ from telecine.engine.formats.cmaf import Track
 from telecine.engine.formats.containers import Animation
 from telecine.engine.formats.cues import Cue
 from telecine.engine.formats.mpd import MPD
-from telecine.engine.formats.playlist import MediaPlaylist, MultivariantPlaylist
+from telecine.engine.formats.playlist import KeyMethod, MediaPlaylist, MultivariantPlaylist
 from telecine.engine.ladder import Size
 from telecine.engine.loudness import Level
 from telecine.engine.plan import AudioRendition, Plan, VideoRendition
@@ -47,8 +47,8 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
     """`path` is relative to DIR; there are no runs where the file cannot be read. Of one that is
-    encrypted as a whole, `runs` are of what it decrypts to, and `lies_open` says that it could be
-    read as it lies there."""
+    encrypted as a whole, `runs` are of what it decrypts to, and `lies_open` says of one that
+    cannot be read that it is not encrypted, as it should be."""
 
     path: str
     size_bytes: int
@@ -92,8 +92,16 @@ class Rendition:
     @property
     def sample_keys(self) -> bool:
         """Whether its playlist says that samples are encrypted."""
+        return self._has_keys("SAMPLE-AES")
+
+    @property
+    def whole_keys(self) -> bool:
+        """Whether its playlist says that segments are encrypted as a whole."""
+        return self._has_keys("AES-128")
+
+    def _has_keys(self, method: KeyMethod) -> bool:
         entries = self.playlist.segments if self.playlist is not None else ()
-        return any(key.method == "SAMPLE-AES" for entry in entries for key in entry.keys)
+        return any(key.method == method for entry in entries for key in entry.keys)
 
     @property
     def stream(self) -> Stream | None:

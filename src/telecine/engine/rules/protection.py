@@ -114,8 +114,12 @@ def _protection_mpd(found: Found) -> tuple[Problems, str]:
     """The MPD says of all pictures and sound by which scheme and key they are encrypted; of whole
     segments, which DASH does not know, there is none."""
     planned = _protection(found)
-    if planned is None or found.manifest is None:
+    if found.manifest is None:
         return [], "no MPD"
+    if any(r.whole_keys for r in found.renditions):
+        return ["there is an MPD of segments that are encrypted as a whole"], "an MPD"
+    if planned is None:
+        return [], "no plan"
     problems = []
     for adaptation in found.manifest.adaptation_sets:
         said = adaptation.protection
