@@ -46,7 +46,7 @@ ENDLESS_S = Fraction(10)
 CLOCK_S = Fraction(1, 1000)
 
 # What texts are set in where they become part of pictures.
-FONT = Path(__file__).parent / "images" / "fonts" / "DejaVuSans.ttf"
+FONT = Path(__file__).parents[1] / "images" / "fonts" / "DejaVuSans.ttf"
 # White of graphics in HDR: 203 cd/m² of PQ, 75 % of HLG (ITU-R BT.2408, 2.1).
 _WHITES = {"smpte2084": 148, "arib-std-b67": 191}
 
