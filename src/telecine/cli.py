@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from telecine import hosting, image_command, remote
+from telecine import hosting, image_command, remote, wishes
 from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import (
@@ -32,14 +32,7 @@ from telecine.engine.profile import (
 )
 from telecine.engine.words.clip import parse_clip
 from telecine.engine.words.concat import film_names
-from telecine.engine.words.protection import (
-    SCHEMES,
-    ContentKey,
-    Protection,
-    make_protection,
-    parse_key,
-)
-from telecine.engine.words.quality import MEASURES, QUALITY_RANGE, parse_quality
+from telecine.engine.words.protection import ContentKey
 from telecine.engine.words.subtitles import SideCar, parse_burn, parse_side_car
 from telecine.engine.words.watermark import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
@@ -162,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--ffmpeg", type=Path, metavar="PATH", help="another FFmpeg than the packaged one"
     )
-    verify.add_argument("--key-file", type=Path, metavar="FILE", help=_KEY_HELP)
+    wishes.add_key_file(verify)
     image_command.add_commands(commands)
     remote.add_commands(commands)
     hosting.add_commands(commands)
@@ -175,9 +168,6 @@ _JSON_HELP: dict[Command, str] = {
     "plan": "print the whole plan and its command lines, as JSON",
     "verify": "print the rules and their figures, as JSON",
 }
-
-
-_KEY_HELP = "the key of what is encrypted: a file of its 16 bytes, or of 32 hex digits"
 
 
 def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
@@ -227,18 +217,7 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         help="what becomes of HDR: tone-mapped to SDR (the default), or kept in ten bits in the "
         "codecs that hold them, beside a ladder in SDR",
     )
-    sub.add_argument(
-        "--quality",
-        metavar="VMAF",
-        help="encode every rung so well that its VMAF is this, such as 90 (from "
-        f"{QUALITY_RANGE[0]} to {QUALITY_RANGE[1]}): found by a few short samples before anything "
-        "is made; rungs that add nothing visible are left out (default: each codec's usual level)",
-    )
-    sub.add_argument(
-        "--measure",
-        choices=MEASURES,
-        help="measure how good what was made is, at a few places, for report.json",
-    )
+    wishes.add_quality(sub)
     sub.add_argument(
         "--loudness",
         metavar="LUFS",
@@ -281,21 +260,7 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         "top-right, bottom-left, bottom-right or center, an opacity from 0 to 1, and its share of "
         "the film's width",
     )
-    sub.add_argument(
-        "--protect",
-        choices=SCHEMES,
-        help="encrypt what streams: aes-128 (whole segments, HLS alone) or cbcs (samples, HLS and "
-        "DASH, H.264 alone), with --key-file and --key-uri",
-    )
-    sub.add_argument("--key-file", type=Path, metavar="FILE", help=_KEY_HELP)
-    sub.add_argument(
-        "--key-uri", metavar="URI", help="where players ask for the key; stands in the playlists"
-    )
-    sub.add_argument(
-        "--key-id",
-        metavar="UUID",
-        help="what the key is called, 32 hex digits (default: one that follows from the key)",
-    )
+    wishes.add_protection(sub)
     sub.add_argument(
         "--jobs",
         type=_jobs,
@@ -358,7 +323,6 @@ def parse(words: Sequence[str]) -> Asked:
     outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
     rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
     loudness = getattr(found, "loudness", None)
-    quality = getattr(found, "quality", None)
     burn = getattr(found, "burn_subtitle", None)
     clip = getattr(found, "clip", None)
     beside = _subtitle_files(getattr(found, "subtitle", ()))
@@ -368,7 +332,7 @@ def parse(words: Sequence[str]) -> Asked:
         mark, files[INPUT] = _watermark(found.watermark)
     further = getattr(found, "concat", [])
     files |= zip(film_names(len(further)), further, strict=True)
-    key = None if getattr(found, "key_file", None) is None else _key(found.key_file)
+    wished = wishes.read_wishes(found)
     return Asked(
         command=found.command,
         path=found.path,
@@ -385,9 +349,9 @@ def parse(words: Sequence[str]) -> Asked:
             clip=None if clip is None else parse_clip(clip),
             watermark=mark,
             concat=len(further),
-            protection=_protection(found, key),
-            quality=None if quality is None else parse_quality(quality),
-            measure=getattr(found, "measure", None) is not None,
+            protection=wished.protection,
+            quality=wished.quality,
+            measure=wished.measure,
         ),
         inputs=files,
         jobs=getattr(found, "jobs", 1),
@@ -395,37 +359,8 @@ def parse(words: Sequence[str]) -> Asked:
         decode=getattr(found, "decode", False),
         json=found.json,
         ffmpeg=found.ffmpeg,
-        key=key,
+        key=wished.key,
     )
-
-
-MAX_KEY_FILE_BYTES = 1000
-
-
-def _key(path: Path) -> ContentKey:
-    try:
-        with path.open("rb") as file:
-            return parse_key(file.read(MAX_KEY_FILE_BYTES))
-    except OSError as error:
-        raise UsageError(
-            f"--key-file {path}: {error.strerror or error}", code="content_key_invalid"
-        ) from None
-
-
-def _protection(found: argparse.Namespace, key: ContentKey | None) -> Protection | None:
-    """What `--protect` and its companions say, which make sense together alone."""
-    if found.command == "verify":
-        return None
-    scheme, uri = getattr(found, "protect", None), getattr(found, "key_uri", None)
-    if scheme is None:
-        if key is not None or uri is not None or getattr(found, "key_id", None) is not None:
-            raise UsageError(
-                "--key-file, --key-uri and --key-id go with --protect", code="key_without_protect"
-            )
-        return None
-    if key is None or uri is None:
-        raise UsageError("--protect needs --key-file and --key-uri", code="key_missing")
-    return make_protection(scheme, uri, key, found.key_id)
 
 
 def _watermark(word: str) -> tuple[Watermark, Path]:

@@ -16,8 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from telecine import wishes
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
-from telecine.engine.profile import Output, parse_output
+from telecine.engine.profile import DEFAULT_OUTPUTS, Output, make_profile, parse_output
+from telecine.engine.words.quality import MEASURES
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help="an output, as `telecine transcode` takes it, or of a picture "
         "image:NAME.FORMAT:OPERATIONS, such as image:small.webp:resize:w=800; repeat it for more",
     )
+    wishes.add_quality(submit)
+    wishes.add_protection(submit)
     submit.add_argument("--title", metavar="TEXT", help="the asset's title (default: its name)")
     submit.add_argument(
         "--priority", type=int, default=0, metavar="N", help="from -100 to 100 (default: 0)"
@@ -126,6 +130,50 @@ def wanted_outputs(words: list[str]) -> list[dict[str, Any]]:
         else _plain_output(parse_output(word))
         for word in words
     ]
+
+
+def wanted_order(found: argparse.Namespace, wished: wishes.Wishes) -> dict[str, Any]:
+    """What `submit` was asked for, as the API takes it. Raises `UsageError`, for what cannot be
+    made together those that `make_profile` does."""
+    asked = wished.quality is not None or wished.measure or wished.protection is not None
+    if found.preset is not None and (found.output or asked):
+        raise UsageError("--preset or what is made, not both", code="usage")
+    if not found.output and not asked:
+        return {"preset": found.preset or DEFAULT_PRESET, "priority": found.priority}
+    words = found.output or [output.kind for output in DEFAULT_OUTPUTS]
+    outputs = wanted_outputs(words)
+    if asked:
+        make_profile(
+            tuple(parse_output(word) for word in words),
+            protection=wished.protection,
+            quality=wished.quality,
+            measure=wished.measure,
+        )
+        if not any(output["type"] in _WITH_RUNGS for output in outputs):
+            raise UsageError("--quality and --measure are of pictures: hls or mp4", code="usage")
+        outputs = [{**output, **_wished(output["type"], wished)} for output in outputs]
+    return {"outputs": outputs, "priority": found.priority}
+
+
+_WITH_RUNGS = ("hls", "mp4")
+
+
+def _wished(kind: str, wished: wishes.Wishes) -> dict[str, Any]:
+    """The fields of an output of this kind that say the same; what has no rungs has none."""
+    fields: dict[str, Any] = {}
+    if kind in _WITH_RUNGS and wished.quality is not None:
+        fields["quality"] = wished.quality
+    if kind in _WITH_RUNGS and wished.measure:
+        fields["measure"] = MEASURES[0]
+    if kind == "hls" and wished.protection is not None and wished.key is not None:
+        one = wished.protection
+        fields["protection"] = {
+            "scheme": one.scheme,
+            "key": wished.key.data.hex(),
+            "key_uri": one.uri,
+            "key_id": one.key_id,
+        }
+    return fields
 
 
 def _image_output(word: str) -> dict[str, Any]:
@@ -278,11 +326,17 @@ def _upload(found: argparse.Namespace, cancel: Cancel) -> int:
 
 
 def _submit(found: argparse.Namespace, cancel: Cancel) -> int:
-    order = _order(found)
+    wished = wishes.read_wishes(found)
+    order = wanted_order(found, wished)
     with _service() as client:
         path = Path(found.what)
         if _ULID.fullmatch(found.what) and not path.exists():
             job = client.submit(found.what, **order)
+        elif wished.key is not None:  # an upload keeps what comes with it as it is written
+            asset_id = _sent(client, path, found, cancel, order={}).asset_id
+            assert asset_id is not None
+            _say(f"uploaded: it is the asset {asset_id}")
+            job = client.submit(asset_id, **order)
         else:
             upload = _sent(client, path, found, cancel, order=order)
             assert upload.job_id is not None
@@ -294,14 +348,6 @@ def _submit(found: argparse.Namespace, cancel: Cancel) -> int:
         else:
             print(job.id)
         return 0
-
-
-def _order(found: argparse.Namespace) -> dict[str, Any]:
-    if found.preset is not None and found.output:
-        raise UsageError("--preset or --output, not both", code="usage")
-    if found.output:
-        return {"outputs": wanted_outputs(found.output), "priority": found.priority}
-    return {"preset": found.preset or DEFAULT_PRESET, "priority": found.priority}
 
 
 def _sent(

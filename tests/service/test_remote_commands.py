@@ -20,10 +20,12 @@ from tests.service.conftest import PASSWORD
 from tests.service.running import Running
 from tests.terminal import on_terminal
 
+from telecine.cli import parser
 from telecine.client import Client, JobEvent
 from telecine.client.home import Credentials, CredentialsFile, UnfinishedUploads, fingerprint
 from telecine.engine.errors import UsageError
-from telecine.remote import wanted_outputs
+from telecine.remote import wanted_order, wanted_outputs
+from telecine.wishes import read_wishes
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 EMAIL = "ada@example.org"
@@ -378,6 +380,85 @@ def test_outputs_are_those_of_transcode() -> None:
         {"type": "flac"},
         {"type": "poster"},
     ]
+
+
+SECRET = "a0b1c2d3e4f5061728394a5b6c7d8e9f"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "film.key"
+    path.write_text(SECRET)
+    return path
+
+
+def ordered(*words: str | Path) -> dict[str, Any]:
+    found = parser().parse_args(["submit", "a.mp4", *map(str, words)])
+    return wanted_order(found, read_wishes(found))
+
+
+def test_what_transcode_is_asked_for_submit_asks_a_service_for(key_file: Path) -> None:
+    """Field by field as `docs/reference/jobs.md` has them."""
+    quality = ("--quality", "90", "--measure", "vmaf")
+    protect = ("--protect", "cbcs", "--key-file", key_file, "--key-uri", "key.bin")
+    key_id = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+    assert ordered() == {"preset": "stream", "priority": 0}
+    assert ordered(*quality)["outputs"] == [
+        {"type": "hls", "quality": 90, "measure": "vmaf"},
+        {"type": "poster"},
+    ]
+    mp4 = ordered("--output", "mp4:720p", "--output", "mp3", *quality)["outputs"]
+    assert mp4 == [
+        {"type": "mp4", "size": "720p", "quality": 90, "measure": "vmaf"},
+        {"type": "mp3"},
+    ]
+    protection = {
+        "scheme": "cbcs",
+        "key": SECRET,
+        "key_uri": "key.bin",
+        "key_id": key_id.replace("-", ""),
+    }
+    assert ordered("--output", "hls", *protect, "--key-id", key_id)["outputs"] == [
+        {"type": "hls", "protection": protection}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--preset", "stream", "--quality", "90"), "usage"),
+        (("--output", "mp3", "--measure", "vmaf"), "usage"),
+        (("--quality", "101"), "quality_invalid"),
+        (("--protect", "cbcs"), "key_missing"),
+        (("--key-uri", "key.bin"), "key_without_protect"),
+        (("--output", "hls", "--output", "mp4:source", "KEY"), "protection_clear_file"),
+        (("--output", "image:a.jpg", "KEY"), "output_unknown"),
+    ],
+)
+def test_what_transcode_refuses_submit_refuses_before_it_sends_anything(
+    words: tuple[str, ...], code: str, key_file: Path
+) -> None:
+    protect = ("--protect", "aes-128", "--key-uri", "key.bin", "--key-file", str(key_file))
+    spread = [part for word in words for part in (protect if word == "KEY" else (word,))]
+    with pytest.raises(UsageError) as caught:
+        ordered(*spread)
+    assert caught.value.code == code
+
+
+def test_a_key_goes_with_the_job_and_is_told_by_nobody(
+    user: User, film: Path, key_file: Path
+) -> None:
+    protect = ("--protect", "aes-128", "--key-uri", "key.bin", "--key-file", key_file)
+    ran = user.run("submit", film, "--output", "hls", *protect, "--json")
+    assert ran.code == 0, ran.err
+    [output] = ran.json["outputs"]
+    assert output["protection"]["scheme"] == "aes-128"
+    assert output["protection"]["key_uri"] == "key.bin"
+    assert ran.json["asset_id"] in ran.err
+    assert SECRET not in ran.out + ran.err
+    for path in user.home.rglob("*"):
+        assert path.is_dir() or SECRET not in path.read_text()
+    user.run("cancel", ran.json["id"])
 
 
 def test_outputs_of_pictures_are_a_file_and_operations() -> None:
