@@ -191,6 +191,7 @@ def test_more_cues_than_the_limit_are_not_read(monkeypatch: pytest.MonkeyPatch) 
         ("a\x00b\x1bc\u202ed\ufeffe", "abcde"),
         ("a&#10;&#10;b", "a\nb"),
         ("<v \n>x</v>", "<v>x</v>"),
+        ("<v a--\n-->x</v>", "<v a>x</v>"),
         ("<i>" * 20 + "deep", "<i>" * 16 + "deep" + "</i>" * 16),
     ],
 )

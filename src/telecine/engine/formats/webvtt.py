@@ -233,7 +233,7 @@ def _said(text: str) -> str:
 
 def _start_tag(name: str, classes: str, annotation: str | None) -> str:
     kept = [word for word in classes.split(".") if _CLASS.fullmatch(word)]
-    words = " ".join(_said(annotation or "").split())[:100].rstrip("-")
+    words = " ".join(_said(annotation or "").split())[:100].rstrip("- ")
     said = f" {words}" if name in _ANNOTATED and words else ""
     return f"<{'.'.join([name, *kept])}{said}>"
 
