@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JUNIT  := .reports
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,6 +32,7 @@ $(VENV)/.pip: scripts/bootstrap_pip.py
 # --no-compile: pip does it one file after the other, which is a third of the time for a fresh machine.
 # But done it must be: what runs in the sandbox may not write bytecode, and would compile each time
 # (reading an hour's index then takes twice as long, and the first picture comes half a second later).
+# pytest compiles the unit tests itself, with their asserts rewritten: a third of their time otherwise.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
                --no-deps --no-build-isolation
 $(VENV)/.installed: $(VENV)/.pip requirements/build.txt requirements/dev.txt pyproject.toml
@@ -38,6 +40,7 @@ $(VENV)/.installed: $(VENV)/.pip requirements/build.txt requirements/dev.txt pyp
 	$(PIP_INSTALL) --only-binary :all: --no-binary pyvips --require-hashes -r requirements/dev.txt
 	$(PIP_INSTALL) --no-index -e .
 	@$(BIN)/python -m compileall -qq -j0 $(VENV)/lib/python3*/site-packages src
+	@$(PYTEST) tests/unit --collect-only -qq -p no:cacheprovider >/dev/null || true
 	@touch $@
 
 tests/e2e/node_modules/.package-lock.json: tests/e2e/package.json tests/e2e/package-lock.json
@@ -56,7 +59,6 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 
 # ---------------------------------------------------------------------------------- tests
 
-PYTEST := $(BIN)/python -m pytest
 PROMISES := $(BIN)/python -m scripts.check_promises
 
 # The longest first, so that none is left to run alone at the end. Those of the service apart, because
@@ -72,7 +74,7 @@ programs       := tests/programs
 SERVICE_LANES  := $(filter service-%,$(LANES))
 AT_ONCE        := $(MAKE) --no-print-directory --output-sync=target --keep-going
 
-.PHONY: test test-thorough test-unit unit-examples unit-properties test-programs test-service test-browser
+.PHONY: test test-thorough test-unit unit-examples unit-properties thorough-properties test-programs test-service test-browser
 .PHONY: $(LANES:%=test-%) $(LANES:%=thorough-%)
 test: setup ## every test that needs no browser and is not thorough, then: did the promised ones run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
@@ -80,21 +82,24 @@ test: setup ## every test that needs no browser and is not thorough, then: did t
 	@$(PROMISES) --only quick --ran $(JUNIT)/unit-*.xml $(addprefix $(JUNIT)/,$(LANES:=.xml) programs.xml)
 
 test-thorough: setup ## what repeats them in other forms and at greater length, then the same question
-	@$(AT_ONCE) --jobs=3 $(LANES:%=thorough-%)
+	@$(AT_ONCE) --jobs=3 $(LANES:%=thorough-%) thorough-properties
 	@$(PROMISES) --only thorough --ran $(LANES:%=$(JUNIT)/thorough-%.xml)
 
 test-unit: setup ## the fast ones, without FFmpeg
 	@$(AT_ONCE) --jobs=2 unit-examples unit-properties
 
-# The properties are read only from files that have some: rewriting the asserts of all takes seconds in
-# a fresh clone.
 unit-examples: setup
 	@rm -f $(JUNIT)/$@.xml
 	@$(PYTEST) tests/unit -m "not hypothesis" --junitxml=$(JUNIT)/$@.xml
+
+# Only from the files that have some: reading all takes a second.
+PROPERTIES = $(PYTEST) $(sort $(shell grep -rlw --include='test_*.py' hypothesis tests/unit)) -m hypothesis
 unit-properties: setup
 	@rm -f $(JUNIT)/$@.xml
-	@$(PYTEST) $(sort $(shell grep -rlw --include='test_*.py' hypothesis tests/unit)) -m hypothesis \
-	  --junitxml=$(JUNIT)/$@.xml
+	@$(PROPERTIES) --hypothesis-profile=quick --junitxml=$(JUNIT)/$@.xml
+thorough-properties: setup
+	@mkdir -p $(JUNIT); rm -f $(JUNIT)/$@.xml
+	$(PROPERTIES) -o cache_dir=.pytest_cache/$@ --junitxml=$(JUNIT)/$@.xml
 
 test-programs: ## the ones that start small programs and wait for them
 test-media: ## the ones that run the real FFmpeg

@@ -18,8 +18,10 @@ ROOT = Path(__file__).parents[1]
 OFFLINE = (ROOT / "tests" / "unit", ROOT / "tests" / "programs")
 CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media"))
 
-# How long one example takes on a busy machine says nothing about the code.
+# How long one example takes on a busy machine says nothing about the code. `make test-unit` tries
+# few examples of each property, `make test-thorough` the whole number.
 settings.register_profile("telecine", deadline=None)
+settings.register_profile("quick", settings.get_profile("telecine"), max_examples=40)
 settings.load_profile("telecine")
 
 # Who starts the tests in the background may have these ignored, and children inherit that; the

@@ -1,4 +1,4 @@
-"""Which cases of a test `make test` leaves to `make test-thorough`."""
+"""What `make test` leaves to `make test-thorough`: cases of a test, examples of a property."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 
 def thorough_but(cases: Iterable[Any], *quick: str, by: str = "name") -> list[Any]:
@@ -21,3 +22,8 @@ def thorough_but(cases: Iterable[Any], *quick: str, by: str = "name") -> list[An
         pytest.param(case, marks=() if name in quick else pytest.mark.thorough)
         for name, case in named.items()
     ]
+
+
+def examples(*, times: int) -> settings:
+    """For a property whose examples cost little: so many times those of the profile."""
+    return settings(max_examples=times * settings().max_examples)

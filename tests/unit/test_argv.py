@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit import goldens
 from tests.unit.sources import (
@@ -333,7 +333,6 @@ HOSTILE = "-y;[in]movie=/etc/passwd,concat:http://x%d\n\"'"
 
 
 @given(name=names, case=st.sampled_from(sorted(goldens.CASES)))
-@settings(max_examples=40)
 def test_a_sources_name_is_one_word_behind_file_whatever_it_says(name: str, case: str) -> None:
     plan = make_plan(*goldens.CASES[case])
     plain = lines(plan)

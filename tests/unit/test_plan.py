@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit import goldens
 from tests.unit.sources import (
@@ -922,7 +922,6 @@ def _places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 
 
 @given(place=st.sampled_from(_places(PLAIN)[1:]), wrong=plain_values)
-@settings(max_examples=60)
 def test_any_damage_is_refused_or_another_valid_plan(
     place: tuple[str | int, ...], wrong: object
 ) -> None:
@@ -972,7 +971,6 @@ some_rates = st.sampled_from(
     variable=st.booleans(),
 )
 @example(Fraction(24), Fraction(0), Fraction(0), False, False)
-@settings(max_examples=60)
 def test_any_timeline_keeps_its_rules(
     rate: Fraction, duration_s: Fraction, start_s: Fraction, interlaced: bool, variable: bool
 ) -> None:
@@ -1024,7 +1022,6 @@ def keyframe_tables(draw: st.DrawFn) -> FrameIndex:
 
 
 @given(index=keyframe_tables())
-@settings(max_examples=100)
 def test_any_copied_timeline_keeps_its_rules(index: FrameIndex) -> None:
     clock = 600  # ticks a second: gaps of up to 1.7 s
     start_s, end_s = Fraction(index.first_ticks, clock), Fraction(index.end_ticks, clock)
@@ -1074,7 +1071,6 @@ profiles = st.lists(
     rungs=st.lists(st.integers(16, 4000), max_size=3).map(tuple),
     top=st.sampled_from(["auto", "encode"]),
 )
-@settings(max_examples=60)
 def test_any_plan_has_steps_for_all_it_promises(
     source: MediaInfo, outputs: tuple[Output, ...], rungs: tuple[int, ...], top: Any
 ) -> None:

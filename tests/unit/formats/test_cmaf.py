@@ -12,8 +12,9 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.thorough import examples
 from tests.unit.boxes import atom, words
 from tests.unit.sources import HDR10
 
@@ -520,7 +521,7 @@ runs = st.lists(
 
 
 @given(runs, st.integers(0, 1 << 40), st.randoms(use_true_random=False), st.integers(0, 99))
-@settings(max_examples=150)
+@examples(times=2)
 def test_what_is_written_is_read_back(
     run: list[tuple[int, bytes, bool]], base: int, order: Random, spare: int
 ) -> None:
@@ -659,7 +660,6 @@ def test_a_stream_is_read_whole_and_byte_by_byte(cuts: Iterable[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 1200), max_size=30))
-@settings(max_examples=60)
 def test_a_stream_is_read_the_same_in_any_pieces(cuts: list[int]) -> None:
     _is_read_in_pieces(cuts)
 
@@ -675,7 +675,7 @@ def corrupt(data: bytes, at: int, value: int) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@examples(times=3)
 def test_a_damaged_stream_is_read_or_refused_in_words(draw: st.DataObject) -> None:
     init, fragments = stream()
     data = init + fragments

@@ -9,8 +9,9 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.thorough import examples
 from tests.unit.boxes import atom, words
 
 from telecine.engine.errors import InputRefused
@@ -285,7 +286,7 @@ def test_a_moov_that_is_cut_off_or_absurd_is_refused() -> None:
         max_size=8,
     )
 )
-@settings(max_examples=150)
+@examples(times=2)
 def test_any_chunks_come_back(chunks: list[list[tuple[int, int]]]) -> None:
     """Against the plainest way to say it: walk the chunks one by one."""
     flat = [sample for chunk in chunks for sample in chunk]
@@ -311,7 +312,7 @@ def test_any_chunks_come_back(chunks: list[list[tuple[int, int]]]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@examples(times=3)
 def test_a_damaged_moov_is_read_or_refused_in_words(draw: st.DataObject) -> None:
     data = bytearray(moov(ORDINARY))
     for _ in range(draw.draw(st.integers(1, 4))):

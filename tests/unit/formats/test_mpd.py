@@ -7,9 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mpegdash.parser import MPEGDASHParser  # type: ignore[import-untyped]
+from tests.thorough import examples
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.formats import mpd
@@ -290,13 +291,12 @@ mpds = st.builds(
 
 
 @given(mpds)
-@settings(max_examples=60)
 def test_mpds_come_back(value: MPD) -> None:
     assert mpd.parse_mpd(mpd.write_mpd(value)) == value
 
 
 @given(st.data())
-@settings(max_examples=200)
+@examples(times=2)
 def test_a_damaged_mpd_is_read_or_refused_in_words(draw: st.DataObject) -> None:
     start = draw.draw(st.integers(0, len(TEXT)))
     end = draw.draw(st.integers(start, min(len(TEXT), start + 20)))

@@ -8,8 +8,9 @@ from fractions import Fraction
 
 import m3u8
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.thorough import examples
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.formats import playlist
@@ -517,7 +518,6 @@ media_playlists = st.builds(
 
 
 @given(media_playlists)
-@settings(max_examples=60)
 def test_media_playlists_come_back(value: MediaPlaylist) -> None:
     assert playlist.parse_media(playlist.write_media(value)) == value
 
@@ -576,13 +576,12 @@ multivariant_playlists = st.builds(
 
 
 @given(multivariant_playlists)
-@settings(max_examples=60)
 def test_multivariant_playlists_come_back(value: MultivariantPlaylist) -> None:
     assert playlist.parse_multivariant(playlist.write_multivariant(value)) == value
 
 
 @given(st.data(), st.sampled_from([MEDIA, IFRAMES, MULTIVARIANT]))
-@settings(max_examples=200)
+@examples(times=2)
 def test_a_damaged_playlist_is_read_or_refused_in_words(draw: st.DataObject, text: str) -> None:
     for _ in range(draw.draw(st.integers(1, 3))):
         start = draw.draw(st.integers(0, len(text)))

@@ -9,8 +9,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.thorough import examples
 from tests.unit.images.asked import objects
 
 from telecine.engine.errors import UsageError
@@ -299,7 +300,7 @@ def read(plain: Any) -> tuple[ops.Operation, ...] | None:
 PROPER, WILD = objects(), objects(junk=True)
 
 
-@settings(max_examples=300)
+@examples(times=3)
 @given(st.lists(PROPER, max_size=4))
 def test_parse_canonical_parse_is_the_identity(plain: list[dict[str, Any]]) -> None:
     asked = read(plain)
@@ -327,7 +328,7 @@ def sayable(plain: Any) -> bool:
 VALIDATOR = jsonschema_rs.Draft202012Validator(json_schema())
 
 
-@settings(max_examples=300)
+@examples(times=3)
 @given(st.lists(PROPER | WILD, max_size=3))
 def test_the_schema_accepts_what_the_parser_accepts(plain: list[dict[str, Any]]) -> None:
     if sayable(plain):
