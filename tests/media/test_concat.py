@@ -75,23 +75,31 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Made:
-    folder = tmp_path_factory.mktemp("concat")
-    clips = []
-    for n, part in enumerate(PARTS):
-        recipe = {"video": X264, **part.source}
-        clips.append(make(folder / f"film{n}.{part.ending}", ffmpeg=ffmpeg, **recipe))
-    first, *others = (clip.path for clip in clips)
-    out = folder / "out"
-    words: list[str | Path] = ["transcode", first, "-o", out, "--codec", "h264,av1,hevc"]
+def films(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> tuple[Clip, ...]:
+    folder = tmp_path_factory.mktemp("films")
+    return tuple(
+        make(folder / f"film{n}.{part.ending}", ffmpeg=ffmpeg, **{"video": X264, **part.source})
+        for n, part in enumerate(PARTS)
+    )
+
+
+def join(films: Sequence[Clip], out: Path, outputs: Sequence[str], *words: str) -> Made:
+    first, *others = (film.path for film in films)
+    said: list[str | Path] = ["transcode", first, "-o", out, *words]
     for other in others:
-        words += ["--concat", other]
-    for output in ("hls", "poster", "mp4:source", "flac", "mp3", "waveform"):
-        words += ["--output", output]
-    run = telecine(*words, timeout_s=300)
+        said += ["--concat", other]
+    for output in outputs:
+        said += ["--output", output]
+    run = telecine(*said, timeout_s=300)
     assert run.code == 0, run.out[-2000:] + run.err[-2000:]
     counts = tuple(round(part.lasts_s * RATE) for part in PARTS)
-    return Made(tuple(clips), counts, out, read_output(out))
+    return Made(tuple(films), counts, out, read_output(out))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, films: tuple[Clip, ...]) -> Made:
+    outputs = ("hls", "poster", "mp4:source", "flac", "mp3", "waveform")
+    return join(films, tmp_path_factory.mktemp("concat"), outputs, "--codec", "h264,av1,hevc")
 
 
 def expected(made: Made, part: int) -> list[int]:
@@ -196,6 +204,71 @@ def test_report_rules_and_plan_name_the_films(made: Made) -> None:
     checked = telecine("verify", made.folder, "--decode", timeout_s=120)
     assert checked.code == 0, checked.out
     assert "ok      joined-films: 6 films" in checked.out
+
+
+# --- a clip of all of them -----------------------------------------------------------------------
+
+# Pictures [240, 600) at 24000/1001: the source ends before, the second film is entered midway and
+# read from a copy, the last one, of fields, ends before it is over.
+CLIP, CLIP_FIRST, CLIP_END = "10.01-25", 240, 600
+
+
+@pytest.fixture(scope="module")
+def clipped(tmp_path_factory: pytest.TempPathFactory, films: tuple[Clip, ...]) -> Made:
+    outputs = ("hls", "flac", "poster", "waveform")
+    return join(films, tmp_path_factory.mktemp("clipped"), outputs, "--clip", CLIP)
+
+
+def test_a_clip_has_the_pictures_of_the_whole_between_its_times(clipped: Made, ffmpeg: str) -> None:
+    (rung,) = clipped.output.video
+    shown = 0
+    for part in range(1, len(PARTS)):
+        width, height, x, y = PARTS[part].inner
+        begins = clipped.begins(part)
+        inside = range(max(CLIP_FIRST, begins), min(CLIP_END, begins + clipped.counts[part]))
+        wanted = [expected(clipped, part)[k - begins] for k in inside]
+        own = frames(rung.joined, ffmpeg=ffmpeg, before=f"crop={width}:{height}:{x}:{y}")
+        assert len(own) == CLIP_END - CLIP_FIRST
+        part_of_it = own[inside.start - CLIP_FIRST : inside.stop - CLIP_FIRST]
+        assert [one.number for one in part_of_it] == wanted
+        shown += len(wanted)
+    assert shown == CLIP_END - CLIP_FIRST
+
+
+def test_a_clip_sounds_like_the_whole_between_its_times(clipped: Made, ffmpeg: str) -> None:
+    starts_s, ends_s = (Fraction(n) / RATE for n in (CLIP_FIRST, CLIP_END))
+    joins_s = [starts_s, *(Fraction(clipped.begins(n)) / RATE for n in range(1, len(PARTS)))]
+    wanted = []
+    for number, part in enumerate(PARTS):
+        if not part.silent:
+            begins_s = Fraction(clipped.begins(number)) / RATE
+            times_s = [part.late_s + s for s in range(int(part.lasts_s) + 1)]
+            wanted += [
+                begins_s + at_s - starts_s
+                for at_s in times_s
+                if 0 < at_s < part.lasts_s - CUT_S and starts_s < begins_s + at_s < ends_s - CUT_S
+            ]
+    (audio,) = clipped.output.audio
+    for where in (audio.joined, clipped.folder / "audio.flac"):
+        heard = [
+            at_s
+            for at_s in clicks(where, ffmpeg=ffmpeg)
+            if all(not -CUT_S <= at_s + starts_s - join_s < Fraction(1, 5) for join_s in joins_s)
+        ]
+        assert len(heard) == len(wanted), where
+        assert max(abs(a - b) for a, b in zip(heard, wanted, strict=True)) <= SYNC_S
+
+
+def test_report_and_rules_know_the_clip_of_all(clipped: Made) -> None:
+    report = json.loads((clipped.folder / "report.json").read_text())
+    assert [film["name"] for film in report["films"]] == [f"film-{n}" for n in range(2, 7)]
+    assert report["clip"] == {"start_s": 10.01, "end_s": 25.025}
+    assert "source lies outside of the clip" in report["warnings"]
+    assert report["films"][0]["reason"].startswith("2.002 s to 7.007 s of the film; ")
+    checked = telecine("verify", clipped.folder, "--decode", timeout_s=120)
+    assert checked.code == 0, checked.out
+    assert "ok      clip-span" in checked.out
+    assert "ok      joined-films: 5 films of 120, 2, 71, 117, 50 pictures" in checked.out
 
 
 # --- tracks, subtitles, chapters -----------------------------------------------------------------

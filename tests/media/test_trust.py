@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from telecine.engine.argv import poster
+from telecine.engine.argv import poster, poster_size
 from telecine.engine.commands import commands
 from telecine.engine.errors import UsageError
 from telecine.engine.planning import make_plan
@@ -52,7 +52,7 @@ def test_a_title_does_not_reach_a_filter_graph(ffmpeg: str, tmp_path: Path, tool
 def test_a_poster_has_the_films_colours(ffmpeg: str, tmp_path: Path, tools: Tools) -> None:
     clip = make(ffmpeg, tmp_path / "green.mp4")
     plan = make_plan(probe(clip, tools), make_profile((parse_output("poster"),)))
-    assert poster(tools.ffmpeg, plan, clip, time_s=plan.poster_time_s)
+    assert poster(tools.ffmpeg, plan, clip, size=poster_size(plan), time_s=plan.poster_time_s)
     transcode(clip, tmp_path / "out", plan.profile, tools=tools, jobs=1)
     with av.open(str(tmp_path / "out" / "poster.jpg")) as picture:
         frame = next(picture.decode(video=0)).to_ndarray(format="rgb24")

@@ -75,6 +75,19 @@ def test_a_job_joins_the_films_that_the_command_joins(
         assert found[path] == wanted[path], path
 
 
+def test_a_clip_of_a_job_is_one_of_the_whole(
+    ada: Owner, services: Services, film: Film, tools: Tools, tmp_path: Path
+) -> None:
+    """1 s of the film of 3 s and 1.5 s of the one behind it."""
+    other = narrow(tools, tmp_path)
+    first, second = (add_film(services, ada.user_id, each) for each in (film, other))
+    clip = {"start_s": 2, "end_s": 4.5}
+    outputs = [{"type": "hls", "concat": [second], "clip": clip}]
+    plan = ada.post("/v1/jobs/estimate", {"asset_id": first, "outputs": outputs}, 200)["plan"]
+    assert plan["duration_s"] == pytest.approx(2.5, abs=0.04)
+    assert any(line.startswith("film-2 from 1 s on: 0.000 s to 1.5") for line in plan["changes"])
+
+
 def test_what_is_not_a_film_of_ones_own_is_not_joined(
     ada: Owner, services: Services, client: TestClient, film: Film, tools: Tools, tmp_path: Path
 ) -> None:
@@ -96,7 +109,6 @@ def test_what_is_not_a_film_of_ones_own_is_not_joined(
         ([{"type": "hls", "concat": ["x"] * 32}], "invalid_request"),
         ([{"type": "flac", "concat": ["x"]}], "invalid_request"),
         ([{"type": "hls", "concat": ["x"]}, {"type": "mp4", "concat": ["y"]}], "output_invalid"),
-        ([{"type": "hls", "concat": ["x"], "clip": {"start_s": 1}}], "concat_unsupported"),
         ([{"type": "hls", "concat": ["x"], "burn_subtitle": "en"}], "concat_unsupported"),
     ],
 )

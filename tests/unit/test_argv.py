@@ -82,7 +82,8 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
             files += [FOLDER / file.path for file in argv.audio_files(plan)]
             made[step.id] = argv.measure_files(FFMPEG, files)
         elif step.kind == "poster":
-            made[step.id] = argv.poster(FFMPEG, plan, source, time_s=plan.poster_time_s, mark=MARK)
+            size, time_s = argv.poster_size(plan), plan.poster_time_s
+            made[step.id] = argv.poster(FFMPEG, plan, source, size=size, time_s=time_s, mark=MARK)
         elif step.kind == "waveform":
             made[step.id] = argv.waveform(FFMPEG, plan, [source])
         elif step.kind == "preview":
@@ -201,8 +202,12 @@ def test_a_working_copy_starts_at_ten_seconds() -> None:
 
 def test_the_poster_of_the_very_start_is_not_sought() -> None:
     plan = make_plan(COMPLIANT, make_profile())
-    assert "-ss" not in argv.poster(FFMPEG, plan, SOURCE, time_s=Fraction(0))
-    assert option(argv.poster(FFMPEG, plan, SOURCE, time_s=Fraction(3)), "-ss") == ["3.000000"]
+    size = argv.poster_size(plan)
+    first, later = (
+        argv.poster(FFMPEG, plan, SOURCE, size=size, time_s=Fraction(time_s)) for time_s in (0, 3)
+    )
+    assert "-ss" not in first
+    assert option(later, "-ss") == ["3.000000"]
 
 
 def test_ffmpeg_turns_no_fields() -> None:

@@ -22,17 +22,20 @@ from telecine.engine.media import (
     ExtraInput,
     Light,
     MediaInfo,
+    SubtitleFile,
     SubtitleStream,
     VideoStream,
 )
-from telecine.engine.plan import Plan, plan_from_json
+from telecine.engine.plan import Cut, Plan, plan_from_json
 from telecine.engine.planning import encoded_instead, make_plan
 from telecine.engine.process import Sandbox
 from telecine.engine.profile import Profile, make_profile, parse_output
 from telecine.engine.sandbox import DEMUXERS
 from telecine.engine.timeline import joined_timeline
 from telecine.engine.tools import Tools
+from telecine.engine.words.clip import parse_clip
 from telecine.engine.words.concat import MAX_FILMS
+from telecine.engine.words.subtitles import parse_side_car
 
 
 def inputs_of(*films: MediaInfo) -> tuple[ExtraInput, ...]:
@@ -64,7 +67,6 @@ def test_films_follow_the_source_in_their_order() -> None:
     ("words", "code"),
     [
         (["--concat", "b"] * MAX_FILMS, "concat_too_many"),
-        (["--concat", "b", "--clip", "1-2"], "concat_unsupported"),
         (["--concat", "b", "--burn-subtitle", "en"], "concat_unsupported"),
         (["--concat", "b", "--output", "mp3"], "concat_unsupported"),
     ],
@@ -263,6 +265,66 @@ def test_what_is_changed_is_said() -> None:
     assert wide.startswith("1920×800 made 768×576, bars above and below; 23.976 frames/s made 50")
     small = replace(sources.COMPLIANT, video=(replace(sources.PICTURE, width=1280, height=720),))
     assert joined(sources.COMPLIANT, small).parts[1].reason == "1280×720 made 1920×1080"
+
+
+# --- clips of them -------------------------------------------------------------------------------
+
+
+def test_a_clip_is_what_it_has_of_each_film() -> None:
+    """At 24 frames/s, of 30, 40, 30 and 40 s: what lies from picture 961 = 720 + 241 up to 1704 =
+    1680 + 24. The source ends before; the second film's clock begins at 1.4 s."""
+    plan = joined(
+        sources.COMPLIANT, sources.BROADCAST, sources.CHAPTERED, sources.PAL,
+        words=("hls", "poster", "waveform"), clip=parse_clip("40.01-71"),
+    )  # fmt: skip
+    assert plan.cut is not None
+    assert [(part.input, sum(plan.timeline.frames[part.first : part.end]), part.cut)
+            for part in plan.parts] == [
+        ("film-2", 719, Cut(Fraction(241, 24), Fraction(40), "10.042 s to 40.000 s of the film")),
+        ("film-3", 24, Cut(Fraction(0), Fraction(1), "0.000 s to 1.000 s of the film")),
+    ]  # fmt: skip
+    assert [warning for warning in plan.warnings if "outside" in warning] == [
+        "source lies outside of the clip",
+        "film-4 lies outside of the clip",
+    ]
+    assert (plan.cut.start_s, plan.cut.end_s) == (Fraction(961, 24), Fraction(71))
+    steps = {step.id: step.inputs for step in plan.steps}
+    assert steps["poster"] == ("film-2",)
+    assert steps["audio"] == steps["waveform"] == ("film-2", "film-3")
+    assert plan.parts[0].working_copy
+    first, _ = films_of(plan)[0]
+    # It is entered where its own clip would be, and counted on its own grid.
+    alone = make_plan(sources.BROADCAST, make_profile(clip=parse_clip("10-")))
+    assert (first.lead_frames, first.film_s) == (241, Fraction(7, 5))
+    assert alone.film_s == first.film_s
+    assert [(c.start_s, c.end_s, c.title) for c in plan.chapters] == [
+        (Fraction(0), Fraction(719, 24), "Part 1"),
+        (Fraction(719, 24), Fraction(743, 24), "Opening"),
+    ]
+
+
+def test_a_clip_that_leaves_no_sound_is_silent() -> None:
+    words = ("hls", "waveform")
+    assert joined(sources.COMPLIANT, sources.SILENT, clip=parse_clip("31-40")).sounds == ()
+    with pytest.raises(InputRefused) as caught:
+        joined(sources.COMPLIANT, sources.SILENT, words=words, clip=parse_clip("31-40"))
+    assert caught.value.code == "no_audio"
+    for clip, code in (("90-", "clip_outside"), ("0.001-0.002", "clip_invalid")):
+        with pytest.raises(UsageError) as refused:
+            joined(sources.COMPLIANT, sources.COMPLIANT, clip=parse_clip(clip))
+        assert refused.value.code == code
+
+
+def test_files_of_subtitles_count_from_the_start_of_the_whole() -> None:
+    """The clip begins at 40 s of the whole, 10 s into the second film, whose clock is at 11.4 s."""
+    facts = ExtraInput(
+        "subtitles-en", "subtitles", sources.FINGERPRINT,
+        subtitles=SubtitleFile("srt", "utf-8", guessed=False, cues=1),
+    )  # fmt: skip
+    profile = make_profile(concat=1, subtitles=(parse_side_car("en"),), clip=parse_clip("40-"))
+    plan = make_plan(sources.COMPLIANT, profile, inputs=(facts, *inputs_of(sources.BROADCAST)))
+    (track,) = plan.subtitles
+    assert plan.timeline.origin_s - track.zero_s == 40
 
 
 # --- sound ---------------------------------------------------------------------------------------

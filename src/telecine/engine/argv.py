@@ -18,6 +18,7 @@ from telecine.engine.beside import Preview, Stills
 from telecine.engine.copying import key_before
 from telecine.engine.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, VideoSettings
 from telecine.engine.formats.containers import MOTION_JPEG
+from telecine.engine.joining import films_of
 from telecine.engine.ladder import Size, fit_short_side
 from telecine.engine.loudness import AS_IT_IS, Gain
 from telecine.engine.media import AudioStream, PictureFormat, VideoStream
@@ -418,8 +419,12 @@ def _sounds(
 
 
 def _heard_inputs(plan: Plan, sources: Sequence[Path]) -> list[str]:
-    before = ["-copyts", *_sound_seek(plan)]
-    return [word for source in sources for word in _input(source, before=before)]
+    films = [film for film, _ in films_of(plan)]
+    return [
+        word
+        for film, source in zip(films, sources, strict=True)
+        for word in _input(source, before=["-copyts", *_sound_seek(film)])
+    ]
 
 
 def audio_files(plan: Plan) -> tuple[FileOutput, ...]:
@@ -640,9 +645,16 @@ def picture_check(ffmpeg: Path, path: Path, format_: PictureFormat) -> list[str]
 
 
 def poster(
-    ffmpeg: Path, plan: Plan, source: Path, *, time_s: Fraction, mark: Path | None = None
+    ffmpeg: Path,
+    plan: Plan,
+    source: Path,
+    *,
+    size: Size,
+    time_s: Fraction,
+    mark: Path | None = None,
 ) -> list[str]:
-    """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0."""
+    """One JPEG to a pipe, from the first frames at or after `time_s` from presentation 0. `size` is
+    the `poster_size` of the whole where `plan` is that of one film of several."""
     assert plan.video is not None
     before = _decoder(plan)
     if time_s > 0 or plan.lead_s:
@@ -653,7 +665,7 @@ def poster(
         *(str(ffmpeg), *_QUIET),
         *_input(source, before=before, container=plan.source.container),
         *_mark_input(plan, mark),
-        *_poster_graph(plan, plan.video.index),
+        *_poster_graph(plan, plan.video.index, size),
         *("-frames:v", "1"),
         *("-c:v", "mjpeg", "-q:v", "3"),  # about quality 85: no visible blocks at a third the size
         *("-strict", "unofficial"),  # mjpeg calls explicit full range unofficial; JFIF asks it
@@ -661,8 +673,8 @@ def poster(
     ]
 
 
-def _poster_graph(plan: Plan, stream: int) -> list[str]:
-    chain = filters.poster(plan, poster_size(plan))
+def _poster_graph(plan: Plan, stream: int, size: Size) -> list[str]:
+    chain = filters.poster(plan, size)
     if plan.overlay is None:
         return ["-map", f"0:{stream}", "-vf", chain]
     return ["-filter_complex", f"[0:{stream}]{chain}[v]", "-map", "[v]"]

@@ -66,8 +66,9 @@ def _commands(
         elif step.kind in ("gain", "audio", "audio-others", "loudness"):
             yield from ((step.id, line) for line in _sound(plan, step, ffmpeg, films, scratch))
         elif step.kind == "poster":
+            film, size = film_path(own, source, inputs), argv.poster_size(plan)
             time_s = own.poster_time_s
-            yield step.id, argv.poster(ffmpeg, own, source, time_s=time_s, mark=mark)
+            yield step.id, argv.poster(ffmpeg, own, film, size=size, time_s=time_s, mark=mark)
         elif step.kind == "waveform":
             yield step.id, argv.waveform(ffmpeg, plan, films)
         elif step.kind == "preview":

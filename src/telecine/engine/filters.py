@@ -573,6 +573,7 @@ def joined_file(plan: Plan, part: JoinedFilm, rate: int, channels: int) -> tuple
         return None, _silence(rate, f"{channels}c", length)
     chain = [
         f"asetpts=PTS-{round(part.origin_s * film.audio.sample_rate)}",
+        *after_origin(film),
         f"aresample={rate}:{FILL_HOLES}:first_pts=0",
         f"aformat=channel_layouts={channels}c",
         *(mixed_down(film, film.audio) if channels == 2 else []),

@@ -64,6 +64,7 @@ def alone(plan: Plan, part: JoinedFilm) -> Plan:
             if track.name in streams
         ),
         parts=(part,),
+        cut=part.cut,
     )
 
 

@@ -175,6 +175,7 @@ class JoinedFilm:
     color: Color  # what all that is joined becomes in SDR
     taken: tuple[Taken, ...]
     reason: str
+    cut: Cut | None = None  # of a clip: what it has of this film, where that is not all
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +253,9 @@ class Plan:
     chapters: tuple[Chapter, ...] = ()  # on the film's own clock, each with a title
     overlay: Overlay | None = None
     cut: Cut | None = None  # of a clip; `video` and `audio` are then what it has of them
-    # Where several films are joined: the source, which decides what they become, and the others.
-    # `video` is the source's own; `audio` and tracks are from the first film that has any, as long
-    # as the whole.
+    # Where several films are joined: the source and the others, of a clip those that lie in it.
+    # `video` is the source's own, which decides what they become; `audio` and tracks are from the
+    # first film that has any, as long as the whole.
     parts: tuple[JoinedFilm, ...] = ()
     samples: tuple[Sample, ...] = ()  # where quality is searched for, or measured
     choices: Choices | None = None  # what a search found; its renditions follow it

@@ -272,9 +272,8 @@ def make_profile(
 def with_films(profile: Profile, concat: int) -> Profile:
     """The profile with so many films behind the source. Raises `UsageError` (`concat_too_many`,
     `concat_unsupported`)."""
-    other = {"a clip": profile.clip, "subtitles to burn in": profile.burn}
     pictures = any(output.kind not in AUDIO_KINDS for output in profile.outputs)
-    check_concat(concat, [what for what, asked in other.items() if asked], pictures=pictures)
+    check_concat(concat, burn=profile.burn is not None, pictures=pictures)
     return replace(profile, concat=concat)
 
 

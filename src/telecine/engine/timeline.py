@@ -98,7 +98,7 @@ def joined_timeline(
     firsts = []
     total = 0
     for begin_s, end_s in spans:
-        count = max(1, round((end_s - begin_s) * rate))
+        count = pictures_in((begin_s, end_s), rate)
         own = list(range(0, count, step))
         if len(own) > 1 and count - own[-1] < gop:
             own[-1] -= gop
@@ -113,6 +113,11 @@ def joined_timeline(
         frames=tuple(after - edge for edge, after in itertools.pairwise(edges)),
     )
     return timeline, (*firsts, len(starts))
+
+
+def pictures_in(span: tuple[Fraction, Fraction], rate: Fraction) -> int:
+    """How many pictures a film has that lasts from one time to another; at least one."""
+    return max(1, round((span[1] - span[0]) * rate))
 
 
 def target_duration_s(longest_s: Fraction) -> int:

@@ -42,10 +42,10 @@ def cut_on_grid(clip: Clip, rate: Fraction, film_s: Fraction, warnings: list[str
         end = count
     if end <= first:
         raise UsageError("no picture begins within the clip", code="clip_invalid")
-    return _cut(first / rate, end / rate)
+    return cut_between(first / rate, end / rate)
 
 
-def _cut(start_s: Fraction, end_s: Fraction) -> Cut:
+def cut_between(start_s: Fraction, end_s: Fraction) -> Cut:
     return Cut(start_s, end_s, f"{float(start_s):.3f} s to {float(end_s):.3f} s of the film")
 
 
@@ -102,7 +102,7 @@ def _on_keyframes(film: Part, table: FrameIndex, first: Keyframe, last: Keyframe
     pictures = replace(
         video, start_s=start_s, end_s=stop_s, index_table=_between(table, first, last)
     )
-    cut = _cut(start_s - film.origin_s, end_s - film.origin_s)
+    cut = cut_between(start_s - film.origin_s, end_s - film.origin_s)
     return Part(pictures, start_s, end_s, cut)
 
 

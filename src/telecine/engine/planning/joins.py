@@ -20,6 +20,7 @@ from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStrea
 from telecine.engine.plan import (
     MAX_DURATION_S,
     AudioRendition,
+    Cut,
     JoinedFilm,
     SubtitleRendition,
     Taken,
@@ -27,12 +28,20 @@ from telecine.engine.plan import (
     lasting,
     untimed,
 )
+from telecine.engine.planning.clips import cut_between, cut_on_grid
 from telecine.engine.planning.pictures import keyframes_s
 from telecine.engine.planning.sounds import kind_of
 from telecine.engine.planning.streams import choose_audio, choose_video, film_span
 from telecine.engine.planning.subtitles import taken_subtitles
 from telecine.engine.profile import Profile
-from telecine.engine.timeline import Chunk, Timeline, joined_timeline, make_chunks
+from telecine.engine.timeline import (
+    Chunk,
+    Timeline,
+    joined_timeline,
+    make_chunks,
+    pictures_in,
+)
+from telecine.engine.words.clip import Clip
 from telecine.engine.words.concat import film_names
 
 REASON = "several films are joined"
@@ -58,6 +67,8 @@ class Joined:
     timeline: Timeline
     chunks: tuple[Chunk, ...]
     tracks: tuple[AudioStream, ...]
+    lead: VideoStream  # the source's, which decides what all become
+    cut: Cut | None  # of a clip: `films` are then those that lie in it
 
 
 def join_films(
@@ -68,8 +79,8 @@ def join_films(
     warnings: list[str],
 ) -> Joined:
     """Raises `InputRefused` (`film_no_picture`, `no_audio`, `too_long`) and `UsageError`
-    (`input_missing`)."""
-    films = (first, *_further(inputs, profile, warnings))
+    (`input_missing`, `clip_outside`, `clip_invalid`)."""
+    films = [first, *_further(inputs, profile, warnings)]
     spans = [film_span(each.film, each.video, next(iter(each.tracks), None)) for each in films]
     length_s = sum((end_s - begin_s for begin_s, end_s in spans), Fraction(0))
     if length_s > MAX_DURATION_S:
@@ -78,6 +89,10 @@ def join_films(
             f"{MAX_DURATION_S // 3600} h in one job",
             code="too_long",
         )
+    cut: Cut | None = None
+    cuts: list[Cut | None] = [None] * len(films)
+    if profile.clip is not None:
+        cut, cuts, films, spans = _clipped(profile.clip, rate, films, spans, warnings)
     timeline, edges = joined_timeline(rate, spans)
     parts: list[JoinedFilm] = []
     chunks: list[Chunk] = []
@@ -102,17 +117,57 @@ def join_films(
                 audio=given.tracks[0].index if given.tracks else None,
                 deinterlace=video.field_order in ("tff", "bff"),
                 tone_map=video.color.hdr,
-                working_copy=not film.seekable and (len(own_chunks) > 1 or untimed(film)),
-                color=sdr_color(films[0].video),
+                working_copy=not film.seekable
+                and (len(own_chunks) > 1 or _enters(cuts[number]) or untimed(film)),
+                color=sdr_color(first.video),
                 taken=(),
                 reason="",
+                cut=cuts[number],
             )
         )
     heard = next((given.tracks for given in films if given.tracks), None)
     if heard is None:
-        heard = choose_audio(first.film, profile, warnings)  # refuses where sound was asked
+        silent = replace(first.film, audio=())
+        heard = choose_audio(silent, profile, warnings)  # refuses where sound was asked
     tracks = tuple(lasting(track, timeline) for track in heard)
-    return Joined(films, tuple(parts), timeline, tuple(chunks), tracks)
+    return Joined(tuple(films), tuple(parts), timeline, tuple(chunks), tracks, first.video, cut)
+
+
+def _enters(cut: Cut | None) -> bool:
+    """Whether a film is entered behind its beginning."""
+    return cut is not None and cut.start_s > 0
+
+
+_Span = tuple[Fraction, Fraction]
+
+
+def _clipped(
+    clip: Clip,
+    rate: Fraction,
+    films: Sequence[Given],
+    spans: Sequence[_Span],
+    warnings: list[str],
+) -> tuple[Cut, list[Cut | None], list[Given], list[_Span]]:
+    """A clip of all that is joined, to the picture of its grid: of each film what the clip has of
+    it, None where that is all, the films that lie in it, and from when to when on their clocks.
+    Raises as `cut_on_grid` does."""
+    counts = [pictures_in(span, rate) for span in spans]
+    cut = cut_on_grid(clip, rate, sum(counts) / rate, warnings)
+    first, end = int(cut.start_s * rate), int(cut.end_s * rate)
+    cuts: list[Cut | None] = []
+    kept, inside, begins = [], [], 0
+    for given, span, count in zip(films, spans, counts, strict=True):
+        own_first, own_end = max(0, first - begins), min(end - begins, count)
+        begins += count
+        if own_first >= own_end:
+            warnings.append(f"{given.input or 'source'} lies outside of the clip")
+            continue
+        whole = (own_first, own_end) == (0, count)
+        kept.append(given)
+        cuts.append(None if whole else cut_between(own_first / rate, own_end / rate))
+        own = (span[0] + own_first / rate, span[0] + own_end / rate)
+        inside.append(span if whole else own)
+    return cut, cuts, kept, inside
 
 
 def _further(
@@ -187,8 +242,8 @@ def _known_as(track: AudioStream) -> tuple[str | None, str]:
 
 def _changes(joined: Joined, given: Given, part: JoinedFilm) -> list[str]:
     """What a viewer may notice, in words."""
-    lead, video, rate = joined.films[0].video, given.video, joined.timeline.rate
-    said = []
+    lead, video, rate = joined.lead, given.video, joined.timeline.rate
+    said = [] if part.cut is None else [part.cut.reason]
     frame, display = source_size(display_of(lead)), display_of(video)
     own = source_size(display)
     if own != frame:

@@ -227,7 +227,7 @@ def _plan_video(
     burned_in = choose_burn(source, video, profile, film_s)
     refusals = distrust + ("subtitles are burnt into it",) * (burned_in is not None)
     to_encode = to_copy = Part(video, film_s, end_s)
-    if profile.clip is not None:
+    if profile.clip is not None and not profile.concat:
         to_encode, to_copy, why = clip_parts(profile.clip, to_encode, rate, warnings)
         refusals += why
     overlay = make_overlay(profile, inputs)
@@ -271,7 +271,10 @@ def _plan_video(
         joined = joins.join_films(first, inputs, profile, rate, warnings)
         timeline, chunks, tracks = joined.timeline, joined.chunks, joined.tracks
         audio = tracks[0] if tracks else None
+        origin_s = timeline.origin_s
         end_s = origin_s + timeline.duration_s
+        # Where all that is joined would begin on that clock: of a clip that lies before it.
+        film_s = origin_s - (joined.cut.start_s if joined.cut is not None else 0)
         films = [(given.film, given.video) for given in joined.films]
         kept = replace(profile, hdr=joins.kept_hdr(joined, profile, warnings))
         distrust += (joins.REASON,)
@@ -305,7 +308,7 @@ def _plan_video(
             dropped=(*ladder.dropped, *without),
             copy_refusals=refusals,
             warnings=tuple(warnings),
-            cut=part.cut,
+            cut=part.cut if joined is None else joined.cut,
             overlay=overlay,
             parts=() if joined is None else joins.with_taken(joined, sounds, subtitles),
         ),

@@ -77,7 +77,7 @@ def _films_read(plan: Plan, step: Step) -> list[str]:
         if part.input is not None
         and (
             step.kind in _OF_ALL_FILMS
-            or (step.kind == "encode" and part.first <= step.first < part.end)
+            or (step.kind in ("encode", "poster") and part.first <= step.first < part.end)
         )
     ]
 

@@ -13,6 +13,7 @@ from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, SegmentFile, Stream, frame_ticks
 from telecine.engine.rules.measures import placed
 from telecine.engine.rules.table import Problems, rule
+from telecine.engine.timeline import pictures_in
 
 AV_OFFSET_S = Fraction(40, 1000)
 
@@ -123,7 +124,7 @@ def _joined_films(found: Found) -> tuple[Problems, str]:
     plan = found.plan
     assert plan is not None
     problems = []
-    counts = [max(1, round((p.end_s - p.origin_s) * plan.timeline.rate)) for p in plan.parts]
+    counts = [pictures_in((p.origin_s, p.end_s), plan.timeline.rate) for p in plan.parts]
     for stream in found.pictures:
         begins = Fraction(0)
         for part, count in zip(plan.parts, counts, strict=True):

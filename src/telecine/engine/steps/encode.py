@@ -459,17 +459,18 @@ def _made_once(work: Work, name: str, make: Callable[[Path], object]) -> Path:
 
 def _poster(work: Work) -> tuple[MadeFile, ...]:
     plan, _ = film_of(work.plan, work.step)  # the first of several films, as it has no segments
+    source, size = film_path(plan, work.source, work.inputs), argv.poster_size(work.plan)
     data = b""
     for time_s in dict.fromkeys((plan.poster_time_s, Fraction(0))):
         parts: list[bytes] = []
         mark = work.inputs.get(INPUT)
-        command = argv.poster(work.tools.ffmpeg, plan, work.source, time_s=time_s, mark=mark)
+        command = argv.poster(work.tools.ffmpeg, plan, source, size=size, time_s=time_s, mark=mark)
         limits = replace(_picture_limits(plan, 1, Fraction(60)), wall_s=120.0)
         work.ffmpeg(
             command,
             {argv.FIRST_OUTPUT_FD: parts.append},
             limits=limits,
-            read=(work.source, *_mark(work)),
+            read=(source, *_mark(work)),
         )
         data = b"".join(parts)
         if data:

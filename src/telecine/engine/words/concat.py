@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from telecine.engine.errors import UsageError
 
 # The source and those that follow it: each is an open file and a decoder of the one process that
@@ -16,16 +14,17 @@ def film_names(count: int) -> list[str]:
     return [f"film-{number}" for number in range(2, count + 2)]
 
 
-def check_concat(count: int, beside: Sequence[str], *, pictures: bool) -> None:
-    """`beside` are the wishes that cannot be met where films are joined, in words. Raises
-    `UsageError` (`concat_too_many`, `concat_unsupported`)."""
+def check_concat(count: int, *, burn: bool, pictures: bool) -> None:
+    """`burn`: subtitles are to become part of the pictures; `pictures`: something is made of
+    pictures. Raises `UsageError` (`concat_too_many`, `concat_unsupported`)."""
     if count + 1 > MAX_FILMS:
         raise UsageError(
             f"{count + 1} films to be joined: at most {MAX_FILMS}", code="concat_too_many"
         )
-    if beside:
+    if burn:
         raise UsageError(
-            f"{beside[0]} and films to be joined do not go together: do one, then the other",
+            "subtitles are not burnt into films that are joined: give them as text, or burn them "
+            "into each film first",
             code="concat_unsupported",
         )
     if not pictures:
