@@ -61,20 +61,23 @@ demo: setup ## transcode a clip that is made on the spot (or FILE=…) into demo
 
 PROMISES := $(BIN)/python -m scripts.check_promises
 
-# The longest first, so that none is left to run alone at the end. Those of the service apart, because
-# each of them mostly waits for its servers; pictures apart from films, because a child's memory counts
-# from the size of the process that starts it, and these hold pictures.
-LANES          := media service-rest service-work images service-images
-media          := tests/media tests/corpus --ignore=tests/media/images
+# The longest first, so that none is left to run alone at the end; those of films in two, of about the
+# same length, for the same reason. Those of the service apart, because each of them mostly waits for
+# its servers; pictures apart from films, because a child's memory counts from the size of the process
+# that starts it, and these hold pictures.
+LANES          := media-rest media-content service-rest images service-work service-images
+media-rest     := tests/media tests/corpus --ignore=tests/media/content --ignore=tests/media/images
+media-content  := tests/media/content
 images         := tests/media/images
 service-rest   := tests/service --ignore=tests/service/work --ignore=tests/service/images
 service-work   := tests/service/work
 service-images := tests/service/images
 programs       := tests/programs
+MEDIA_LANES    := $(filter media-%,$(LANES))
 SERVICE_LANES  := $(filter service-%,$(LANES))
 AT_ONCE        := $(MAKE) --no-print-directory --output-sync=target --keep-going
 
-.PHONY: test test-thorough test-unit unit-examples unit-properties thorough-properties test-programs test-service test-browser
+.PHONY: test test-thorough test-unit unit-examples unit-properties thorough-properties test-programs test-media test-service test-browser
 .PHONY: $(LANES:%=test-%) $(LANES:%=thorough-%)
 test: setup ## every test that needs no browser and is not thorough, then: did the promised ones run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
@@ -102,7 +105,8 @@ thorough-properties: setup
 	$(PROPERTIES) -o cache_dir=.pytest_cache/$@ --junitxml=$(JUNIT)/$@.xml
 
 test-programs: ## the ones that start small programs and wait for them
-test-media: ## the ones that run the real FFmpeg
+test-media: setup ## the ones that run the real FFmpeg
+	@$(AT_ONCE) --jobs=2 $(MEDIA_LANES:%=test-%)
 test-images: ## the ones that run the real libvips
 test-service: setup ## the ones of the service: real servers, workers, databases
 	@$(AT_ONCE) --jobs=2 $(SERVICE_LANES:%=test-%)

@@ -3,7 +3,7 @@
     python -m scripts.check_promises                        every named test and target exists
     python -m scripts.check_promises --ran unit.xml …       and those of these suites ran and passed
     … --ran unit.xml … --only quick                         but for those that are marked `thorough`
-    … --ran thorough-media.xml … --only thorough            those alone, of every suite
+    … --ran thorough-images.xml … --only thorough           those alone, of every suite
 
 A row of the table is a promise and the tests that fail without it: `tests/…/test_x.py::test_y`, or
 a make target for what takes too long for `make test`. The JUnit reports are pytest's own. A promise

@@ -27,7 +27,7 @@ from telecine.engine.media import Color
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(os.environ.get("TELECINE_MEDIA", ROOT.parent / "shared" / "media"))
-REFERENCES = ROOT / "tests" / "media" / "references"
+REFERENCES = ROOT / "tests" / "media" / "content" / "references"
 PICTURE = ROOT / "docs" / "explain" / "hdr.jpg"
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
