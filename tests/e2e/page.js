@@ -124,10 +124,17 @@ const sources = {
   dashjs: "/players/dashjs/dist/modern/umd/dash.all.min.js",
 };
 
+// Runs code of a page of the docs, with the names that it leaves to its reader.
+const follow = ({ code, given }, more = {}) =>
+  new Function(...Object.keys({ ...given, ...more }), code)(...Object.values({ ...given, ...more }));
+
 // Each opens a URL, sets selectRung, and returns the heights of the rungs on offer.
 const openers = {
   async hlsjs(url, options) {
-    player = new Hls(options.config);
+    const { snippet, ...settings } = options.config;
+    player = snippet
+      ? follow({ ...snippet, code: `${snippet.code}; return hls;` })
+      : new Hls(settings);
     player.on(Hls.Events.ERROR, (_e, d) => {
       // hls.js calls each wait an error; it is judged with the element's own, by what was in store.
       if (d.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !d.fatal) note("waiting");
@@ -147,7 +154,9 @@ const openers = {
     shaka.polyfill.installAll();
     player = new shaka.Player();
     await player.attach(video);
-    player.configure(options.config);
+    const { snippet, ...settings } = options.config;
+    player.configure(settings);
+    if (snippet) follow(snippet, { player });
     player.addEventListener("error", (e) => fail("shaka", `${e.detail.code} ${e.detail.message}`, true));
     const say = () => {
       const active = player.getVariantTracks().find((t) => t.active);
@@ -168,7 +177,7 @@ const openers = {
   async dashjs(url, options) {
     player = dashjs.MediaPlayer().create();
     const names = dashjs.MediaPlayer.events;
-    const { protection, ...settings } = options.config;
+    const { snippet, ...settings } = options.config;
     player.updateSettings(settings);
     player.on(names.ERROR, (e) => fail("dashjs", JSON.stringify(e.error), true));
     player.on(names.PLAYBACK_ERROR, (e) => fail("dashjs", JSON.stringify(e.error), true));
@@ -178,7 +187,7 @@ const openers = {
     });
     const ready = new Promise((resolve) => player.on(names.STREAM_INITIALIZED, resolve));
     player.initialize(video, url, false);
-    if (protection) player.setProtectionData(protection);
+    if (snippet) follow(snippet, { player });
     selectRung = (height) => {
       player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: height === null } } } });
       if (height !== null) {
