@@ -57,14 +57,12 @@ def lines(plan: Plan, source: Path = SOURCE) -> dict[str, list[str]]:
     for step in plan.steps:
         if step.kind == "encode":
             copy = plan.reads_copy(step)
-            film = FOLDER / "working.mkv" if copy else source
             burn = None
             if plan.burned_in is not None and plan.burned_in.kind == "bitmap":
                 burn = FOLDER / "burn.mkv"
                 made["pictures of text"] = argv.burn_copy(FFMPEG, plan, source, burn)
-            made[step.id] = argv.encode_chunk(
-                FFMPEG, plan, step, film, working_copy=copy, burn=burn, mark=MARK
-            )
+            film = argv.Film(FOLDER / "working.mkv" if copy else source, copy, burn, mark=MARK)
+            made[step.id] = argv.encode_chunk(FFMPEG, plan, step, film)
         elif step.kind in ("search", "measure"):
             made |= judging(plan, step, source)
         elif step.kind == "video-copy":
@@ -112,13 +110,10 @@ def judging(plan: Plan, step: Step, source: Path) -> dict[str, list[str]]:
             fine,
             sample,
             {rendition.name: 31.5 for rendition in tried},
-            source,
-            working_copy=film.working_copy,
+            film,
         )
     compared = [(FOLDER / f"{each.name}.mp4", Compared(each.size)) for each in tried]
-    made[f"{step.id}, compared"] = argv.compare(
-        FFMPEG, fine, sample.number, source, compared, working_copy=film.working_copy
-    )
+    made[f"{step.id}, compared"] = argv.compare(FFMPEG, fine, sample.number, film, compared)
     return made
 
 

@@ -65,7 +65,7 @@ def test_the_second_plan_encodes_as_the_search_chose() -> None:
     assert crfs(plan) == {choice.rendition: choice.crf for choice in FIVE.rungs}
     assert plan.rendition("720p").reason == "standard rung; VMAF 90.0 at CRF 23.5 in samples"
     step = next(step for step in plan.steps if step.kind == "encode")
-    line = argv.encode_chunk(Path("ffmpeg"), plan, step, Path("film"), working_copy=False)
+    line = argv.encode_chunk(Path("ffmpeg"), plan, step, argv.Film(Path("film"), False))
     assert [line[n + 1] for n, word in enumerate(line) if word == "-crf"] == [
         f"{plan.rendition(name).crf:g}" for name in step.renditions
     ]

@@ -131,17 +131,13 @@ def encode_chunk(
     ffmpeg: Path,
     plan: Plan,
     step: Step,
-    source: Path,
+    film: Film,
     *,
-    working_copy: bool,
-    burn: Path | None = None,
-    mark: Path | None = None,
     idle: Collection[str] = (),
 ) -> list[str]:
-    """One process: decode a span once, write every rung as fragmented MP4 to its own pipe. `burn`
-    is a file of the pictures of text that become part of the film's, `mark` its watermark. The
+    """One process: decode a span once, write every rung as fragmented MP4 to its own pipe. The
     rungs in `idle` are scaled, since others are made from them, and not encoded."""
-    origin, stream_index = _film_clock(plan, working_copy=working_copy)
+    origin, stream_index = _film_clock(plan, film)
     graph = filters.chunk_graph(
         plan,
         [_wanted(plan, span) for span in step.spans],
@@ -150,7 +146,7 @@ def encode_chunk(
         stream_index=stream_index,
     )
     argv = [str(ffmpeg), *_QUIET, *_PROGRESS]
-    argv += _film(plan, step.first, source, working_copy=working_copy, burn=burn, mark=mark)
+    argv += _film_inputs(plan, step.first, film)
     argv += ["-filter_complex", graph]
     for n, span in enumerate(step.spans):
         if span.rendition in idle:
@@ -171,11 +167,7 @@ def encode_sample(
     plan: Plan,
     sample: Sample,
     crfs: Mapping[str, float],
-    source: Path,
-    *,
-    working_copy: bool,
-    burn: Path | None = None,
-    mark: Path | None = None,
+    film: Film,
 ) -> list[str]:
     """One process: a sample of a `fine` plan for the judged renditions in `crfs`, each at its
     level, behind the GOP before it: x264 chooses the level of a key picture by the pictures before,
@@ -188,10 +180,7 @@ def encode_sample(
         ffmpeg,
         replace(plan, renditions=tried),
         Step("search", "encode", spans),
-        source,
-        working_copy=working_copy,
-        burn=burn,
-        mark=mark,
+        film,
         idle=frozenset(rendition.name for rendition in tried) - crfs.keys(),
     )
 
@@ -200,16 +189,12 @@ def compare(
     ffmpeg: Path,
     plan: Plan,
     segment: int,
-    source: Path,
+    film: Film,
     made: Sequence[tuple[Path, Compared]],
-    *,
-    working_copy: bool,
-    burn: Path | None = None,
-    mark: Path | None = None,
 ) -> list[str]:
     """VMAF of files of encoded pictures beside the source's of one segment of a `fine` plan.
     Nothing is written; each score is said by a filter of its own (`searching.Scores`)."""
-    origin, stream_index = _film_clock(plan, working_copy=working_copy)
+    origin, stream_index = _film_clock(plan, film)
     compared = [each for _, each in made]
     graph = filters.compare_graph(
         plan,
@@ -217,37 +202,29 @@ def compare(
         segment,
         origin_ticks=origin,
         stream_index=stream_index,
-        first_input=1 + (burn is not None) + (mark is not None),
+        first_input=1 + (film.burn is not None) + (plan.overlay is not None),
     )
     argv = [str(ffmpeg), *_TALKATIVE, *_PROGRESS]
-    argv += _film(plan, segment, source, working_copy=working_copy, burn=burn, mark=mark)
+    argv += _film_inputs(plan, segment, film)
     for path, _ in made:
         # Our own segments: no clock to guess, nothing broken to pass over.
         argv += [*input_flags(), "-i", f"file:{path}"]
     return [*argv, "-filter_complex", graph, *_nowhere(f"[o{n}]" for n in range(len(made)))]
 
 
-def _film_clock(plan: Plan, *, working_copy: bool) -> tuple[int, int]:
+def _film_clock(plan: Plan, film: Film) -> tuple[int, int]:
     """Where picture 0 of the grid lies on the clock of what is read, in its ticks, and which of its
     streams has the pictures."""
     assert plan.video is not None
-    if working_copy:
+    if film.working_copy:
         # Matroska's clock is milliseconds; any other working copy is none.
         return 1000 * int(WORKING_COPY_ORIGIN_S), 0
     return origin_ticks(plan, plan.video), plan.video.index
 
 
-def _film(
-    plan: Plan,
-    first: int,
-    source: Path,
-    *,
-    working_copy: bool,
-    burn: Path | None,
-    mark: Path | None,
-) -> list[str]:
+def _film_inputs(plan: Plan, first: int, film: Film) -> list[str]:
     """The inputs of which pictures are made, from where segment `first` needs them."""
-    origin_s = WORKING_COPY_ORIGIN_S if working_copy else plan.grid_s
+    origin_s = WORKING_COPY_ORIGIN_S if film.working_copy else plan.grid_s
     start_s = plan.timeline.time_s(first)
     entry_s = plan.entry_s(first)
     before = ["-copyts", *("-reinit_filter", "0"), *_decoder(plan)]
@@ -255,12 +232,13 @@ def _film(
         before += _seek(entry_s - plan.grid_s + origin_s)
     # copyts: times stay the source's, so that every chunk counts on the same clock.
     # reinit_filter 0: a size that changes midway is scaled, not a new graph with a new clock.
-    argv = _input(source, before=before, container="" if working_copy else plan.source.container)
-    if burn is not None:
+    container = "" if film.working_copy else plan.source.container
+    argv = _input(film.source, before=before, container=container)
+    if film.burn is not None:
         # Read from well before the span: a text that began earlier may still be shown.
         early_s = filters.BURN_ORIGIN_S + plan.lead_s + start_s - BURN_PREROLL_S
-        argv += _input(burn, before=_seek(early_s) if early_s > 0 else [])
-    return [*argv, *_mark_input(plan, mark)]
+        argv += _input(film.burn, before=_seek(early_s) if early_s > 0 else [])
+    return [*argv, *_mark_input(plan, film.mark)]
 
 
 def _wanted(plan: Plan, span: Span) -> filters.Wanted:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from telecine.engine import argv
 from telecine.engine.encoders import VIDEO_ENCODERS
@@ -89,19 +88,14 @@ def _pictures(
 ) -> Iterator[list[str]]:
     """A chunk, or what is judged of one. Of a search the first try stands here: the levels of the
     others follow from what is measured before."""
-    where: _Where = {
-        "working_copy": film.working_copy,
-        "burn": film.burn,
-        "mark": film.mark,
-    }
     if step.kind == "encode":
-        yield argv.encode_chunk(ffmpeg, plan, step, film.source, **where)
+        yield argv.encode_chunk(ffmpeg, plan, step, film)
         return
     fine = argv.fine(plan)
     usual = {r.name: VIDEO_ENCODERS[r.codec].crf for r in plan.judged}
     for sample in plan.samples:
         if step.kind == "search":
-            yield argv.encode_sample(ffmpeg, fine, sample, usual, film.source, **where)
+            yield argv.encode_sample(ffmpeg, fine, sample, usual, film)
             made = [
                 (scratch / trial_name(sample, r.name, usual[r.name]), Compared(r.size))
                 for r in plan.judged
@@ -114,13 +108,7 @@ def _pictures(
                 )
                 for r in plan.judged
             ]
-        yield argv.compare(ffmpeg, fine, sample.number, film.source, made, **where)
-
-
-class _Where(TypedDict):
-    working_copy: bool
-    burn: Path | None
-    mark: Path | None
+        yield argv.compare(ffmpeg, fine, sample.number, film, made)
 
 
 def _sound(

@@ -270,15 +270,7 @@ def _encode(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
     limits = _picture_limits(plan, len(writers), span_s + 60)
     limits = replace(limits, niceness=niceness(work.plan, work.step))
     with _film(work, plan, needs_copy=plan.reads_copy(step)) as film:
-        command = argv.encode_chunk(
-            work.tools.ffmpeg,
-            plan,
-            step,
-            film.source,
-            working_copy=film.working_copy,
-            burn=film.burn,
-            mark=film.mark,
-        )
+        command = argv.encode_chunk(work.tools.ffmpeg, plan, step, film)
         unknown: set[str] = set()
         work.ffmpeg(
             command,

@@ -162,16 +162,7 @@ class _Trials:
         self, sample: Sample, crfs: dict[str, float], paths: dict[str, Path]
     ) -> dict[str, int]:
         work, film = self._work, self._film
-        command = argv.encode_sample(
-            work.tools.ffmpeg,
-            self._plan,
-            sample,
-            crfs,
-            film.source,
-            working_copy=film.working_copy,
-            burn=film.burn,
-            mark=film.mark,
-        )
+        command = argv.encode_sample(work.tools.ffmpeg, self._plan, sample, crfs, film)
         names = [rendition.name for rendition in self.renditions]
         made = {name: bytearray() for name in paths}
         sinks: dict[int, Callable[[bytes], object]] = {
@@ -242,16 +233,7 @@ def _compare(
     work: Work, film: Film, fine: Plan, segment: int, made: Sequence[tuple[Path, Compared]]
 ) -> list[float]:
     """VMAF of files of encoded pictures beside the source's of a segment of `fine`."""
-    command = argv.compare(
-        work.tools.ffmpeg,
-        fine,
-        segment,
-        film.source,
-        made,
-        working_copy=film.working_copy,
-        burn=film.burn,
-        mark=film.mark,
-    )
+    command = argv.compare(work.tools.ffmpeg, fine, segment, film, made)
     scores = Scores()
     sample = next(each for each in fine.samples if each.number == segment)
     limits = _limits(fine, 2 * len(made), sample)
