@@ -145,7 +145,39 @@ def test_measuring_alone_searches_for_nothing_and_passes_over_a_copy(
 
 def test_a_source_that_seeks_badly_is_searched_too(tmp_path: Path, ffmpeg: str) -> None:
     graph = "testsrc2=s=256x144:r=25:d=6,noise=alls=8:allf=t"
-    source = clip(tmp_path / "source.ts", ffmpeg, graph)
+    source = clip(tmp_path / "corrupt.ts", ffmpeg, graph)
     report = run(source, tmp_path / "out", "--quality", "85", "--measure", "vmaf")
     (rung,) = (rung for rung in report["rungs"] if rung["codec"])
     assert rung["quality"]["measured_vmaf"] == pytest.approx(85, abs=1.5)
+    assert report["warnings"] == []  # its name is no complaint of a decoder
+
+
+def test_pictures_are_judged_beside_what_they_were_made_of(tmp_path: Path, ffmpeg: str) -> None:
+    """Fields, pixels that are no squares, a clip between two key pictures, a watermark and burnt-in
+    text: beside pictures that lack one of these, or are a moment off, no level comes near 90."""
+    interlaced = ["-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ilme+ildct", "-pix_fmt", "yuv420p"]
+    graph = "testsrc2=s=352x288:r=50:d=4,noise=alls=6:allf=t,setsar=12/11,"
+    graph += "tinterlace=interleave_top,fieldorder=tff"
+    command = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", graph, *interlaced]
+    source, logo, text = (tmp_path / name for name in ("source.ts", "logo.png", "text.srt"))
+    subprocess.run([*command, str(source)], check=True)
+    mark = ["-f", "lavfi", "-i", "testsrc2=s=64x64", "-frames:v", "1", str(logo)]
+    subprocess.run([ffmpeg, "-v", "error", *mark], check=True)
+    text.write_text("1\n00:00:01,000 --> 00:00:04,000\nA text over much of the picture\n")
+    words = ["--clip", "00:01.3-00:03.5", "--watermark", f"{logo}:center,0.9,0.3"]
+    words += ["--subtitle", f"en={text}", "--burn-subtitle", "en"]
+    report = run(source, tmp_path / "out", "--quality", "90", "--measure", "vmaf", *words)
+    (rung,) = (rung for rung in report["rungs"] if rung["codec"])
+    assert (rung["width"], rung["height"]) == (384, 288)
+    assert rung["quality"]["searched_vmaf"] == pytest.approx(90, abs=1)
+    assert rung["quality"]["measured_vmaf"] == pytest.approx(90, abs=1.5)
+
+
+def test_pictures_too_small_to_be_judged_are_made_all_the_same(tmp_path: Path, ffmpeg: str) -> None:
+    """libvmaf dies of them; the smallest that it takes are searched."""
+    small = clip(tmp_path / "small.mp4", ffmpeg, "testsrc2=s=64x16:r=25:d=1")
+    report = run(small, tmp_path / "small", "--quality", "90", "--top", "encode")
+    assert report["warnings"] == ["64×16 pixels are below 18×18: `quality` has nothing to measure"]
+    least = clip(tmp_path / "least.mp4", ffmpeg, "testsrc2=s=64x18:r=25:d=1")
+    report = run(least, tmp_path / "least", "--quality", "90", "--top", "encode")
+    assert report["quality"]["cpu_s"] > 0

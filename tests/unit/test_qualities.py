@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,11 @@ def test_rungs_are_compared_by_codec_and_those_that_were_asked_for_stay() -> Non
             sources.COMPLIANT,
             make_profile((parse_output("poster"),), quality=90.0),
             "nothing is encoded in SDR: `quality` has nothing to measure",
+        ),
+        (
+            sources.media(replace(sources.PICTURE, width=64, height=17)),
+            make_profile(top="encode", quality=90.0),
+            "64×16 pixels are below 18×18: `quality` has nothing to measure",
         ),
     ],
 )

@@ -26,6 +26,7 @@ from telecine.engine.searching import (
     choose,
     choose_samples,
     fine_timeline,
+    hardest_bps,
     loads,
     model_for,
     next_crf,
@@ -228,6 +229,17 @@ def test_the_try_nearest_to_the_target_is_chosen() -> None:
     assert found.reason == "VMAF 89.7 at CRF 27 in samples"
 
 
+def test_where_levels_change_nothing_the_coarsest_is_chosen() -> None:
+    """Black pictures: VMAF is 97.43 at any level."""
+    tries: list[Try] = []
+    while (crf := next_crf(tries, 90, 23, LEVELS)) is not None:
+        tries.append(Try(crf, 97.43, 4000, 4000))
+    assert tries[-1].crf == LEVELS.coarsest
+    found = choose("180p", tries, 90, LEVELS, 280_000)
+    assert found.crf == LEVELS.coarsest
+    assert found.reason.endswith(", the coarsest that is used")
+
+
 def test_what_the_ceiling_holds_down_is_said_and_not_starved() -> None:
     hard = tried((23, 80), (19, 80.2), rate=7_000_000)
     found = choose("1080p", hard, 90, LEVELS, 6_000_000)
@@ -239,6 +251,14 @@ def test_what_the_ceiling_holds_down_is_said_and_not_starved() -> None:
     assert partly.reason.endswith(
         "in samples; what is hardest is held down by its ceiling of 6000 kb/s"
     )
+
+
+def test_a_film_of_a_few_pictures_may_take_its_time() -> None:
+    # 3540 bytes in one of 25 pictures a second: 708 kb/s, or 14 kb/s over a buffer of two seconds.
+    moment = Sample(0, Fraction(0), Fraction(1, 25), Fraction(1))
+    assert hardest_bps([moment], [708_000]) == 14_160
+    two = Sample(0, Fraction(0), Fraction(2), Fraction(1, 2))
+    assert hardest_bps([two, replace(two, end_s=Fraction(3))], [500_000, 400_000]) == 500_000
 
 
 def test_what_cannot_be_reached_is_said() -> None:

@@ -32,7 +32,7 @@ from telecine.engine.media import (
     VideoStream,
 )
 from telecine.engine.profile import OutputKind, Profile
-from telecine.engine.searching import Choices, Sample
+from telecine.engine.searching import VMAF_LEAST_SIDE, Choices, Sample
 from telecine.engine.serial import from_plain, to_plain
 from telecine.engine.timeline import PREROLL_S, Chunk, Timeline
 from telecine.engine.words.watermark import Watermark
@@ -283,12 +283,13 @@ class Plan:
     @property
     def judged(self) -> tuple[VideoRendition, ...]:
         """The renditions whose quality is searched for or measured: those that are encoded for a
-        viewer. A copy is the source, and VMAF knows SDR alone."""
+        viewer. A copy is the source, and VMAF knows SDR alone, of no very small size."""
         files = {file.rendition for file in self.files}
         return tuple(
             r
             for r in self.renditions
             if r.mode == "encode" and r.video_range == "SDR" and (r.listed or r.name in files)
+            if r.size.short_side >= VMAF_LEAST_SIDE
         )
 
     @property

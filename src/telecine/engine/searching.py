@@ -40,6 +40,8 @@ _STEEPER = 2.5  # than an encoder's usual slope, or flatter, no two tries are be
 
 # Every third frame: prime to B-frames and hierarchies, which come in powers of two.
 VMAF_EVERY = 3
+# On either side: libvmaf 3 dies of a picture with fewer pixels.
+VMAF_LEAST_SIDE = 18
 _LARGE_LINES = 1440  # above: the model for pictures of 4K, which are looked at from nearer
 
 
@@ -57,7 +59,7 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Try:
     """A rung's samples at one level. `bitrate_bps` is that of the film as they stand for it,
-    `peak_bps` that of the hardest of them."""
+    `peak_bps` that of the hardest of them (`hardest_bps`)."""
 
     crf: float
     vmaf: float
@@ -229,6 +231,13 @@ def together(samples: Sequence[Sample], values: Sequence[float]) -> float:
     return sum(float(s.share) * value for s, value in zip(samples, values, strict=True))
 
 
+def hardest_bps(samples: Sequence[Sample], rates: Sequence[int]) -> int:
+    """The highest rate among samples. One that is shorter than a ceiling's buffer, as a film of a
+    few pictures is, may be sent in as long as that lasts."""
+    spread = (min(Fraction(1), (s.end_s - s.start_s) / SAMPLE_S) for s in samples)
+    return max(round(rate * share) for rate, share in zip(rates, spread, strict=True))
+
+
 def total_s(samples: Sequence[Sample]) -> float:
     """Seconds of film in all of them."""
     return float(sum((sample.end_s - sample.start_s for sample in samples), Fraction(0)))
@@ -243,7 +252,7 @@ def next_crf(tries: Sequence[Try], target: float, usual: float, levels: Levels) 
     levels, between two neighbours, or where finer ones gain nothing."""
     if not tries:
         return _snapped(usual, levels)
-    nearest = min(tries, key=lambda one: abs(one.vmaf - target))
+    nearest = _nearest(tries, target)
     if abs(nearest.vmaf - target) <= SETTLED or len(tries) >= MAX_TRIES or _held(tries, target):
         return None
     good = [one for one in tries if one.vmaf >= target]
@@ -269,6 +278,12 @@ def _snapped(crf: float, levels: Levels) -> float:
     return levels.finest + steps * levels.step
 
 
+def _nearest(tries: Sequence[Try], target: float) -> Try:
+    """The try that comes nearest to the target; of several as near, as in black pictures, the
+    coarsest."""
+    return min(tries, key=lambda one: (abs(one.vmaf - target), -one.crf))
+
+
 def _slope(tries: Sequence[Try], levels: Levels) -> float:
     """Points of VMAF that a level costs, by the two tries at the ends."""
     finest, coarsest = (end(tries, key=lambda one: one.crf) for end in (min, max))
@@ -291,7 +306,7 @@ def choose(
 ) -> Choice:
     """The try that is nearest to the target. Where all are too poor and finer ones gain nothing,
     the coarsest of the best: what is encoded finer than its ceiling allows only starves."""
-    chosen = min(tries, key=lambda one: abs(one.vmaf - target))
+    chosen = _nearest(tries, target)
     if _held(tries, target):
         best = max(one.vmaf for one in tries)
         chosen = max((t for t in tries if best - t.vmaf <= SETTLED), key=lambda one: one.crf)

@@ -11,6 +11,7 @@ from telecine.engine.ladder import DroppedRung, Size
 from telecine.engine.plan import WORK, Plan, VideoRendition
 from telecine.engine.searching import (
     TOLERANCE,
+    VMAF_LEAST_SIDE,
     Choice,
     Choices,
     Score,
@@ -34,7 +35,7 @@ def with_quality(plan: Plan, choices: Choices | None) -> Plan:
         )
     asked = "quality" if profile.quality is not None else "measure"
     if plan.video is None or not plan.judged:
-        why = "no video" if plan.video is None else "nothing is encoded in SDR"
+        why = "no video" if plan.video is None else _unjudged(plan)
         return replace(plan, warnings=(*plan.warnings, f"{why}: `{asked}` has nothing to measure"))
     fine = fine_timeline(plan.timeline)
     plan = replace(plan, samples=choose_samples(fine, loads(plan.video, fine)))
@@ -44,6 +45,13 @@ def with_quality(plan: Plan, choices: Choices | None) -> Plan:
     dropped = _dropped(plan, choices)
     renditions = _as_chosen(plan.renditions, choices, {rung.name for rung in dropped}, files)
     return replace(plan, choices=choices, renditions=renditions, dropped=(*plan.dropped, *dropped))
+
+
+def _unjudged(plan: Plan) -> str:
+    small = [r.size for r in plan.listed if r.size.short_side < VMAF_LEAST_SIDE]
+    if small:
+        return f"{small[0]} pixels are below {VMAF_LEAST_SIDE}×{VMAF_LEAST_SIDE}"
+    return "nothing is encoded in SDR"
 
 
 def _dropped(plan: Plan, choices: Choices) -> list[DroppedRung]:

@@ -35,6 +35,7 @@ from telecine.engine.searching import (
     Scores,
     Try,
     choose,
+    hardest_bps,
     next_crf,
     pairs_to_compare,
     part_name,
@@ -123,7 +124,8 @@ class _Trials:
         for name, crf in crfs.items():
             rates = [one[name].bitrate_bps for one in found]
             vmaf = together(samples, [one[name].vmaf for one in found])
-            tries[name] = Try(crf, round(vmaf, 2), round(together(samples, rates)), max(rates))
+            peak = hardest_bps(samples, rates)
+            tries[name] = Try(crf, round(vmaf, 2), round(together(samples, rates)), peak)
         return tries
 
     def enlarge(

@@ -235,8 +235,9 @@ _MAX_COMPLAINTS = 1000
 
 
 def _note_damage(line: str, complaints: list[str]) -> bool:
-    """Keep a line that tells of broken input; whether it counts as progress: it does not."""
-    if len(complaints) < _MAX_COMPLAINTS and _DAMAGE.search(line):
+    """Keep a line that tells of broken input; whether it counts as progress: it does not. Whoever
+    complains says its name first: what FFmpeg shows of a file without one is its path and title."""
+    if len(complaints) < _MAX_COMPLAINTS and line.startswith("[") and _DAMAGE.search(line):
         complaints.append(re.sub(r"^(\[[^\]]*\] *)+", "", line))
     return False
 
