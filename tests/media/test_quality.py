@@ -173,6 +173,18 @@ def test_pictures_are_judged_beside_what_they_were_made_of(tmp_path: Path, ffmpe
     assert rung["quality"]["measured_vmaf"] == pytest.approx(90, abs=1.5)
 
 
+def test_damage_is_told_once(tmp_path: Path, ffmpeg: str) -> None:
+    """By what is made of it, and not again by what judges that."""
+    source = clip(tmp_path / "film.mp4", ffmpeg, "testsrc2=s=320x180:r=25:d=4,noise=alls=6:allf=t")
+    data = bytearray(source.read_bytes())
+    for place in range(20_000, len(data) - 20_000, 40_000):
+        data[place : place + 200] = bytes(200)
+    source.write_bytes(data)
+    report = run(source, tmp_path / "out", "--measure", "vmaf", "--top", "encode")
+    (told,) = (warning for warning in report["warnings"] if "damaged" in warning)
+    assert told.startswith("picture from 0.0 s to 4.0 s: damaged, the decoder complained ")
+
+
 def test_pictures_too_small_to_be_judged_are_made_all_the_same(tmp_path: Path, ffmpeg: str) -> None:
     """libvmaf dies of them; the smallest that it takes are searched."""
     small = clip(tmp_path / "small.mp4", ffmpeg, "testsrc2=s=64x16:r=25:d=1")

@@ -44,6 +44,8 @@ class MadeFile:
     size_bytes: int
 
 
+# They read again what the chunks are made of, which tell of its damage.
+_JUDGING = ("search", "measure")
 _SOUND_STEPS = ("audio", "audio-others", "gain", "loudness", "waveform")
 
 
@@ -170,7 +172,7 @@ class Work:
             cancel=self._cancel,
             on_line=on_line,
         )
-        if complaints:
+        if complaints and self.step.kind not in _JUDGING:
             damage = f"{self._where()}: damaged, {_counted(complaints)}"
             self.warnings.append(damage + made_good(self.plan, self.step))
         self._count(finished)

@@ -546,9 +546,9 @@ def replan(
     plan_summary: Mapping[str, Any],
     new: Sequence[NewTask],
 ) -> bool:
-    """Go over to another plan, when the first one's task showed that the film is not what its index
-    says; or begin again by the same, with another FFmpeg. False: fenced. Ring `TASKS` after the
-    commit.
+    """Go over to another plan: the one that a search led to, or one that encodes, where a copy
+    showed that the film is not what its index says; or begin again by the same, with another
+    FFmpeg. False: fenced. Ring `TASKS` after the commit.
 
     All tasks of the first plan go, the finished ones and this claim's too, and so do the published
     segments: they are of other bytes. What other workers are at is fenced.
