@@ -15,26 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from telecine import hosting, image_command, remote, wishes
-from telecine.engine.encoders import FALLBACK, VIDEO_ENCODERS
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.profile import (
-    HDR_WORDS,
     Profile,
-    TopPolicy,
-    make_profile,
-    parse_codecs,
-    parse_loudness,
-    parse_output,
-    parse_rung,
 )
-from telecine.engine.words.clip import parse_clip
-from telecine.engine.words.concat import film_names
 from telecine.engine.words.protection import ContentKey
-from telecine.engine.words.subtitles import SideCar, parse_burn, parse_side_car
-from telecine.engine.words.watermark import INPUT, Watermark, parse_watermark
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -179,88 +167,7 @@ def _add_wanted(sub: argparse.ArgumentParser, *, required: bool) -> None:
         required=required,
         help="the folder to write to; made where it is missing",
     )
-    sub.add_argument(
-        "--output",
-        action="append",
-        default=[],
-        metavar="OUTPUT",
-        help="hls, mp4:720p, mp4:source, mp3, aac, opus, flac, poster, storyboard, "
-        "thumbnails:every=10s, preview, waveform, chapters; sound takes a rate: "
-        "mp3@192k. Repeat it for more (default: hls and poster)",
-    )
-    sub.add_argument(
-        "--rung",
-        action="append",
-        default=[],
-        metavar="SIDE",
-        help="a rung of the ladder by its short side in pixels, such as 1080; several may follow "
-        "one another (default: the ladder that fits the source)",
-    )
-    sub.add_argument(
-        "--top",
-        choices=get_args(TopPolicy),
-        default="auto",
-        help="copy the source's own video as the top rung, encode it, or copy it where every rule "
-        "allows it (auto, the default)",
-    )
-    sub.add_argument(
-        "--codec",
-        default=FALLBACK.name,
-        metavar="CODEC",
-        help=f"codecs of HLS and DASH, joined by commas: {', '.join(VIDEO_ENCODERS)} "
-        f"(default: {FALLBACK.name})",
-    )
-    sub.add_argument(
-        "--hdr",
-        choices=HDR_WORDS,
-        default=HDR_WORDS[0],
-        help="what becomes of HDR: tone-mapped to SDR (the default), or kept in ten bits in the "
-        "codecs that hold them, beside a ladder in SDR",
-    )
-    wishes.add_quality(sub)
-    sub.add_argument(
-        "--loudness",
-        metavar="LUFS",
-        help="bring all sound to this loudness, such as -16, with true peaks of at most -1 dBTP "
-        "(EBU R 128); it is then encoded, and listened to before (default: as it is)",
-    )
-    sub.add_argument(
-        "--subtitle",
-        action="append",
-        default=[],
-        metavar="LANGUAGE=FILE",
-        help="a file of subtitles (SubRip, WebVTT, ASS) beside the film's own, as in en=film.srt; "
-        "en:forced=FILE where only what is foreign is translated, en:sdh=FILE for the hard of "
-        "hearing. Repeat it for more",
-    )
-    sub.add_argument(
-        "--burn-subtitle",
-        metavar="LANGUAGE|STREAM",
-        help="make subtitles part of the pictures: those of a language, or of a stream by its "
-        "number",
-    )
-    sub.add_argument(
-        "--clip",
-        metavar="START-END",
-        help="a part of the film, to the picture: 00:10-00:40, 10-40, 1:02:03.5- (to the end) or "
-        "-30 (from the start)",
-    )
-    sub.add_argument(
-        "--concat",
-        action="append",
-        default=[],
-        metavar="FILE",
-        type=Path,
-        help="another film behind SOURCE, which decides size and frame rate. Repeat it for more",
-    )
-    sub.add_argument(
-        "--watermark",
-        metavar="FILE:POSITION,OPACITY,SCALE",
-        help="a PNG, JPEG or WebP over the film, as in logo.png:top-right,0.5,0.1: top-left, "
-        "top-right, bottom-left, bottom-right or center, an opacity from 0 to 1, and its share of "
-        "the film's width",
-    )
-    wishes.add_protection(sub)
+    wishes.add_wishes(sub, wishes.OUTPUT_HELP)
     sub.add_argument(
         "--jobs",
         type=_jobs,
@@ -320,40 +227,17 @@ def parse(words: Sequence[str]) -> Asked:
     `rung_invalid`, `clip_invalid`, `watermark_invalid` …); `--help` and `--version` print and
     raise `SystemExit`."""
     found = parser().parse_args(joined_clip(spread_rungs(words)))
-    outputs = tuple(parse_output(text) for text in getattr(found, "output", ()))
-    rungs = tuple(parse_rung(text) for text in getattr(found, "rung", ()))
-    loudness = getattr(found, "loudness", None)
-    burn = getattr(found, "burn_subtitle", None)
-    clip = getattr(found, "clip", None)
-    beside = _subtitle_files(getattr(found, "subtitle", ()))
-    files = {side_car.name: path for side_car, path in beside}
-    mark = None
-    if getattr(found, "watermark", None) is not None:
-        mark, files[INPUT] = _watermark(found.watermark)
-    further = getattr(found, "concat", [])
-    files |= zip(film_names(len(further)), further, strict=True)
-    wished = wishes.read_wishes(found)
+    if "output" in found:
+        wished = wishes.read_wishes(found)
+    else:  # probe, verify
+        key = wishes.read_key(found) if "key_file" in found else None
+        wished = wishes.Wishes(Profile(), {}, key)
     return Asked(
         command=found.command,
         path=found.path,
         folder=getattr(found, "folder", None),
-        profile=make_profile(
-            outputs,
-            rungs,
-            getattr(found, "top", "auto"),
-            codecs=parse_codecs(getattr(found, "codec", FALLBACK.name)),
-            hdr=getattr(found, "hdr", HDR_WORDS[0]) == "keep",
-            loudness_lufs=None if loudness is None else parse_loudness(loudness),
-            subtitles=tuple(side_car for side_car, _ in beside),
-            burn=None if burn is None else parse_burn(burn),
-            clip=None if clip is None else parse_clip(clip),
-            watermark=mark,
-            concat=len(further),
-            protection=wished.protection,
-            quality=wished.quality,
-            measure=wished.measure,
-        ),
-        inputs=files,
+        profile=wished.profile,
+        inputs=wished.inputs,
         jobs=getattr(found, "jobs", 1),
         force=getattr(found, "force", False),
         decode=getattr(found, "decode", False),
@@ -361,32 +245,6 @@ def parse(words: Sequence[str]) -> Asked:
         ffmpeg=found.ffmpeg,
         key=wished.key,
     )
-
-
-def _watermark(word: str) -> tuple[Watermark, Path]:
-    """`logo.png:top-right,0.5,0.1` → what it is, and where it lies."""
-    path, colon, what = word.rpartition(":")
-    if not colon or not path:
-        raise UsageError(
-            f"--watermark {word[:60]!r}: a file, then position, opacity and scale, "
-            "such as logo.png:top-right,0.5,0.1",
-            code="watermark_invalid",
-        )
-    return parse_watermark(what), Path(path)
-
-
-def _subtitle_files(words: Sequence[str]) -> list[tuple[SideCar, Path]]:
-    """`en=film.srt` → what it is, and where it lies."""
-    found = []
-    for word in words:
-        what, equals, path = word.partition("=")
-        if not equals or not path:
-            raise UsageError(
-                f"--subtitle {word[:60]!r}: a language and a file, such as en=film.srt",
-                code="subtitle_invalid",
-            )
-        found.append((parse_side_car(what), Path(path)))
-    return found
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -403,7 +261,7 @@ def _run(asked: Asked) -> int:
 
 def _run_remote(words: Sequence[str]) -> int:
     """The commands that talk to a service."""
-    found = parser().parse_args(words)
+    found = parser().parse_args(joined_clip(spread_rungs(words)))
     from telecine.engine.process import Cancel
 
     cancel = Cancel()

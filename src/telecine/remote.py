@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from telecine import wishes
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
-from telecine.engine.profile import DEFAULT_OUTPUTS, Output, make_profile, parse_output
-from telecine.engine.words.quality import MEASURES
+from telecine.ordering import DEFAULT_PRESET, read_order
 from telecine.printable import printable
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 COMMANDS = ("login", "logout", "upload", "submit", "jobs", "cancel", "download")
 DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_PRESET = "stream"
 MAX_LISTED = 1000
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -76,16 +74,11 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="NAME",
         help=f"outputs with a name, such as stream, web-mp4 or mp3 (default: {DEFAULT_PRESET})",
     )
-    submit.add_argument(
-        "--output",
-        action="append",
-        default=[],
-        metavar="OUTPUT",
-        help="an output, as `telecine transcode` takes it, or of a picture "
+    wishes.add_wishes(
+        submit,
+        "an output, as `telecine transcode` takes it, or of a picture "
         "image:NAME.FORMAT:OPERATIONS, such as image:small.webp:resize:w=800; repeat it for more",
     )
-    wishes.add_quality(submit)
-    wishes.add_protection(submit)
     submit.add_argument("--title", metavar="TEXT", help="the asset's title (default: its name)")
     submit.add_argument(
         "--priority", type=int, default=0, metavar="N", help="from -100 to 100 (default: 0)"
@@ -120,89 +113,6 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LISTED:
         raise argparse.ArgumentTypeError(f"a number from 1 to {MAX_LISTED}, not {text!r}")
     return int(text)
-
-
-def wanted_outputs(words: list[str]) -> list[dict[str, Any]]:
-    """Outputs as the command line names them → as the API does. Raises `UsageError`."""
-    return [
-        _image_output(word)
-        if word.partition(":")[0] == "image"
-        else _plain_output(parse_output(word))
-        for word in words
-    ]
-
-
-def wanted_order(found: argparse.Namespace, wished: wishes.Wishes) -> dict[str, Any]:
-    """What `submit` was asked for, as the API takes it. Raises `UsageError`, for what cannot be
-    made together those that `make_profile` does."""
-    asked = wished.quality is not None or wished.measure or wished.protection is not None
-    if found.preset is not None and (found.output or asked):
-        raise UsageError("--preset or what is made, not both", code="usage")
-    if not found.output and not asked:
-        return {"preset": found.preset or DEFAULT_PRESET, "priority": found.priority}
-    words = found.output or [output.kind for output in DEFAULT_OUTPUTS]
-    outputs = wanted_outputs(words)
-    if asked:
-        make_profile(
-            tuple(parse_output(word) for word in words),
-            protection=wished.protection,
-            quality=wished.quality,
-            measure=wished.measure,
-        )
-        if not any(output["type"] in _WITH_RUNGS for output in outputs):
-            raise UsageError("--quality and --measure are of pictures: hls or mp4", code="usage")
-        outputs = [{**output, **_wished(output["type"], wished)} for output in outputs]
-    return {"outputs": outputs, "priority": found.priority}
-
-
-_WITH_RUNGS = ("hls", "mp4")
-
-
-def _wished(kind: str, wished: wishes.Wishes) -> dict[str, Any]:
-    """The fields of an output of this kind that say the same; what has no rungs has none."""
-    fields: dict[str, Any] = {}
-    if kind in _WITH_RUNGS and wished.quality is not None:
-        fields["quality"] = wished.quality
-    if kind in _WITH_RUNGS and wished.measure:
-        fields["measure"] = MEASURES[0]
-    if kind == "hls" and wished.protection is not None and wished.key is not None:
-        one = wished.protection
-        fields["protection"] = {
-            "scheme": one.scheme,
-            "key": wished.key.data.hex(),
-            "key_uri": one.uri,
-            "key_id": one.key_id,
-        }
-    return fields
-
-
-def _image_output(word: str) -> dict[str, Any]:
-    """`image:small.webp:resize:w=800;rotate:angle=90`: the file's name, then operations as a URL
-    has them. Raises `UsageError` (`output_unknown`, `format_unknown`, the grammar's codes)."""
-    from telecine.engine.images import formats, grammar
-
-    file, _, operations = word.partition(":")[2].partition(":")
-    name, _, ending = file.rpartition(".")
-    if not name:
-        raise UsageError(
-            f"output {word[:60]!r}: name the file, as in image:small.webp:resize:w=800",
-            code="output_unknown",
-        )
-    ops = grammar.parse_text(operations)
-    format = formats.written(ending).name
-    grammar.check_format(ops, format)
-    return {"type": "image", "ops": grammar.to_json(ops), "format": format, "name": name}
-
-
-def _plain_output(output: Output) -> dict[str, Any]:
-    plain: dict[str, Any] = {"type": output.kind}
-    if output.kind == "mp4":
-        plain["size"] = "source" if output.short_side is None else f"{output.short_side}p"
-    if output.bitrate_bps is not None:
-        plain["bitrate_bps"] = output.bitrate_bps
-    if output.every_s is not None:
-        plain["every_s"] = output.every_s
-    return plain
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -316,7 +226,9 @@ def _logout(_: argparse.Namespace, __: Cancel) -> int:
 
 def _upload(found: argparse.Namespace, cancel: Cancel) -> int:
     with _service() as client:
-        upload = _sent(client, found.file, found, cancel, order={})
+        files = _Files(client, found, cancel)
+        upload = files.send(found.file, title=found.title, order={})
+        files.forget()
         if found.json:
             _print_json(_plain(upload))
         else:
@@ -326,21 +238,23 @@ def _upload(found: argparse.Namespace, cancel: Cancel) -> int:
 
 
 def _submit(found: argparse.Namespace, cancel: Cancel) -> int:
-    wished = wishes.read_wishes(found)
-    order = wanted_order(found, wished)
+    order = read_order(found)
+    path = Path(found.what)
+    inputs = {} if order.wishes is None else order.wishes.inputs
+    for file in (path, *inputs.values()):  # before the first of them is on its way
+        if not _is_asset(file):
+            _see_file(file)
     with _service() as client:
-        path = Path(found.what)
-        if _ULID.fullmatch(found.what) and not path.exists():
-            job = client.submit(found.what, **order)
-        elif wished.key is not None:  # an upload keeps what comes with it as it is written
-            asset_id = _sent(client, path, found, cancel, order={}).asset_id
-            assert asset_id is not None
-            _say(f"uploaded: it is the asset {asset_id}")
-            job = client.submit(asset_id, **order)
-        else:
-            upload = _sent(client, path, found, cancel, order=order)
+        files = _Files(client, found, cancel)
+        if order.wishes is None and not _is_asset(path):
+            upload = files.send(path, title=found.title, order=order.body)
             assert upload.job_id is not None
             job = client.job(upload.job_id)
+        else:
+            asset_id = files.asset(path, title=found.title)
+            assets = {name: files.asset(beside) for name, beside in inputs.items()}
+            job = client.submit(asset_id, **order.with_assets(assets))
+        files.forget()
         if found.watch:
             return _watched(client, job, found, cancel)
         if found.json:
@@ -350,32 +264,62 @@ def _submit(found: argparse.Namespace, cancel: Cancel) -> int:
         return 0
 
 
-def _sent(
-    client: Client,
-    path: Path,
-    found: argparse.Namespace,
-    cancel: Cancel,
-    *,
-    order: Mapping[str, Any],
-) -> Upload:
-    """The finished upload of a file; one that was begun by an earlier run is gone on with."""
-    from telecine.client.home import UnfinishedUploads, fingerprint
+def _is_asset(path: Path) -> bool:
+    """Whether it is an asset's id that was named, and no file."""
+    return _ULID.fullmatch(str(path)) is not None and not path.exists()
 
+
+def _see_file(path: Path) -> None:
+    """Raises `UsageError` (`file_missing`)."""
     if not path.is_file():
         raise UsageError(f"no such file: {path}", code="file_missing")
-    unfinished = UnfinishedUploads()
-    known_as = fingerprint(path, client.url, found.title, order)
-    upload = _begun(client, unfinished.find(known_as))
-    if upload is None:
-        size = path.stat().st_size
-        upload = client.create_upload(path.name, size, title=found.title, **order)
-        unfinished.keep(known_as, upload.id, path)
-    with _shown(found, cancel, path.name) as show:
-        upload = client.send(upload, path, on_sent=_uploading(show))
-    unfinished.forget(known_as)
-    if upload.error is not None:
-        raise ServiceRefused(upload.error.message, code=upload.error.code, retryable=False)
-    return upload
+
+
+class _Files:
+    """Files on their way to a service. Which upload each belongs to is remembered until `forget`,
+    so that the same command goes on where an interrupted one stopped."""
+
+    def __init__(self, client: Client, found: argparse.Namespace, cancel: Cancel) -> None:
+        from telecine.client.home import UnfinishedUploads
+
+        self._client = client
+        self._found = found
+        self._cancel = cancel
+        self._unfinished = UnfinishedUploads()
+        self._known: list[str] = []
+
+    def asset(self, path: Path, title: str | None = None) -> str:
+        """The id of the asset that a file becomes, or that was named instead of one."""
+        if _is_asset(path):
+            return str(path)
+        asset_id = self.send(path, title=title, order={}).asset_id
+        assert asset_id is not None
+        _say(f"uploaded: {path} is the asset {asset_id}")
+        return asset_id
+
+    def send(self, path: Path, *, title: str | None, order: Mapping[str, Any]) -> Upload:
+        """The finished upload of a file; one that was begun by an earlier run is gone on with.
+        Raises `UsageError` (`file_missing`), `ServiceRefused`."""
+        from telecine.client.home import fingerprint
+
+        _see_file(path)
+        known_as = fingerprint(path, self._client.url, title, order)
+        self._known.append(known_as)
+        upload = _begun(self._client, self._unfinished.find(known_as))
+        if upload is None:
+            size = path.stat().st_size
+            upload = self._client.create_upload(path.name, size, title=title, **order)
+            self._unfinished.keep(known_as, upload.id, path)
+        with _shown(self._found, self._cancel, path.name) as show:
+            upload = self._client.send(upload, path, on_sent=_uploading(show))
+        if upload.error is not None:
+            self._unfinished.forget(known_as)
+            raise ServiceRefused(upload.error.message, code=upload.error.code, retryable=False)
+        return upload
+
+    def forget(self) -> None:
+        for known_as in self._known:
+            self._unfinished.forget(known_as)
 
 
 def _begun(client: Client, upload_id: str | None) -> Upload | None:

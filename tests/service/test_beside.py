@@ -3,7 +3,6 @@ downloaded, and read where the film plays."""
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import pytest
 from tests.service.running import finished_job, working_for_ada
 
 from telecine.client import ApiError, Client, Job
-from telecine.remote import wanted_outputs
 
 WANTED: list[dict[str, Any]] = [
     {"type": "hls", "rungs": [360, 240]},
@@ -165,20 +163,3 @@ def test_what_makes_no_sense_is_refused(
         ada.submit(job.asset_id, outputs=[output])
     assert refused.value.status == 422
     assert refused.value.code == code
-
-
-def test_the_commands_words_are_the_apis(ada: Client, job: Job) -> None:
-    words = ["storyboard", "thumbnails:every=4s", "thumbnails", "preview", "waveform", "chapters"]
-    assert wanted_outputs(words) == [
-        {"type": "storyboard"},
-        {"type": "thumbnails", "every_s": 4},
-        {"type": "thumbnails"},
-        {"type": "preview"},
-        {"type": "waveform"},
-        {"type": "chapters"},
-    ]
-    found = ada.estimate(job.asset_id, outputs=[{"type": "chapters"}])
-    assert json.loads(json.dumps(found["plan"]))["files"] == [
-        {"type": "chapters", "path": "chapters.vtt"},
-        {"type": "chapters", "path": "chapters.json"},
-    ]

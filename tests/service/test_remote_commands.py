@@ -20,12 +20,8 @@ from tests.service.conftest import PASSWORD
 from tests.service.running import Running
 from tests.terminal import on_terminal
 
-from telecine.cli import parser
 from telecine.client import Client, JobEvent
 from telecine.client.home import Credentials, CredentialsFile, UnfinishedUploads, fingerprint
-from telecine.engine.errors import UsageError
-from telecine.remote import wanted_order, wanted_outputs
-from telecine.wishes import read_wishes
 
 TELECINE = str(Path(sys.executable).with_name("telecine"))
 EMAIL = "ada@example.org"
@@ -370,18 +366,6 @@ def test_a_preset_and_outputs_do_not_go_together(user: User, film: Path) -> None
     assert "error[usage]" in ran.err
 
 
-def test_outputs_are_those_of_transcode() -> None:
-    words = ["hls", "mp4:720p", "mp4:source", "mp3@192k", "flac", "poster"]
-    assert wanted_outputs(words) == [
-        {"type": "hls"},
-        {"type": "mp4", "size": "720p"},
-        {"type": "mp4", "size": "source"},
-        {"type": "mp3", "bitrate_bps": 192_000},
-        {"type": "flac"},
-        {"type": "poster"},
-    ]
-
-
 SECRET = "a0b1c2d3e4f5061728394a5b6c7d8e9f"
 
 
@@ -390,59 +374,6 @@ def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "film.key"
     path.write_text(SECRET)
     return path
-
-
-def ordered(*words: str | Path) -> dict[str, Any]:
-    found = parser().parse_args(["submit", "a.mp4", *map(str, words)])
-    return wanted_order(found, read_wishes(found))
-
-
-def test_what_transcode_is_asked_for_submit_asks_a_service_for(key_file: Path) -> None:
-    """Field by field as `docs/reference/jobs.md` has them."""
-    quality = ("--quality", "90", "--measure", "vmaf")
-    protect = ("--protect", "cbcs", "--key-file", key_file, "--key-uri", "key.bin")
-    key_id = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
-    assert ordered() == {"preset": "stream", "priority": 0}
-    assert ordered(*quality)["outputs"] == [
-        {"type": "hls", "quality": 90, "measure": "vmaf"},
-        {"type": "poster"},
-    ]
-    mp4 = ordered("--output", "mp4:720p", "--output", "mp3", *quality)["outputs"]
-    assert mp4 == [
-        {"type": "mp4", "size": "720p", "quality": 90, "measure": "vmaf"},
-        {"type": "mp3"},
-    ]
-    protection = {
-        "scheme": "cbcs",
-        "key": SECRET,
-        "key_uri": "key.bin",
-        "key_id": key_id.replace("-", ""),
-    }
-    assert ordered("--output", "hls", *protect, "--key-id", key_id)["outputs"] == [
-        {"type": "hls", "protection": protection}
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (("--preset", "stream", "--quality", "90"), "usage"),
-        (("--output", "mp3", "--measure", "vmaf"), "usage"),
-        (("--quality", "101"), "quality_invalid"),
-        (("--protect", "cbcs"), "key_missing"),
-        (("--key-uri", "key.bin"), "key_without_protect"),
-        (("--output", "hls", "--output", "mp4:source", "KEY"), "protection_clear_file"),
-        (("--output", "image:a.jpg", "KEY"), "output_unknown"),
-    ],
-)
-def test_what_transcode_refuses_submit_refuses_before_it_sends_anything(
-    words: tuple[str, ...], code: str, key_file: Path
-) -> None:
-    protect = ("--protect", "aes-128", "--key-uri", "key.bin", "--key-file", str(key_file))
-    spread = [part for word in words for part in (protect if word == "KEY" else (word,))]
-    with pytest.raises(UsageError) as caught:
-        ordered(*spread)
-    assert caught.value.code == code
 
 
 def test_a_key_goes_with_the_job_and_is_told_by_nobody(
@@ -461,30 +392,43 @@ def test_a_key_goes_with_the_job_and_is_told_by_nobody(
     user.run("cancel", ran.json["id"])
 
 
-def test_outputs_of_pictures_are_a_file_and_operations() -> None:
-    words = ["image:small.webp:resize:w=800,fit=inside;rotate:angle=90", "image:same.jpg"]
-    assert wanted_outputs(words) == [
-        {
-            "type": "image",
-            "name": "small",
-            "format": "webp",
-            "ops": [{"op": "resize", "w": 800}, {"op": "rotate", "angle": 90}],
-        },
-        {"type": "image", "name": "same", "format": "jpeg", "ops": []},
-    ]
+def test_files_beside_the_film_become_assets_first(
+    user: User, film: Path, ffmpeg: str, tmp_path: Path
+) -> None:
+    """The first try is refused by the service: what it has is not sent to it again."""
+    texts, logo = tmp_path / "film.srt", tmp_path / "logo.png"
+    texts.write_text("1\n00:00:00,500 --> 00:00:01,000\nGood evening.\n")
+    picture = ("-f", "lavfi", "-i", "color=red:size=32x32", "-frames:v", "1")
+    subprocess.run([ffmpeg, "-v", "error", *picture, logo], check=True)
+    further = user.run("upload", film, "--title", "the other").out.strip()
+    asked = ("--output", "hls", "--rung", "240", "--subtitle", f"en={texts}", "--concat", further)
+    refused = user.run("submit", film, *asked, "--clip", "100-")
+    assert refused.code == 3, refused.err
+    sent = dict(re.findall(r"uploaded: (.+) is the asset (\w+)", refused.err))
+    assert set(sent) == {str(film), str(texts)}
+
+    mark = ("--watermark", f"{logo}:center,1,0.2")
+    ran = user.run("submit", film, *asked, *mark, "--json")
+    assert ran.code == 0, ran.err
+    again = dict(re.findall(r"uploaded: (.+) is the asset (\w+)", ran.err))
+    assert again == {**sent, str(logo): again[str(logo)]}
+    assert list((user.home / "state" / "telecine" / "uploads").iterdir()) == []
+    job = ran.json
+    assert job["asset_id"] == sent[str(film)]
+    [output] = job["outputs"]
+    assert [one["asset"] for one in output["subtitles"]] == [sent[str(texts)]]
+    assert output["watermark"]["asset"] == again[str(logo)]
+    assert output["concat"] == [further]
+    with user.client() as client:
+        for _ in client.watch(job["id"]):
+            pass
+        assert client.job(job["id"]).state == "succeeded"
 
 
-@pytest.mark.parametrize(
-    ("word", "code"),
-    [
-        ("image", "output_unknown"),
-        ("image:small", "output_unknown"),
-        ("image:small.bmp", "format_unknown"),
-        ("image:small.webp:explode", "operation_unknown"),
-        ("image:small.png:convert:quality=80", "option_not_of_format"),
-    ],
-)
-def test_an_output_of_a_picture_that_is_none(word: str, code: str) -> None:
-    with pytest.raises(UsageError) as raised:
-        wanted_outputs([word])
-    assert raised.value.code == code
+def test_a_file_that_is_not_there_is_told_before_another_is_sent(
+    user: User, film: Path, tmp_path: Path
+) -> None:
+    ran = user.run("submit", film, "--subtitle", f"en={tmp_path}/none.srt")
+    assert ran.code == 2
+    assert "error[file_missing]" in ran.err
+    assert "uploaded" not in ran.err
