@@ -29,7 +29,7 @@ def attributes(line: str) -> dict[str, str]:
 
 
 def read_variants(master: Path) -> tuple[Variant, ...]:
-    """The variants with pictures, in the playlist's order."""
+    """The variants with pictures, in the playlist's order; each once for all groups of sound."""
     folder = master.parent
     lines = [line.strip() for line in master.read_text().splitlines() if line.strip()]
     sounds: dict[str, Path] = {}
@@ -38,7 +38,7 @@ def read_variants(master: Path) -> tuple[Variant, ...]:
             media = attributes(line)
             if media.get("TYPE") == "AUDIO" and "URI" in media:
                 sounds.setdefault(media["GROUP-ID"], folder / media["URI"])
-    variants = []
+    variants: dict[Path, Variant] = {}
     for line, uri in itertools.pairwise(lines):
         if line.startswith("#EXT-X-STREAM-INF:"):
             stream = attributes(line)
@@ -46,8 +46,9 @@ def read_variants(master: Path) -> tuple[Variant, ...]:
                 height = int(stream["RESOLUTION"].split("x")[1])
                 sound = sounds.get(stream.get("AUDIO", ""))
                 codec = stream.get("CODECS", "").split(",")[0]
-                variants.append(Variant(height, codec, folder / uri, sound))
-    return tuple(variants)
+                playlist = folder / uri
+                variants.setdefault(playlist, Variant(height, codec, playlist, sound))
+    return tuple(variants.values())
 
 
 def read_media(playlist: Path) -> Media:

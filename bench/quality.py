@@ -160,8 +160,22 @@ def markdown(record: dict[str, Any]) -> str:
             f"{whole[0] / 1000:.0f} → {whole[1] / 1000:.0f}",
             f"{whole[1] / whole[0]:.2f} ×",
         ])  # fmt: skip
-    parts = [figures.markdown_table(rows), figures.markdown_table(costs)]
-    return "\n\n".join([*parts, *(f"- {note}" for note in notes)])
+    parts = [_in_short(record), figures.markdown_table(rows), figures.markdown_table(costs)]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)]).rstrip()
+
+
+def _in_short(record: dict[str, Any]) -> str:
+    off = [
+        rung["vmaf"] - record["quality"]
+        for clip in record["clips"]
+        for rung in clip["aimed"]["rungs"]
+    ]
+    inside = sum(abs(one) <= TOLERANCE for one in off)
+    farthest = max(off, key=abs)
+    return (
+        f"{inside} of {len(off)} listed rungs are within {TOLERANCE} of {record['quality']:g}; the "
+        f"farthest is {farthest:+.1f} off."
+    )
 
 
 def _said(rung: dict[str, Any]) -> str:

@@ -155,8 +155,7 @@ def _rungs(key: str, master: Path, setting: Setting, *, measure_vmaf: bool) -> l
     rungs = []
     codec = next(contestant.codec for contestant in CONTESTANTS if contestant.key == key)
     # What says no codec at all is somebody's H.264.
-    listed = [v for v in read_variants(master) if (v.codec or "avc1").startswith(codec)]
-    variants = list({v.playlist: v for v in listed}.values())  # each once for all groups of sound
+    variants = [v for v in read_variants(master) if (v.codec or "avc1").startswith(codec)]
     weighed = outputs.weigh(variants, scratch)
     for variant, rung in zip(variants, weighed, strict=True):
         encoded = not (key == contestants.COPIED.key and rung.height == max(RUNGS))

@@ -42,6 +42,8 @@ MASTER = """#EXTM3U
 720.m3u8
 #EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="mp4a.40.2",AUDIO="aac"
 sound.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=2,CODECS="avc1.640028,ac-3",RESOLUTION=1920x1080,AUDIO="surround"
+1080.m3u8
 """
 
 
@@ -54,7 +56,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def test_variants_are_those_with_pictures_in_order(tmp_path: Path) -> None:
+def test_variants_are_those_with_pictures_in_order_and_each_once(tmp_path: Path) -> None:
     write(tmp_path, {"master.m3u8": MASTER})
     found = read_variants(tmp_path / "master.m3u8")
     assert [(v.height, v.playlist.name, v.sound and v.sound.name) for v in found] == [
