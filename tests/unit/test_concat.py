@@ -351,6 +351,25 @@ def test_tracks_go_on_in_their_language_else_in_the_default_one() -> None:
     )
 
 
+def test_what_is_heard_instead_and_what_is_left_out_is_said() -> None:
+    english, french, nameless = (
+        replace(sources.SOUND, index=index, language=language, default=index == 1)
+        for index, language in ((1, "eng"), (2, "fra"), (1, None))
+    )
+    first = sources.media(audio=(english,))
+    foreign = sources.media(audio=(replace(french, index=1), replace(english, index=2)))
+    plan = joined(first, sources.media(audio=(english, french)),
+                  sources.media(audio=(replace(french, default=True),)),
+                  sources.media(audio=(nameless,)), foreign)  # fmt: skip
+    assert [part.reason for part in plan.parts] == [
+        "nothing is changed",
+        "sound of stream 2 (fra) left out",
+        "no sound 'English': the one that plays by default",
+        "nothing is changed",
+        "sound of stream 1 (fra) left out",
+    ]
+
+
 def test_the_first_film_may_be_silent() -> None:
     plan = joined(sources.SILENT, sources.PAL, words=("hls", "flac", "mp3"))
     assert plan.audio is not None
@@ -389,6 +408,20 @@ def test_subtitles_of_a_language_are_one_track() -> None:
     assert [(t.name, t.stream) for t in second.subtitles] == [
         *(("en", 6), ("de", 2), ("en-forced", 5)),
     ]
+
+
+def test_pictures_of_text_are_left_out_by_the_name_of_their_film() -> None:
+    """Nor is burning them in proposed, which is refused of joined films."""
+    discs = replace(
+        sources.FILM, subtitles=(SubtitleStream(5, "bitmap", "hdmv_pgs_subtitle", "eng"),)
+    )
+    said = [warning for warning in joined(discs, discs).warnings if "subtitles" in warning]
+    left = (
+        "subtitles of stream 5 (hdmv_pgs_subtitle, eng) are left out: they are pictures, not text"
+    )
+    assert said == [left, f"film-2: {left}"]
+    (alone,) = make_plan(discs, make_profile()).warnings
+    assert alone == f"{left}; --burn-subtitle 5 makes them part of the film's"
 
 
 def test_chapters_of_each_film_or_one_for_it() -> None:

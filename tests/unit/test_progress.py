@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.sources import COMPLIANT, SURROUND_ONLY, lasting
+from tests.unit.sources import COMPLIANT, FINGERPRINT, PICTURE, SURROUND_ONLY, lasting, media
 
+from telecine.engine.media import ExtraInput
 from telecine.engine.plan import Plan
 from telecine.engine.planning import make_plan
 from telecine.engine.profile import make_profile, parse_output
-from telecine.engine.progress import Progress, pace
+from telecine.engine.progress import Progress, pace, step_work
 
 
 def everything() -> Plan:
@@ -81,6 +82,23 @@ def test_encoding_weighs_by_its_pixels() -> None:
     whole = Progress(plan)
     whole.finish(plan.step("encode-0001"))
     assert sound.fraction() < whole.fraction() / 2
+
+
+def test_a_film_that_is_joined_costs_what_its_own_pictures_cost_to_decode() -> None:
+    """30 s at 24 frames/s of 3840 × 2160 where before there were 1920 × 1080."""
+    large = media(replace(PICTURE, width=3840, height=2160))
+    small, other = (
+        make_plan(
+            COMPLIANT,
+            make_profile(concat=1),
+            inputs=(ExtraInput("film-2", "film", FINGERPRINT, film=film),),
+        )
+        for film in (COMPLIANT, large)
+    )
+    first, second = (step.id for step in small.steps if step.id in ("encode-0000", "encode-0001"))
+    assert step_work(other, other.step(first)) == step_work(small, small.step(first))
+    more = step_work(other, other.step(second)) - step_work(small, small.step(second))
+    assert more == pytest.approx(0.3 * (3840 * 2160 - 1920 * 1080) * 24 * 30 / 1e6)
 
 
 def test_a_plan_of_sound_alone_and_one_without_steps() -> None:

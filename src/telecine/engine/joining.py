@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from telecine.engine.ladder import Size, even
+from telecine.engine.media import VideoStream
 from telecine.engine.plan import JoinedFilm, Plan, Span, Step
 from telecine.engine.timeline import Timeline
 
@@ -32,6 +33,18 @@ def film_of(plan: Plan, step: Step) -> tuple[Plan, Step]:
     return plan, step
 
 
+def decoded(plan: Plan, step: Step) -> VideoStream | None:
+    """The stream of which a chunk's pictures are."""
+    for part in plan.parts:
+        if part.first <= step.first < part.end:
+            return _video(plan, part)
+    return plan.video
+
+
+def _video(plan: Plan, part: JoinedFilm) -> VideoStream:
+    return next(video for video in plan.film(part).video if video.index == part.video)
+
+
 def films_of(plan: Plan) -> list[tuple[Plan, Fraction]]:
     """The plan of each film, and when it begins in the whole."""
     if not plan.parts:
@@ -47,7 +60,7 @@ def alone(plan: Plan, part: JoinedFilm) -> Plan:
     return replace(
         plan,
         source=film,
-        video=next(video for video in film.video if video.index == part.video),
+        video=_video(plan, part),
         audio=next((audio for audio in film.audio if audio.index == part.audio), None),
         deinterlace=part.deinterlace,
         tone_map=part.tone_map,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from telecine.engine.encoders import VIDEO_ENCODERS
+from telecine.engine.joining import decoded
 from telecine.engine.plan import Plan, Span, Step, StepKind
 from telecine.engine.searching import MAX_TRIES, total_s
 
@@ -85,10 +86,9 @@ def _weight(plan: Plan, step: Step) -> float:
         return _LIGHT * _LIGHT_SHARES.get(step.kind, 1.0) * several
     rate = float(plan.timeline.rate)
     encoded = sum(_span_work(plan, span) for span in step.spans) / step_span_s(plan, step)
-    decoded = 0.0
-    if plan.video is not None:
-        decoded = plan.video.width * plan.video.height * _DECODE_SHARE
-    return (encoded + decoded) * rate / 1e6
+    video = decoded(plan, step)
+    read = 0.0 if video is None else video.width * video.height * _DECODE_SHARE
+    return (encoded + read) * rate / 1e6
 
 
 def _judging(plan: Plan, step: Step) -> float:

@@ -231,8 +231,14 @@ def _taken_sounds(
             taken.append(Taken(sound.name, same[min(nth, len(same) - 1)].index))
         elif given.tracks:
             taken.append(Taken(sound.name, given.tracks[0].index))
-            if number and sound.group == "stereo":
+            # A default track of no language is the film's own sound, whatever it is.
+            told = number or (known[0][0] and language_tag(given.tracks[0].language))
+            if told and sound.group == "stereo":
                 instead.append(f"no sound {sound.title!r}: the one that plays by default")
+    used = {one.stream for one in taken}
+    left = [f"{t.index} ({t.language or t.codec})" for t in given.tracks if t.index not in used]
+    if left and any(sound.listed for sound in sounds):  # files have one sound anyway
+        instead.append(f"sound of stream {', '.join(left)} left out")
     return taken
 
 

@@ -264,7 +264,8 @@ def _plan_video(
     if profile.hdr and not video.color.hdr:
         warnings.append("HDR was to be kept, and the source has none")
     chunks = make_chunks(timeline, keyframes_s(video, origin_s))
-    joined, films = None, [(source, video)]
+    joined = None
+    films: list[tuple[str | None, MediaInfo, VideoStream]] = [(None, source, video)]
     kept = profile
     if profile.concat:
         first = joins.Given(None, source, video, tracks)
@@ -275,7 +276,7 @@ def _plan_video(
         end_s = origin_s + timeline.duration_s
         # Where all that is joined would begin on that clock: of a clip that lies before it.
         film_s = origin_s - (joined.cut.start_s if joined.cut is not None else 0)
-        films = [(given.film, given.video) for given in joined.films]
+        films = [(given.input, given.film, given.video) for given in joined.films]
         kept = replace(profile, hdr=joins.kept_hdr(joined, profile, warnings))
         distrust += (joins.REASON,)
     renditions, without = make_renditions(ladder, kept, video, timeline, copied=copied)

@@ -19,7 +19,7 @@ MAX_TITLE = 80
 
 
 def make_subtitles(
-    films: Sequence[tuple[MediaInfo, VideoStream]],
+    films: Sequence[tuple[str | None, MediaInfo, VideoStream]],
     profile: Profile,
     inputs: Sequence[ExtraInput],
     zero_s: Fraction,
@@ -27,13 +27,16 @@ def make_subtitles(
 ) -> tuple[SubtitleRendition, ...]:
     """The subtitles in the playlists: those of the source that are text, then the files beside it,
     whose time 0 is `zero_s` on the source's clock. Where several films are joined those of a
-    language and kind are one track, whichever films have it."""
+    language and kind are one track, whichever films have it; each of `films` is the input of which
+    it is (None: the source), and what it is."""
     if not profile.has("hls"):
         return ()
     found: dict[_Key, SubtitleRendition] = {}
-    for film, video in films:
-        for key, track in _keyed(_of_source(film, video, warnings)):
+    for name, film, video in films:
+        said: list[str] = []
+        for key, track in _keyed(_of_source(film, video, said, burnable=not profile.concat)):
             found.setdefault(key, track)
+        warnings.extend(said if name is None else [f"{name}: {warning}" for warning in said])
     wanted = [*found.values(), *_side_cars(profile, inputs, zero_s, warnings)]
     if len(wanted) > MAX_TRACKS:
         warnings.append(f"{len(wanted)} tracks of subtitles: the first {MAX_TRACKS} are kept")
@@ -64,7 +67,7 @@ def taken_subtitles(
     film: MediaInfo, video: VideoStream, tracks: Sequence[SubtitleRendition]
 ) -> list[Taken]:
     """Which of a film's own streams go into the tracks of all that is joined."""
-    own = dict(_keyed(_of_source(film, video, [])))
+    own = dict(_keyed(_of_source(film, video, [], burnable=False)))
     whole = _keyed(track for track in tracks if track.input is None)
     return [
         Taken(track.name, stream)
@@ -80,12 +83,12 @@ def left_out_without_pictures(source: MediaInfo, profile: Profile) -> list[str]:
 
 
 def _of_source(
-    source: MediaInfo, video: VideoStream, warnings: list[str]
+    source: MediaInfo, video: VideoStream, warnings: list[str], *, burnable: bool
 ) -> Iterator[SubtitleRendition]:
     for stream in source.subtitles:
         if stream.kind == "captions" and stream.index != video.index:
             continue  # of a picture that is not in the output either
-        why = _why_left_out(stream)
+        why = _why_left_out(stream, burnable=burnable)
         if why:
             warnings.append(f"subtitles of stream {_known_as(stream)} are left out: {why}")
             continue
@@ -110,13 +113,11 @@ def _known_as(stream: SubtitleStream) -> str:
     return f"{stream.index} ({words})"
 
 
-def _why_left_out(stream: SubtitleStream) -> str:
+def _why_left_out(stream: SubtitleStream, *, burnable: bool) -> str:
     match stream.kind:
         case "bitmap":
-            return (
-                "they are pictures, not text; "
-                f"--burn-subtitle {stream.index} makes them part of the film's"
-            )
+            how = f"; --burn-subtitle {stream.index} makes them part of the film's"
+            return "they are pictures, not text" + how * burnable
         case "unreadable":
             return "they cannot be decoded here"
         case _:
