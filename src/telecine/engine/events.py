@@ -32,6 +32,13 @@ import json
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+
+def warned(code: str, message: str) -> str:
+    """A warning that a program may look for: its stable code, of those in docs/reference/errors.md,
+    stands behind it as `[code]`."""
+    return f"{message} [{code}]"
+
+
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 EventName = Literal[

@@ -12,6 +12,7 @@ Each line is a list that begins with its kind:
     ["read", time_us]                            how far the file is read, about once a second
     ["moved"]                                    it is read on, also where none of it is asked for
     ["left", track, number]                      so many cues above the limits were left out
+    ["cut", track, number]                       so many cues are longer than what is told of them
     ["format", format, encoding, guessed]        of a file of subtitles
 
 A cue's text is an event of ASS, or WebVTT's own where `settings` is a text. Times are on the file's
@@ -64,17 +65,21 @@ class _Track:
     def __init__(self, number: int) -> None:
         self.number = number
         self._count = 0
+        self._cut = 0
 
     def cue(self, start_us: int, end_us: int | None, text: str, settings: str | None) -> None:
         self._count += 1
         if self._count <= MAX_CUES:
+            self._cut += len(text) > MAX_TEXT_CHARS
             _say("cue", self.number, start_us, end_us, settings, text[:MAX_TEXT_CHARS])
 
-    def end(self, left: int = 0) -> None:
-        """`left` were left out before they came here."""
+    def end(self, left: int = 0, cut: int = 0) -> None:
+        """`left` were left out before they came here, and `cut` were shortened."""
         left += max(0, self._count - MAX_CUES)
         if left:
             _say("left", self.number, left)
+        if cut + self._cut:
+            _say("cut", self.number, cut + self._cut)
 
 
 # --- a film --------------------------------------------------------------------------------------
@@ -300,7 +305,7 @@ def _file(path: str) -> None:
         track, found = _Track(0), parse(text)
         for cue in found.cues:
             track.cue(cue.start_ms * 1000, cue.end_ms * 1000, cue.text, cue.settings)
-        track.end(found.left)
+        track.end(found.left, found.cut)
         return
     # Without a BOM and with one kind of line end FFmpeg need not guess either.
     clean = io.BytesIO("\n".join(text.splitlines()).encode(errors="replace"))

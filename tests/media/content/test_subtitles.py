@@ -22,9 +22,11 @@ from tests.thorough import thorough_but
 
 from telecine.engine import subtitle_reader
 from telecine.engine.errors import InputRefused, MediaError
-from telecine.engine.probe import probe
+from telecine.engine.planning import make_plan
+from telecine.engine.probe import probe, probe_inputs
 from telecine.engine.process import Access, Limits, run
 from telecine.engine.profile import make_profile, parse_output
+from telecine.engine.steps.encode import run_step
 from telecine.engine.steps.subtitling import MAX_TOLD_BYTES, probe_side_car
 from telecine.engine.tools import Tools
 from telecine.engine.transcode import transcode
@@ -374,6 +376,31 @@ def test_a_flood_of_cues_is_cut_short_and_said(film: Path, tools: Tools, tmp_pat
     assert [line for line in report.warnings if "10000 cues too many" in line]
     assert [line for line in report.warnings if "where too many meet" in line]
     assert verify(tmp_path / "out").passed
+
+
+def test_a_text_that_is_too_long_is_cut_off_and_said(
+    film: Path, tools: Tools, tmp_path: Path
+) -> None:
+    """8,000 characters of an event are kept, its fields among them; of a cue of WebVTT 4,000."""
+    (tmp_path / "en.srt").write_text(SRT + f"5\n00:00:01,000 --> 00:00:02,000\n{'x' * 9000}\n")
+    times = "00:01.000 --> 00:02.000\n"
+    (tmp_path / "fr.vtt").write_text(f"WEBVTT\n\n{times}{'y' * 4001}\n\n{times}{'z' * 4000}\n")
+    (tmp_path / "it.vtt").write_text(f"WEBVTT\n\n{times}{'z' * 4000}\n")
+    inputs = {
+        f"subtitles-{path.stem}": path for path in sorted(tmp_path.iterdir())
+    }  # fmt: skip
+    cars = tuple(SideCar(name.removeprefix("subtitles-")) for name in inputs)
+    profile = make_profile((parse_output("hls"),), (90,), subtitles=cars)
+    beside = probe_inputs(profile, inputs, tools)
+    plan = make_plan(probe(film, tools), profile, inputs=beside)
+    made = run_step(plan, "subtitles", film, tmp_path / "out", tools=tools, inputs=inputs)
+    assert made.warnings == tuple(
+        f"{title}: too long a text in 1 cues, whose end is left out [subtitles_cut]"
+        for title in ("English", "French")
+    )
+    kept = {path.parent.name: path.read_text() for path in tmp_path.glob("out/**/whole.vtt")}
+    assert 7900 < kept["en-2"].count("x") < 8000
+    assert (kept["fr"].count("y"), kept["fr"].count("z")) == (4000, 4000)
 
 
 def test_the_reader_is_shut_in(film: Path, tools: Tools, tmp_path: Path) -> None:

@@ -102,6 +102,14 @@ def test_cues_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
     assert (len(found.cues), found.left) == (3, 2)
 
 
+def test_a_text_that_is_too_long_is_cut_off_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webvtt, "MAX_CUE_CHARS", 3)
+    times = "00:01.000 --> 00:02.000\n"
+    found = parse(f"WEBVTT\n\n{times}four\n\n{times}two\n\n{times}a\nbc\n")
+    assert [cue.text for cue in found.cues] == ["fou", "two", "a\nb"]
+    assert found.cut == 2
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_all_line_ends_are_lines(end: str) -> None:
     text = end.join(["WEBVTT", "", "00:01.000 --> 00:02.000", "a", "b", ""])

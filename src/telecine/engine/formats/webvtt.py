@@ -68,12 +68,14 @@ def map_at(start_s: Fraction) -> TimestampMap:
 @dataclass(frozen=True, slots=True)
 class File:
     """A WebVTT file that was read. `broken` counts what stands where a cue should and is none,
-    `left` the cues beyond `MAX_CUES`, which are not there."""
+    `left` the cues beyond `MAX_CUES`, which are not there, `cut` those whose text is longer than
+    `MAX_CUE_CHARS`, of which the rest is not."""
 
     cues: tuple[Cue, ...]
     timestamp_map: TimestampMap | None
     broken: int
     left: int = 0
+    cut: int = 0
 
 
 # -- reading --------------------------------------------------------------------------------
@@ -100,17 +102,18 @@ def parse(text: str) -> File:
     """Read a file, as a player does. Cues come in the file's order with their text as it stands
     there; notes, styles and regions are passed over. The caller sees to it that `is_webvtt`."""
     cues: list[Cue] = []
-    broken = left = 0
+    broken = left = cut = 0
     header, *blocks = _blocks(_LINE_END.split(text.replace("\0", "\ufffd")))
     for block in blocks:
         cue = _cue(block)
         if cue is None:
             broken += not block[0].startswith(("NOTE", "STYLE", "REGION"))
         elif len(cues) < MAX_CUES:
-            cues.append(cue)
+            cut += len(cue.text) > MAX_CUE_CHARS
+            cues.append(replace(cue, text=cue.text[:MAX_CUE_CHARS]))
         else:
             left += 1
-    return File(tuple(cues), _timestamp_map(header), broken, left)
+    return File(tuple(cues), _timestamp_map(header), broken, left, cut)
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -145,7 +148,7 @@ def _cue(block: Sequence[str]) -> Cue | None:
         if match is not None:
             times = match.groups()
             start_ms, end_ms = _milliseconds(times[:4]), _milliseconds(times[4:8])
-            text = "\n".join(block[at + 1 :])[:MAX_CUE_CHARS]
+            text = "\n".join(block[at + 1 :])
             return Cue(start_ms, end_ms, text, times[8] or "") if end_ms > start_ms else None
     return None
 

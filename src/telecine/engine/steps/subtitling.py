@@ -20,6 +20,7 @@ from typing import Any
 
 from telecine.engine.disk import write_whole
 from telecine.engine.errors import InputRefused, StepFailed
+from telecine.engine.events import warned
 from telecine.engine.formats import ass, webvtt
 from telecine.engine.formats.textfile import SubtitleFormat
 from telecine.engine.formats.webvtt import Cue
@@ -62,6 +63,7 @@ class _Told:
     header: str = ""
     cues: list[tuple[int, int | None, str | None, str]] = field(default_factory=list)
     left: int = 0
+    cut: int = 0
 
 
 _Track = SubtitleRendition | BurnedIn
@@ -115,6 +117,8 @@ class _Listener:
                 self._track(track).header = text
             case ["left", int(track), int(number)]:
                 self._track(track).left = number
+            case ["cut", int(track), int(number)]:
+                self._track(track).cut = number
             case ["read", int(time_us)]:
                 self._on_read(time_us)
             case ["moved"]:
@@ -200,10 +204,17 @@ def make_subtitles(work: Work) -> tuple[MadeFile, ...]:
         left = sum(one.told.left for one in said[track.name])
         if left:
             work.warnings.append(f"{track.title}: {left} cues too many are left out")
+        work.warnings.extend(_cut_short(track.title, [one.told for one in said[track.name]]))
         if not cues and any(one.told.cues for one in said[track.name]):
             work.warnings.append(f"{track.title}: no cue lies within the film")
         files += _write(work, track, cues)
     return tuple(files)
+
+
+def _cut_short(what: str, told: Sequence[_Told]) -> list[str]:
+    cut = sum(one.cut for one in told)
+    said = f"{what}: too long a text in {cut} cues, whose end is left out"
+    return [warned("subtitles_cut", said)] if cut else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +350,7 @@ def burn_text(work: Work) -> str:
     assert plan.video is not None
     read = _read_film(work, plan, Fraction(0), [burned] if burned.stream is not None else [])
     told = _told_of(work, burned, read)
+    work.warnings.extend(_cut_short("the burnt-in subtitles", [told]))
     cues = track_cues(plan, burned, told.header, told.cues)
     if not cues:
         work.warnings.append("there is no text to burn in within the film")
