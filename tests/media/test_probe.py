@@ -183,3 +183,44 @@ def test_the_only_packet_lasts_until_the_end_that_the_file_states(
     beep = make(ffmpeg, tmp_path / "beep.flv", ["sine=d=0.05:r=11025"], "-c:a", "adpcm_swf")
     info = probed(beep)
     assert Fraction(info["audio"][0]["end_s"]) == Fraction(info["duration_s"]) == Fraction("0.05")
+
+
+def with_box(data: bytes, behind: bytes, box: bytes) -> bytes:
+    """An MP4 whose `moov` is its last box, with one box more behind the first one of that kind."""
+    at = data.index(behind) - 4
+    end = at + struct.unpack_from(">I", data, at)[0]
+    grown = bytearray(data)
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hvc1"):
+        size_at = data.rindex(kind, 0, at) - 4
+        struct.pack_into(
+            ">I", grown, size_at, struct.unpack_from(">I", grown, size_at)[0] + len(box)
+        )
+    return bytes(grown[:end] + box + grown[end:])
+
+
+def dolby_vision(profile: int, compatible_with: int) -> bytes:
+    """The box of a configuration (Dolby Vision Streams Within the ISO Base Media File Format, 3.2):
+    version 1.0, 7 bits of profile, 6 of level, RPU, no enhancement layer, a base layer."""
+    flags = profile << 9 | 3 << 3 | 0b101
+    record = struct.pack(">BBHB", 1, 0, flags, compatible_with << 4).ljust(24, b"\0")
+    return struct.pack(">I4s", 8 + len(record), b"dvcC") + record
+
+
+@pytest.mark.parametrize(("profile", "compatible_with", "told"), [(5, 0, True), (8, 4, False)])
+def test_dolby_vision_without_a_base_is_told(
+    tmp_path: Path, ffmpeg: str, profile: int, compatible_with: int, told: bool
+) -> None:
+    plain = make(
+        ffmpeg, tmp_path / "plain.mp4", [SMALL],
+        *("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1"),
+        *("-x265-params", "log-level=error"),
+    )  # fmt: skip
+    film = tmp_path / "film.mp4"
+    film.write_bytes(with_box(plain.read_bytes(), b"hvcC", dolby_vision(profile, compatible_with)))
+    found = planned(film)
+    warnings = [line for line in found["warnings"] if "[dolby_vision_alone]" in line]
+    assert bool(warnings) is told
+    name = f"Dolby Vision {profile}.{compatible_with}"
+    assert all(line.startswith(name) for line in warnings)
+    assert found["source"]["video"][0]["dynamic"] == [name]
+    assert any(f"HDR ({name})" in line for line in probed(film)["summary"])

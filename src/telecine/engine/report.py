@@ -242,9 +242,10 @@ def _picture(video: VideoStream) -> str:
     if video.field_order in ("tff", "bff"):
         first = "top" if video.field_order == "tff" else "bottom"
         parts.append(f"interlaced, {first} field first")
-    if video.color.hdr:
-        curve = "PQ" if video.color.transfer == "smpte2084" else "HLG"
-        parts.append(f"HDR ({', '.join((curve, *video.dynamic))})")
+    if video.color.hdr or video.dynamic:
+        curves = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+        curve = [curves[video.color.transfer or ""]] if video.color.hdr else []
+        parts.append(f"HDR ({', '.join((*curve, *video.dynamic))})")
     elif video.bit_depth > 8:
         parts.append(f"{video.bit_depth} bits")
     return ", ".join(parts)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from telecine.engine.copying import SOUND_OVERHANG_S
 from telecine.engine.errors import InputRefused
+from telecine.engine.events import warned
 from telecine.engine.media import AudioStream, MediaInfo, VideoStream
 from telecine.engine.profile import AUDIO_KINDS, PICTURE_KINDS, Profile
+
+# Pictures in IPTPQc2, with nothing that other decoders may show: what comes behind the profile says
+# what the base layer is compatible with, and 0 is nothing (Dolby Vision Profiles and Levels, 3).
+_NO_BASE = re.compile(r"Dolby Vision \d+\.0")
 
 
 def _wants_video(profile: Profile) -> bool:
@@ -29,6 +35,15 @@ def choose_video(source: MediaInfo, profile: Profile, warnings: list[str]) -> Vi
             f"{len(source.video)} video streams: stream {chosen.index} "
             f"({chosen.width}×{chosen.height}) taken as {why}"
         )
+    alone = [words for words in chosen.dynamic if _NO_BASE.fullmatch(words)]
+    warnings.extend(
+        warned(
+            "dolby_vision_alone",
+            f"{words} is meant for decoders of Dolby Vision alone, and there is none here: the "
+            "colours come out wrong",
+        )
+        for words in alone
+    )
     return chosen
 
 
