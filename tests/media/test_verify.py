@@ -327,6 +327,13 @@ def _noise(folder: Path) -> None:
         damage.put(path, place, "Q", 0x5A17_C3F0_99E1_0B6D)
 
 
+def _captions(folder: Path) -> None:
+    """Where a slice was: what begins a message of closed captions (ATSC A/53 part 4)."""
+    path = folder / LOW / "00001.m4s"
+    at, size = damage.first_slice(path.read_bytes())
+    damage.put(path, at + size // 2, "Q", int.from_bytes(b"\xb5\x00\x31GA94\x03", "big"))
+
+
 def _sound_track_twice(folder: Path) -> None:
     shutil.copytree(folder / SOUND, folder / "audio/other")
 
@@ -456,6 +463,7 @@ DAMAGES: tuple[Damage, ...] = (
     hits("average-bandwidth", "12 % lower",
          lambda f: damage.scale(f / "master.m3u8", "AVERAGE-BANDWIDTH", 0.88)),
     hits("closed-captions", "not said", _master(",CLOSED-CAPTIONS=NONE", "", 9)),
+    hits("closed-captions", "inside a picture", _captions),
     hits("independent-segments", "said nowhere", _no_independence),
     hits("audio-group", "six channels", _master('CHANNELS="2"', 'CHANNELS="6"')),
     hits("audio-group", "no default", _master("DEFAULT=YES", "DEFAULT=NO"),

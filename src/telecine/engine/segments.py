@@ -140,7 +140,8 @@ class VideoSegments:
 
     `boundaries` are the timeline's, in ticks; `frames` the pictures expected in each segment, or
     None where a damaged source may lack some; `light` is what an HDR rendition says of its own;
-    `lock` encrypts what is written. Raises `StepFailed` (`grid_mismatch`,
+    `lock` encrypts what is written. Closed captions go out of pictures unless `captions` says that
+    they stay; `freed` counts the pictures that had some. Raises `StepFailed` (`grid_mismatch`,
     `frame_count`, `fragment_timing`, `init_mismatch`); finished segments stay on disk.
     """
 
@@ -157,9 +158,12 @@ class VideoSegments:
         on_segment: OnSegment,
         light: Light | None = None,
         lock: Lock | None = None,
+        captions: bool = False,
     ) -> None:
         self._store = _Store(name, folder, on_segment, lock, light)
         self._reader = cmaf.FragmentReader()
+        self._captions = captions
+        self.freed = 0
         self._boundaries = boundaries
         self._next = first  # the segment that is being filled
         self._end = end
@@ -189,9 +193,17 @@ class VideoSegments:
             )
         return self._store.made()
 
-    def _take(self, fragment: cmaf.Fragment) -> None:
-        samples = fragment.samples
+    def _without_captions(self, samples: Sequence[cmaf.Sample]) -> Sequence[cmaf.Sample]:
         assert self._store.track is not None
+        freed = [cmaf.without_captions(sample, self._store.track) for sample in samples]
+        self.freed += sum(a is not b for a, b in zip(freed, samples, strict=True))
+        return freed
+
+    def _take(self, fragment: cmaf.Fragment) -> None:
+        samples: Sequence[cmaf.Sample] = fragment.samples
+        assert self._store.track is not None
+        if not self._captions:
+            samples = self._without_captions(samples)
         if self._run and not cmaf.starts_gop(samples[0], self._store.track):
             self._run.extend(self._shifted(samples))
             return

@@ -27,6 +27,7 @@ from telecine.engine.disk import working_folder
 from telecine.engine.errors import Interrupted, MediaError, StepFailed, UsageError
 from telecine.engine.formats import aes, cmaf, containers, mp4index, mpd, playlist, webvtt
 from telecine.engine.formats.bmff import boxes, header
+from telecine.engine.formats.captions import SEI_MARK
 from telecine.engine.formats.cues import parse_cues
 from telecine.engine.ladder import Size
 from telecine.engine.loudness import Level
@@ -680,7 +681,8 @@ def _segment_file(path: str, data: bytes, track: cmaf.Track) -> SegmentFile:
         runs.append(_run(fragment, track, shown))
     if not runs:
         raise StepFailed("no fragments", code="malformed_media")
-    return SegmentFile(path, len(data), tuple(runs), crc)
+    captions = data.count(SEI_MARK) if track.handler == "vide" else 0
+    return SegmentFile(path, len(data), tuple(runs), crc, captions)
 
 
 def _run(fragment: cmaf.Fragment, track: cmaf.Track, shown: Sequence[int]) -> Run:

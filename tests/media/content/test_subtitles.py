@@ -310,6 +310,58 @@ def captions_inside(film: Path, ffmpeg: str) -> bool:
     )
 
 
+# What each picture says, ATSC A/53 and CEA-608: a pop-on caption "Hi" is loaded and shown, and gone
+# with picture 60; the others say nothing.
+SAID = {0: "9420", 1: "94ae", 2: "9470", 3: "c8e9", 4: "942f", 60: "942c"}
+
+
+def with_captions(stream: bytes, first: int) -> bytes:
+    """An H.264 byte stream whose pictures from number `first` on carry captions in an SEI unit of
+    their own, in front of the slice."""
+    begin, made, number = b"\0\0\0\1", b"", 0
+    for unit in re.split(b"\0\0\0?\1", stream)[1:]:
+        if unit[0] & 0x1F in (1, 5):
+            if number >= first:
+                pair = bytes.fromhex("fc" + SAID.get(number - first, "8080"))
+                message = b"\xb5\0\x31GA94\x03\x41\xff" + pair + b"\xff"
+                made += begin + bytes([6, 4, len(message)]) + message + b"\x80"
+            number += 1
+        made += begin + unit
+    return made
+
+
+def pictures_of(film: Path, ffmpeg: str) -> list[str]:
+    argv = [ffmpeg, "-v", "error", "-i", str(film), "-map", "0:v", "-f", "framemd5", "-"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+    return [line.rpartition(",")[2] for line in said.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("first", [0, 30])
+def test_a_copied_rung_has_no_captions_inside(
+    ffmpeg: str, tools: Tools, tmp_path: Path, first: int
+) -> None:
+    """They are WebVTT where the film begins with them; where they come later that is said."""
+    argv = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=5"]
+    argv += ["-c:v", "libx264", "-bf", "0", "-g", "48", "-keyint_min", "48", "-f", "h264", "-"]
+    stream = subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout
+    (tmp_path / "in.h264").write_bytes(with_captions(stream, first))
+    film, out = tmp_path / "film.mp4", tmp_path / "out"
+    argv = [ffmpeg, "-v", "error", "-r", "24", "-i", str(tmp_path / "in.h264"), "-c", "copy"]
+    subprocess.run([*argv, str(film)], check=True, timeout=60)
+    assert captions_inside(film, ffmpeg)
+    profile = make_profile((parse_output("hls"),), (180, 90), top="copy")
+    report = transcode(film, out, profile, tools=tools, jobs=2)
+    top, *_ = read_output(out).video
+    (tmp_path / "top.mp4").write_bytes(top.joined)
+    assert not captions_inside(tmp_path / "top.mp4", ffmpeg)
+    assert pictures_of(tmp_path / "top.mp4", ffmpeg) == pictures_of(film, ffmpeg)
+    texts = [path.read_text() for path in out.glob("subtitles/*/whole.vtt")]
+    assert [("Hi" in text) for text in texts] == [True] * (first == 0)
+    late = [line for line in report.warnings if line.endswith("[captions_left_out]")]
+    assert len(late) == (first > 0)
+    assert (out / "master.m3u8").read_text().count("CLOSED-CAPTIONS=NONE") == 2
+
+
 def test_pictures_of_text_are_burnt_in(
     corpus: Path, ffmpeg: str, tools: Tools, tmp_path: Path
 ) -> None:

@@ -6,7 +6,8 @@ import re
 
 # ATSC A/53 part 4, 6.2.3: user data "GA94" of type 3, in H.264 and HEVC inside an SEI message of
 # ITU-T T.35 (country 0xB5, provider 0x0031), in MPEG-2 behind a start code.
-_CAPTIONS = re.compile(rb"(?:\xb5\x00\x31|\x00\x00\x01\xb2)GA94\x03", re.DOTALL)
+SEI_MARK = b"\xb5\x00\x31GA94\x03"
+_CAPTIONS = re.compile(re.escape(SEI_MARK) + rb"|\x00\x00\x01\xb2GA94\x03", re.DOTALL)
 _MOST_BYTES = 2 + 31 * 3
 _STUFFING = b"\x00\x00\x03"
 

@@ -34,6 +34,7 @@ from telecine.engine.formats.bmff import (
     malformed,
     sample_entry,
 )
+from telecine.engine.formats.captions import SEI_MARK
 from telecine.engine.formats.cenc import (
     ENTRIES,
     Encryption,
@@ -45,7 +46,14 @@ from telecine.engine.formats.cenc import (
     sinf,
     unseal,
 )
-from telecine.engine.formats.coding import CODINGS, Parameters, Subsamples, nclx, subsamples
+from telecine.engine.formats.coding import (
+    CODINGS,
+    Parameters,
+    Subsamples,
+    avc_without_captions,
+    nclx,
+    subsamples,
+)
 from telecine.engine.media import Light
 
 # A GOP of ten seconds at 200 Mb/s: more than any rung or copied source has.
@@ -783,6 +791,14 @@ def clear_segment(data: bytes | memoryview, track: Track, key: bytes) -> bytes:
             )
         )
     return b"".join(parts)
+
+
+def without_captions(sample: Sample, track: Track) -> Sample:
+    """A picture without its closed captions: the same one where it has none, or is not H.264."""
+    data = bytes(sample.data)
+    if SEI_MARK not in data or not track.codec.startswith("avc"):
+        return sample
+    return replace(sample, data=avc_without_captions(data, track.nal_length_size))
 
 
 def starts_gop(sample: Sample, track: Track) -> bool:

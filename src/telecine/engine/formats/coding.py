@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from telecine.engine.formats.bmff import Box, SampleEntry, avc_config, malformed
+from telecine.engine.formats.captions import SEI_MARK
 from telecine.engine.formats.sps import av1_size, hevc_size, sps_size
 from telecine.engine.ladder import Size
 
@@ -146,6 +147,20 @@ def _avc_key(data: bytes | memoryview, length_size: int) -> bool:
     """An IDR slice; a recovery point, which is called sync too, is none."""
     kinds = [unit[0] & 0x1F for unit in _nal_units(data, length_size)]  # all of them: they must fit
     return _AVC_IDR in kinds
+
+
+_AVC_SEI = 6
+
+
+def avc_without_captions(data: bytes | memoryview, length_size: int) -> bytes:
+    """A picture of H.264 without the SEI units that hold closed captions. Other messages in such a
+    unit go with them: a container says their times, and no picture is decoded by them."""
+    kept = [
+        unit
+        for unit in _nal_units(data, length_size)
+        if unit[0] & 0x1F != _AVC_SEI or SEI_MARK not in bytes(unit)
+    ]
+    return b"".join(len(unit).to_bytes(length_size, "big") + bytes(unit) for unit in kept)
 
 
 _AVC_SLICES = (1, 5)

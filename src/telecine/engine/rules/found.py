@@ -54,6 +54,7 @@ class SegmentFile:
     size_bytes: int
     runs: tuple[Run, ...]
     shown_crc: int = 0  # of all presentation times, in order
+    captions: int = 0  # messages of closed captions in its pictures
     lies_open: bool = False
 
     @property

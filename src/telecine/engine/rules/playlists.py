@@ -226,12 +226,16 @@ def _average_bandwidth(found: Found) -> tuple[Problems, str]:
 
 @rule("closed-captions", "RFC 8216 4.3.4.2")
 def _closed_captions(found: Found) -> tuple[Problems, str]:
-    """Every variant says CLOSED-CAPTIONS=NONE: there are none, and players need not look."""
+    """Every variant says CLOSED-CAPTIONS=NONE, so that players need not look, and no picture in the
+    playlists holds any."""
     if found.master is None:
         return [], "no multivariant playlist"
     problems = [
         f"{v.uri} does not say so" for v in found.master.variants if not v.no_closed_captions
     ]
+    for stream in found.pictures:
+        count = sum(segment.captions for segment in stream.segments)
+        problems += [f"{stream.home}: {count} messages of captions in its pictures"] * bool(count)
     return problems, f"NONE on {len(found.master.variants)} variants"
 
 

@@ -33,6 +33,7 @@ from telecine.engine.disk import (
     write_whole,
 )
 from telecine.engine.errors import StepFailed
+from telecine.engine.events import warned
 from telecine.engine.filters import BURN_TEXT
 from telecine.engine.inputs import NO_INPUTS, planned_inputs
 from telecine.engine.joining import film_of, film_path, working_name
@@ -239,6 +240,8 @@ def _writers(work: Work, on_segment: OnSegment) -> list[VideoSegments]:
             on_segment=on_segment,
             light=plan.light_of(rendition),
             lock=work.lock(rendition.name),
+            # The playlists say that there are none, and of what stands in them they are WebVTT.
+            captions=not rendition.listed,
         )
         for rendition, span in renditions
     ]
@@ -358,7 +361,15 @@ def _copy_video(work: Work, on_segment: OnSegment) -> tuple[Made, ...]:
         read=(work.source,),
         code="copy_failed",
     )
-    return tuple(writer.finish() for writer in writers)
+    made = tuple(writer.finish() for writer in writers)
+    if any(writer.freed for writer in writers) and not (plan.video and plan.video.captioned):
+        work.warnings.append(
+            warned(
+                "captions_left_out",
+                "closed captions begin later in the pictures than they are looked for: left out",
+            )
+        )
+    return made
 
 
 @contextmanager
