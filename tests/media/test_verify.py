@@ -645,7 +645,7 @@ def _sooner(folder: Path) -> None:
     plan["parts"] = [
         {"input": None, "first": 0, "end": 3, "origin_s": "0", "end_s": "5", "video": 0,
          "audio": None, "deinterlace": False, "tone_map": False, "working_copy": False,
-         "color": plan["video"]["color"], "taken": [], "reason": ""}
+         "color": plan["video"]["color"], "taken": [], "reason": "", "cut": None}
     ]  # fmt: skip
     path.write_text(json.dumps(plan))
     (folder / "report.json").unlink()
