@@ -177,8 +177,9 @@ def make(
     argv += ["-f", "rawvideo", "-pix_fmt", "gray", "-video_size", f"{CANVAS_W}x{CANVAS_H}"]
     argv += ["-framerate", str(rate), "-i", "pipe:0"]
     if audio is not None:
-        click = "0.8*sin(2*PI*3000*t)*lt(mod(t,1),0.01)"
-        both = f"aevalsrc='0.05*sin(2*PI*300*t)+{click}':s={_CLICK_RATE}:d={float(length):.6f}"
+        click = "0.8*sin(2*PI*3000*t)*lt(t,0.01)"
+        second = f"aevalsrc='0.05*sin(2*PI*300*t)+{click}':s={_CLICK_RATE}:d=1"
+        both = f"{second},aloop=loop=-1:size={_CLICK_RATE},atrim=end={float(length):.6f}"
         argv += ["-itsoffset", str(sound_late_s), "-f", "lavfi", "-i", both, "-af", sound]
     argv += ["-vf", ",".join(steps), *video, *timing, *(audio or ()), *mux, str(path)]
     _run(argv, b"".join(draw(n) for n in range(count)))

@@ -20,15 +20,16 @@ import telecine
 from telecine import Event, Output
 
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-crf", "28")
+SMALL = (480, 360)
 
 
-def film(folder: Path, ffmpeg: str, seconds: int, *video: str) -> Path:
+def film(folder: Path, ffmpeg: str, seconds: int, size: tuple[int, int], *video: str) -> Path:
     clip = framecode.make(
         folder / "film.mp4",
         ffmpeg=ffmpeg,
         rate=Fraction(24),
         seconds=seconds,
-        size=(854, 480),
+        size=size,
         video=(*X264, *video),
     )
     return clip.path
@@ -58,13 +59,13 @@ def lengths(out: Path) -> dict[str, int]:
 def test_a_copied_film_opens_with_segments_in_store(tmp_path: Path, ffmpeg: str) -> None:
     """A player asks again once in a target duration: a single segment would end just as it does."""
     seen: list[dict[str, int]] = []
-    source = film(tmp_path, ffmpeg, 60, "-g", "48")
+    source = film(tmp_path, ffmpeg, 60, SMALL, "-g", "48")
     watcher = watched(
-        source, tmp_path / "out", 60, (480, 240), lambda out: seen.append(lengths(out))
+        source, tmp_path / "out", 60, (360, 240), lambda out: seen.append(lengths(out))
     )
     assert watcher.problems == []
     (opening,) = seen
-    assert set(opening) == {f"video/480p/{GROWING}", f"audio/aac/{GROWING}"}
+    assert set(opening) == {f"video/360p/{GROWING}", f"audio/aac/{GROWING}"}
     assert min(opening.values()) >= 3
 
 
@@ -74,7 +75,7 @@ def test_an_encoded_film_opens_with_two_rungs_and_then_has_them_all(
 ) -> None:
     seen: list[dict[str, int]] = []
     # Ten bits cannot be copied.
-    source = film(tmp_path, ffmpeg, 40, "-pix_fmt", "yuv420p10le")
+    source = film(tmp_path, ffmpeg, 40, (854, 480), "-pix_fmt", "yuv420p10le")
     watcher = watched(
         source, tmp_path / "out", 40, (480, 360, 240, 144), lambda out: seen.append(lengths(out))
     )
@@ -97,8 +98,8 @@ def test_an_encoded_film_opens_with_two_rungs_and_then_has_them_all(
 def test_growing_playlists_end_together(tmp_path: Path, ffmpeg: str, kind: str) -> None:
     """Shaka Player takes a film for finished when its sound is: the watcher blames such an end."""
     flags = ("-g", "48") if kind == "copied" else ("-pix_fmt", "yuv420p10le")
-    source = film(tmp_path, ffmpeg, 30, *flags)
-    watcher = watched(source, tmp_path / "out", 30, (480, 240), lambda out: None)
+    source = film(tmp_path, ffmpeg, 30, SMALL, *flags)
+    watcher = watched(source, tmp_path / "out", 30, (360, 240), lambda out: None)
     assert watcher.problems == []
     ends = [
         version.playlist.is_endlist

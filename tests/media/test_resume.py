@@ -74,7 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Callable[[Cas
     @functools.cache
     def run_once(case: Case) -> Undisturbed:
         folder = tmp_path_factory.mktemp("resume")
-        recipe = {"rate": Fraction(24), "seconds": 45, **case.recipe}
+        recipe = {"rate": Fraction(24), "seconds": 33, **case.recipe}
         source = make(folder / f"source.{case.ending}", ffmpeg=ffmpeg, **recipe).path
         run = Undisturbed(source, case.options, 0.0, {})
         begin = time.monotonic()

@@ -68,7 +68,7 @@ def test_steps_run_anywhere_in_any_order_make_what_transcode_makes(
         tmp_path / f"source.{case.ending}",
         ffmpeg=ffmpeg,
         rate=Fraction(24),
-        seconds=45,
+        seconds=33,
         size=(480, 360) if "copy" in case.options else (320, 240),
         noise=case.noise,
         video=X264,

@@ -2,9 +2,9 @@
 
 Each source's pictures carry their number (`framecode`), so what is shown when is known three ways
 that share nothing with the engine: by arithmetic from how the source was made, from one FFmpeg
-process that reads the whole source in one go, and from the boxes of the segments. 45 s make two
-chunks with a join at 24 s, 66 s make three with joins at 24 s and 42 s; head rungs have one more
-at 12 s.
+process that reads the whole source in one go, and from the boxes of the segments. 33 s make two
+chunks with a join at 18 s, 45 s two with one at 24 s, 66 s three with joins at 24 s and 42 s; head
+rungs have one more at 12 s.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SYNC_S = Fraction(40, 1000)
 X264 = ("-c:v", "libx264", "-preset", "superfast", "-crf", "24", "-bf", "3")
 MPEG2_FIELDS = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "2", "-flags", "+ildct+ilme")
 # x264's open GOPs: every I-frame but the first is a recovery point that B-frames reach across; 7 s
-# long, so that none begins in the two seconds before the join at 24 s.
+# long, so that none begins in the two seconds before the join at 18 s.
 OPEN_GOP = (*X264, "-g", "175", "-x264-params", "open-gop=1:scenecut=0:keyint=175")
 # Closed GOPs at irregular places, from half a second up to 10 s.
 IRREGULAR = (*X264, "-g", "999", "-x264-params", "scenecut=0", "-force_key_frames")
@@ -52,7 +52,7 @@ class Case:
     source: dict[str, Any]
     options: Sequence[str] = ("--top", "encode")
     rungs: int = 2
-    seconds: int = 45
+    seconds: int = 33
     head_segments: int = 0
     deinterlace: str | None = None
 
@@ -110,7 +110,7 @@ CASES = (
         rungs=1,
         deinterlace="bwdif=mode=send_field",
     ),
-    Case("open-gop-ts", "ts", film(25), {"video": OPEN_GOP, "size": SMALL}, rungs=1, seconds=66),
+    Case("open-gop-ts", "ts", film(25), {"video": OPEN_GOP, "size": SMALL}, rungs=1),
     Case("flv-b-frames", "flv", film(25), {"size": SMALL, "audio": ("-c:a", "aac", "-ar", "44100")},
          rungs=1),
     Case(
@@ -127,11 +127,12 @@ CASES = (
         None,
         {
             "rate": film(25),
+            "size": SMALL,
             "video": (*IRREGULAR, "0,4.4,9.5,15,25.01,33,38,47.9,52,61"),
             "paces": (Pace(0, 0, 40), Pace(120, 9500, 33), Pace(600, 33000, 41)),
             "seconds": 56,
         },
-        options=("--top", "copy"),
+        options=("--top", "copy", "--rung", "240", "144"),
     ),
     # Two sizes in three codecs, all from one decode; H.264 has a head.
     Case("codecs-24", "mp4", film(24), {}, options=ENCODED_IN_ALL, rungs=6, head_segments=2),
