@@ -150,7 +150,7 @@ def add_wishes(sub: argparse.ArgumentParser, output_help: str) -> None:
         "--protect",
         choices=SCHEMES,
         help="encrypt what streams: aes-128 (whole segments, HLS alone) or cbcs (samples, HLS and "
-        "DASH, H.264 alone), with --key-file and --key-uri",
+        "DASH, H.264 and HEVC), with --key-file and --key-uri",
     )
     add_key_file(sub)
     sub.add_argument(

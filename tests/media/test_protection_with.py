@@ -153,3 +153,23 @@ def test_a_quality_is_searched_for_and_then_encrypted(
     assert found["target_vmaf"] == 80
     assert found["measured_vmaf"] is not None
     assert numbers(ffmpeg, folder / "video" / "180p") == list(range(72))
+
+
+# --- HEVC -----------------------------------------------------------------------------------------
+
+
+def test_samples_of_hevc_are_encrypted_beside_those_of_h264(
+    ffmpeg: str, tools: Tools, tmp_path: Path
+) -> None:
+    """FFmpeg decrypts them to the film, and without the key decodes nothing that can be read."""
+    source = make(tmp_path / "s.mp4", ffmpeg=ffmpeg, rate=RATE, seconds=3, size=(320, 180)).path
+    folder = tmp_path / "out"
+    profile = profile_by("cbcs", rungs=(180,), top="encode", codecs=("h264", "hevc"))
+    transcode(source, folder, profile, tools=tools, jobs=1, key=KEY)
+    judged(folder, tools)
+    home = folder / "video" / "hevc-180p"
+    assert numbers(ffmpeg, home) == list(range(72))
+    whole = b"".join(path.read_bytes() for path in (home / "init.mp4", *sorted(home.glob("*.m4s"))))
+    argv = [ffmpeg, "-v", "error", "-i", "pipe:0", "-f", "null", "-"]
+    locked = subprocess.run(argv, input=whole, capture_output=True, check=False)
+    assert locked.stderr

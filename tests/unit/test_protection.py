@@ -123,7 +123,7 @@ def test_a_relative_uri_counts_from_the_multivariant_playlist(uri: str, told: st
         (("hls", "mp3"), ("h264",), "aes-128", "protection_clear_file"),
         (("poster",), ("h264",), "aes-128", "protection_without_hls"),
         (("hls",), ("h264", "av1"), "cbcs", "protection_codec"),
-        (("hls",), ("hevc",), "cbcs", "protection_codec"),
+        (("hls",), ("hevc", "av1"), "cbcs", "protection_codec"),
     ],
 )
 def test_what_cannot_be_protected_is_refused(

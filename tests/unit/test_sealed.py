@@ -109,7 +109,7 @@ def test_of_sound_every_whole_block_is_encrypted() -> None:
         (unit(b"\x62" + BODY), CLEAR),
         (unit(SLICE) + unit(b"\x74" + BODY), CLEAR),
         (unit(SLICE), replace(CLEAR, parameter_sets=())),
-        (unit(SLICE), replace(CLEAR, codec="hvc1.1.6.L93.90")),
+        (unit(SLICE), replace(CLEAR, codec="av01.0.04M.08")),
     ],
     ids=["a partition", "another view too", "of sets that are missing", "of another codec"],
 )

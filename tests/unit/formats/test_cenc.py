@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 from tests.unit.boxes import atom, words
@@ -177,11 +178,11 @@ class Writer:
         self._first = first
         self._bits = ""
 
-    def u(self, count: int, value: int) -> Writer:
+    def u(self, count: int, value: int) -> Self:
         self._bits += f"{value:0{count}b}"
         return self
 
-    def ue(self, *values: int) -> Writer:
+    def ue(self, *values: int) -> Self:
         for value in values:
             code = f"{value + 1:b}"
             self._bits += "0" * (len(code) - 1) + code

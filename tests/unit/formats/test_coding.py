@@ -190,10 +190,10 @@ def hvcc(*arrays: bytes) -> bytes:
     return bytes(21) + b"\x0f" + bytes([len(arrays)]) + b"".join(arrays)
 
 
-def test_hvcc_gives_its_sequence_parameter_sets() -> None:
-    body = hvcc(array(32, b"\x40\x01v"), array(33, b"\x42\x01a", b"\x42\x01b"), array(34, b"\x44"))
+def test_hvcc_gives_its_sequence_and_picture_parameter_sets() -> None:
+    body = hvcc(array(32, b"\x40\x01v"), array(34, b"\x44"), array(33, b"\x42\x01a", b"\x42\x01b"))
     found = HEVC.parameters(config("hvcC", body))
-    assert found == Parameters(4, (b"\x42\x01a", b"\x42\x01b"))
+    assert found == Parameters(4, (b"\x42\x01a", b"\x42\x01b", b"\x44"))
 
 
 @pytest.mark.parametrize("cut", [1, 4, 6])

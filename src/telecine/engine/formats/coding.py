@@ -24,7 +24,8 @@ class Parameters:
     """What a decoder must know before the first sample, as far as it is needed here."""
 
     length_size: int = 0  # bytes of the length before each NAL unit; 0 where there are none
-    sets: tuple[bytes, ...] = ()  # AVC: every SPS, then every PPS; else what says the size
+    # AVC, HEVC: every SPS, then every PPS; else what says the size
+    sets: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ AVC = Coding(("avc1", "avc3"), "avcC", _avc_codec, _avc_parameters, _avc_key, sp
 
 # --- HEVC -----------------------------------------------------------------------------------------
 
-_HEVC_SPS = 33
+_HEVC_SPS, _HEVC_PPS = 33, 34
 _HEVC_IDR = (19, 20)  # IDR_W_RADL, IDR_N_LP; CRA (21) may have pictures that refer across it
 
 
@@ -206,10 +207,10 @@ def _hevc_codec(entry: SampleEntry, config: Box) -> str:
 
 
 def _hevc_parameters(config: Box) -> Parameters:
-    """The length size, and every SPS (14496-15, 8.3.3.1.2)."""
+    """The length size, every SPS, and every PPS (14496-15, 8.3.3.1.2)."""
     lengths, arrays = config.numbers("2B", 21)
     at = 23
-    found = []
+    found: dict[int, list[bytes]] = {_HEVC_SPS: [], _HEVC_PPS: []}
     for _ in range(arrays):
         kind, count = config.numbers("BH", at)
         at += 3
@@ -218,9 +219,9 @@ def _hevc_parameters(config: Box) -> Parameters:
             unit = bytes(config.body[at + 2 : at + 2 + size])
             if len(unit) < size:
                 raise malformed("'hvcC' is too short")
-            found += [unit] if kind & 0x3F == _HEVC_SPS else []
+            found.setdefault(kind & 0x3F, []).append(unit)
             at += 2 + size
-    return Parameters((lengths & 3) + 1, tuple(found))
+    return Parameters((lengths & 3) + 1, (*found[_HEVC_SPS], *found[_HEVC_PPS]))
 
 
 def _hevc_key(data: bytes | memoryview, length_size: int) -> bool:
@@ -228,7 +229,25 @@ def _hevc_key(data: bytes | memoryview, length_size: int) -> bool:
     return not kinds.isdisjoint(_HEVC_IDR)
 
 
-HEVC = Coding(("hvc1", "hev1"), "hvcC", _hevc_codec, _hevc_parameters, _hevc_key, hevc_size)
+# Of the first 32 types, which are coded slice segments, those that have a meaning (H.265, 7.4.2.2).
+_HEVC_SLICES = (*range(10), *range(16, 22))
+_HEVC_SLICES_END = 32
+
+
+def _hevc_clear(unit: bytes | memoryview, sets: tuple[bytes, ...]) -> int | None:
+    kind = unit[0] >> 1 & 0x3F
+    if kind >= _HEVC_SLICES_END:
+        return None
+    if kind not in _HEVC_SLICES:
+        raise malformed(f"a slice that would stay clear (NAL unit type {kind})")
+    from telecine.engine.formats.hevc_slices import hevc_header_bytes  # as of H.264
+
+    return hevc_header_bytes(unit, sets)
+
+
+HEVC = Coding(
+    ("hvc1", "hev1"), "hvcC", _hevc_codec, _hevc_parameters, _hevc_key, hevc_size, _hevc_clear
+)
 
 
 # --- AV1 ------------------------------------------------------------------------------------------

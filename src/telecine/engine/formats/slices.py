@@ -6,6 +6,7 @@ Only of what is coded or copied here: pictures in 4:2:0, without slice groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,7 +74,7 @@ def _read_sps(bits: Bits) -> tuple[int, _Sequence]:
         always_zero = bool(bits.u(1))
         bits.se()  # offset_for_non_ref_pic
         bits.se()  # offset_for_top_to_bottom_field
-        for _ in range(_listed(bits.ue(), 255)):
+        for _ in range(listed(bits.ue(), 255)):
             bits.se()  # offset_for_ref_frame
     bits.ue()  # max_num_ref_frames
     bits.u(1)  # gaps_in_frame_num_value_allowed_flag
@@ -107,7 +108,8 @@ def _read_pps(bits: Bits) -> tuple[int, _Picture]:
     )
 
 
-def _listed(count: int, most: int = _MOST) -> int:
+def listed(count: int, most: int = _MOST) -> int:
+    """How long a list says that it is. Raises `StepFailed` where it cannot be."""
     if count > most:
         raise malformed(f"a slice header with a list of {count}")
     return count
@@ -120,16 +122,22 @@ def header_bytes(unit: bytes | memoryview, parameter_sets: tuple[bytes, ...]) ->
     Raises:
         StepFailed: (code `malformed_media`) the header is cut off, or of sets that are not there.
     """
-    sets = _sets(parameter_sets)
+    sequences, pictures = _sets(parameter_sets)
+    return header_size(unit, 1, lambda bits: _header_bits(unit[0], bits, sequences, pictures))
+
+
+def header_size(unit: bytes | memoryview, own: int, read: Callable[[Bits], int]) -> int:
+    """How many bytes of a NAL unit its own header of `own` bytes takes with the slice's behind it,
+    of which `read` tells the length in bits. Raises what `read` does, once it had all there is."""
     head = bytes(unit[:_HEAD_BYTES])
     try:
-        taken = _header_bits(head[0], Bits(payload(head[1:])), *sets)
+        taken = read(Bits(payload(head[own:])))
     except StepFailed:
         if len(unit) <= _HEAD_BYTES:
             raise
         head = bytes(unit[:_LONGEST_BYTES])
-        taken = _header_bits(head[0], Bits(payload(head[1:])), *sets)
-    return 1 + _with_prevention(head[1:], -(-taken // 8))
+        taken = read(Bits(payload(head[own:])))
+    return own + _with_prevention(head[own:], -(-taken // 8))
 
 
 def _with_prevention(data: bytes, count: int) -> int:
@@ -195,7 +203,7 @@ def _pass_references(
     lists = {_P: 1, _SP: 1, _B: 2}.get(slice_type, 0)
     counts = picture.references[:lists]
     if lists and bits.u(1):  # num_ref_idx_active_override_flag
-        counts = tuple(_listed(bits.ue() + 1) for _ in range(lists))
+        counts = tuple(listed(bits.ue() + 1) for _ in range(lists))
     for _ in range(lists):
         _pass_modification(bits)
     predicted = picture.weighted if lists == 1 else lists == 2 and picture.weighted_b == 1

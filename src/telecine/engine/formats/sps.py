@@ -7,6 +7,7 @@ Sample entries repeat the size, and a copied stream's may lie; decoders obey the
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from telecine.engine.formats.bmff import malformed
 from telecine.engine.ladder import Size
@@ -145,18 +146,34 @@ def hevc_size(sps: bytes) -> Size:
     """
     if len(sps) < 2 or sps[0] >> 1 & 0x3F != 33:
         raise malformed("not an SPS")
-    bits = Bits(payload(sps[2:]))
+    return read_hevc_head(Bits(payload(sps[2:]))).size
+
+
+@dataclass(frozen=True, slots=True)
+class HevcHead:
+    """How an HEVC SPS begins. `coded` is the picture as it is coded, `size` what is shown of it."""
+
+    layers: int  # sps_max_sub_layers_minus1
+    number: int
+    chroma: int
+    coded: Size
+    size: Size
+
+
+def read_hevc_head(bits: Bits) -> HevcHead:
+    """An SPS up to its picture's size. Raises `StepFailed` (`malformed_media`)."""
     bits.u(4)  # sps_video_parameter_set_id
-    layers = bits.u(3)  # sps_max_sub_layers_minus1
+    layers = bits.u(3)
     bits.u(1)  # sps_temporal_id_nesting_flag
     _pass_profile_tier_level(bits, layers)
-    bits.ue()  # sps_seq_parameter_set_id
+    number = bits.ue()
     chroma = bits.ue()
     if chroma not in _CHROMA:
         raise malformed(f"the SPS has a chroma format {chroma}")
     if chroma == 3:
         bits.u(1)  # separate_colour_plane_flag
-    width, height = bits.ue(), bits.ue()
+    coded = Size(bits.ue(), bits.ue())
+    width, height = coded.width, coded.height
     if bits.u(1):  # conformance_window_flag; offsets count chroma samples
         across, down = _CHROMA[chroma]
         left, right, top, bottom = (bits.ue() for _ in range(4))
@@ -164,7 +181,7 @@ def hevc_size(sps: bytes) -> Size:
         height -= down * (top + bottom)
     if width <= 0 or height <= 0:
         raise malformed("the SPS crops the whole picture")
-    return Size(width, height)
+    return HevcHead(layers, number, chroma, coded, Size(width, height))
 
 
 def _pass_profile_tier_level(bits: Bits, layers: int) -> None:

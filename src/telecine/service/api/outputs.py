@@ -94,8 +94,8 @@ class Protection(Asked):
     as long as the job, and never told."""
 
     scheme: Literal["aes-128", "cbcs"] = Field(
-        description="`aes-128`: whole segments, any codec, HLS alone. `cbcs`: samples, H.264, HLS "
-        "and DASH."
+        description="`aes-128`: whole segments, any codec, HLS alone. `cbcs`: samples, H.264 "
+        "and HEVC, HLS and DASH."
     )
     key: str = Field(
         description="32 hex digits.", json_schema_extra={"writeOnly": True, "format": "password"}
