@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -110,6 +111,7 @@ class _Version(argparse.Action):
         raise SystemExit(0)
 
 
+@cache  # making it takes longer than reading a line with it
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command line: what `--help` and docs/reference/cli.md say."""
     top = _Parser(
