@@ -500,6 +500,37 @@ def test_growing_playlists_list_what_was_advanced_up_to_the_first_hole(
     assert listed("480p") == [f"{n:05d}.m4s" for n in range(5)]  # and from what is kept
 
 
+def test_an_encrypted_film_tells_of_its_key_from_the_first_segment_on(
+    client: TestClient, services: Services, user_id: str, tmp_path: Path
+) -> None:
+    """What was said of a segment while the film grew holds when it is finished."""
+    secret, uri = "a0b1c2d3e4f5061728394a5b6c7d8e9f", "https://keys.example.com/film"
+    protection = {"scheme": "aes-128", "key": secret, "key_uri": uri}
+    hls = {"type": "hls", "top": "encode", "rungs": [480, 360], "protection": protection}
+    stage = Stage(services, user_id, top="encode", wanted=(hls, {"type": "poster"}))
+    stage.grow(_480p=2, _360p=2, aac=3)
+
+    def keys(path: str) -> list[tuple[str, str, str, str]]:
+        text = client.get(stage.url(path)).text
+        assert text.index("#EXT-X-MAP") < text.index("#EXT-X-KEY")
+        assert secret not in text
+        found = m3u8.M3U8(text).segments
+        return [(one.uri, one.key.method, one.key.uri, one.key.iv) for one in found]
+
+    homes = ("video/480p", "video/360p", "audio/aac")
+    told = {home: keys(f"{home}/growing.m3u8") for home in homes}
+    everything = [key for home in homes for key in told[home]]
+    assert [len(told[home]) for home in homes] == [2, 2, 3]
+    assert {(method, where) for _, method, where, _ in everything} == {("AES-128", uri)}
+    assert len({iv for *_, iv in everything}) == len(everything)
+    stage.finish(tmp_path)
+    for home in homes:
+        finished = keys(f"{home}/index.m3u8")
+        assert finished[: len(told[home])] == told[home]
+    assert client.get(stage.api).json()["dash_url"] is None
+    assert problem(client.get(stage.url("manifest.mpd"))) == (404, "media_unknown")
+
+
 def test_the_growing_master_lists_the_head_and_then_all(client: TestClient, growing: Stage) -> None:
     def listed() -> list[str | None]:
         found = m3u8.M3U8(client.get(growing.url("master.m3u8")).text)
