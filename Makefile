@@ -63,9 +63,9 @@ PROMISES := $(BIN)/python -m scripts.check_promises
 
 # The longest first, so that none is left to run alone at the end; those of films in two, of about the
 # same length, for the same reason. Those of the service apart, because each of them mostly waits for
-# its servers; pictures apart from films, because a child's memory counts from the size of the process
-# that starts it, and these hold pictures.
-LANES          := media-rest media-content service-rest images service-work service-images
+# its servers, and four at once for that; pictures apart from films, because a child's memory counts
+# from the size of the process that starts it, and these hold pictures.
+LANES          := media-rest media-content service-rest service-work images service-images
 media-rest     := tests/media tests/corpus --ignore=tests/media/content --ignore=tests/media/images
 media-content  := tests/media/content
 images         := tests/media/images
@@ -81,11 +81,11 @@ AT_ONCE        := $(MAKE) --no-print-directory --output-sync=target --keep-going
 .PHONY: $(LANES:%=test-%) $(LANES:%=thorough-%)
 test: setup ## every test that needs no browser and is not thorough, then: did the promised ones run?
 	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
-	$(AT_ONCE) --jobs=3 $(LANES:%=test-%) test-programs || failed=1; exit $$failed
+	$(AT_ONCE) --jobs=4 $(LANES:%=test-%) test-programs || failed=1; exit $$failed
 	@$(PROMISES) --only quick --ran $(JUNIT)/unit-*.xml $(addprefix $(JUNIT)/,$(LANES:=.xml) programs.xml)
 
 test-thorough: setup ## what repeats them in other forms and at greater length, then the same question
-	@$(AT_ONCE) --jobs=3 $(LANES:%=thorough-%) thorough-properties
+	@$(AT_ONCE) --jobs=4 $(LANES:%=thorough-%) thorough-properties
 	@$(PROMISES) --only thorough --ran $(LANES:%=$(JUNIT)/thorough-%.xml)
 
 test-unit: setup ## the fast ones, without FFmpeg
