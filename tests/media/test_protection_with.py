@@ -118,6 +118,26 @@ def test_a_clip_with_a_copied_rung_that_grows_and_is_measured(
         assert path.read_text().startswith(text.removesuffix("#EXT-X-ENDLIST\n"))
 
 
+def test_a_rung_is_encoded_where_its_copy_cannot_be_encrypted(
+    ffmpeg: str, tools: Tools, tmp_path: Path
+) -> None:
+    """44 slices a picture are more than a fragment can tell of: see `cenc.sample_boxes`."""
+    source = tmp_path / "s.mp4"
+    picture = ["-f", "lavfi", "-i", "color=c=teal:s=256x704:r=24:d=4", "-c:v", "libx264"]
+    sliced = ["-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "48", "-x264-params"]
+    argv = [ffmpeg, "-v", "error", *picture, *sliced, "slices=44:scenecut=0", str(source)]
+    subprocess.run(argv, check=True)
+    modes = {}
+    for scheme in SCHEMES:
+        folder = tmp_path / scheme
+        profile = profile_by(scheme, rungs=(256,))
+        transcode(source, folder, profile, tools=tools, jobs=1, key=KEY)
+        judged(folder, tools)
+        report = json.loads((folder / REPORT).read_text())
+        modes[scheme] = [rung["mode"] for rung in report["rungs"]]
+    assert modes == {"aes-128": ["copy"], "cbcs": ["encode"]}
+
+
 # --- joined films ---------------------------------------------------------------------------------
 
 
