@@ -32,7 +32,8 @@ $(VENV)/.pip: scripts/bootstrap_pip.py
 # --no-compile: pip does it one file after the other, which is a third of the time for a fresh machine.
 # But done it must be: what runs in the sandbox may not write bytecode, and would compile each time
 # (reading an hour's index then takes twice as long, and the first picture comes half a second later).
-# pytest compiles the unit tests itself, with their asserts rewritten: a third of their time otherwise.
+# pytest compiles the unit tests itself, with their asserts rewritten: a third of their time otherwise,
+# and again at each run where PYTHONDONTWRITEBYTECODE is set.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
                --no-deps --no-build-isolation
 $(VENV)/.installed: $(VENV)/.pip requirements/build.txt requirements/dev.txt pyproject.toml
@@ -40,7 +41,7 @@ $(VENV)/.installed: $(VENV)/.pip requirements/build.txt requirements/dev.txt pyp
 	$(PIP_INSTALL) --only-binary :all: --no-binary pyvips --require-hashes -r requirements/dev.txt
 	$(PIP_INSTALL) --no-index -e .
 	@$(BIN)/python -m compileall -qq -j0 $(VENV)/lib/python3*/site-packages src
-	@$(PYTEST) tests/unit --collect-only -qq -p no:cacheprovider >/dev/null || true
+	@PYTHONDONTWRITEBYTECODE= $(PYTEST) tests/unit --collect-only -qq -p no:cacheprovider >/dev/null || true
 	@touch $@
 
 tests/e2e/node_modules/.package-lock.json: tests/e2e/package.json tests/e2e/package-lock.json
