@@ -138,6 +138,18 @@ def test_pictures_of_text_are_the_input_before_it() -> None:
     assert "[2:0]format=gbrap" in made
 
 
+@pytest.mark.parametrize("source", [sources.COMPLIANT, sources.PAL, sources.ODD])
+def test_it_is_laid_over_each_size_by_itself(source: MediaInfo) -> None:
+    """No size is scaled from one that has it already: it would be soft there, and not where the
+    size has it that is scaled from the source, as those of the head are."""
+    plan = plan_of(source)
+    wanted = [filters.Wanted(r.size, 0) for r in plan.listed]
+    made = filters.chunk_graph(plan, wanted, 1, origin_ticks=0, stream_index=0)
+    laid = [part for part in made.split(";") if "overlay=" in part]
+    assert len(laid) == len({each.size for each in wanted})
+    assert all(part.count("[") == 3 and part[:-2].endswith("[v") for part in laid)
+
+
 def test_a_poster_shows_it_before_its_colours_become_those_of_jpeg() -> None:
     """A tenth of 640 is 64, half as high; the margin a fortieth of 360 is 9, so 8."""
     made = filters.poster(plan_of(sources.COMPLIANT), Size(640, 360))

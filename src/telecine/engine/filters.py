@@ -102,7 +102,8 @@ def compare_graph(
     head = ",".join(_span(plan, first, first + 1, origin_ticks))
     parts = [f"[0:{stream_index}]{head},split={len(compared)}{taps}"]
     for n, each in enumerate(compared):
-        source = _picture(plan, [_Out(n, each.size, 0, "SDR")])
+        node = [_Out(n, each.size, 0, "SDR")]
+        source = [*_picture(plan, node), *_laid(plan, node)]
         parts.append(f"[c{n}]{','.join([*source, _AS_STORED, _BY_NUMBER])}[r{n}]")
         made = [_AS_STORED]
         if each.end_ticks is not None:
@@ -380,25 +381,31 @@ def _rungs(plan: Plan, outs: Sequence[_Out], mark: str) -> str:
     nodes = [list(found) for _, found in groupby(ordered, key=lambda out: out.size)]
     native = _own_size(plan) == nodes[0][0].size
     if len(nodes) == 1:
-        return _deliver(nodes[0], _picture(plan, nodes[0]), mark)
+        return _deliver(plan, nodes[0], _picture(plan, nodes[0]), mark)
     if len(nodes) == 2 and not native:
         both = [
-            f"[{mark}s{n}]" + _deliver(node, _picture(plan, node), mark)
+            f"[{mark}s{n}]" + _deliver(plan, node, _picture(plan, node), mark)
             for n, node in enumerate(nodes)
         ]
         return ";".join([f"split=2[{mark}s0][{mark}s1]", *both])
     top = _picture(plan, nodes[0])
     if not native:
-        return _from_base(nodes, top, mark)
+        return _from_base(plan, nodes, top, mark)
     scaled = _step(nodes[1][0].size, "flags=bicubic")
     if len(nodes) == 2:
-        below = _deliver(nodes[1], [scaled], mark)
+        below = _deliver(plan, nodes[1], [scaled], mark)
     else:
-        below = _from_base(nodes[1:], [scaled], mark)
-    return _shared(nodes[0], top, [f"[{mark}c]"], mark) + f";[{mark}c]{below}"
+        below = _from_base(plan, nodes[1:], [scaled], mark)
+    return _shared(plan, nodes[0], top, [f"[{mark}c]"], mark) + f";[{mark}c]{below}"
 
 
 def _picture(plan: Plan, node: Sequence[_Out]) -> list[str]:
+    return picture(plan, node[0].size, node[0].video_range)
+
+
+def _laid(plan: Plan, node: Sequence[_Out]) -> list[str]:
+    """What is laid over the finished pictures of one size, and over no others that are scaled from
+    them: the head and the chunks after it scale in other ways, and it may not move between."""
     size, video_range = node[0].size, node[0].video_range
     # Pictures of text that are burnt in are the second input.
     text = plan.burned_in is not None and plan.burned_in.kind == "bitmap"
@@ -407,7 +414,7 @@ def _picture(plan: Plan, node: Sequence[_Out]) -> list[str]:
     if laid:
         # What joins two clocks has one of its own: back to a tick a picture.
         laid.append(f"settb=expr={1 / plan.timeline.rate}")
-    return [*picture(plan, size, video_range), *laid]
+    return laid
 
 
 # Of the shorter side, from the edges.
@@ -423,7 +430,7 @@ def overlay(
     input_number: int = 1,
 ) -> list[str]:
     """The watermark onto finished pictures of `size`: after tone-mapping, since it is SDR itself,
-    and of each size that is scaled from the source, so that it is sharp there.
+    and of each size by itself, so that it is sharp there.
 
     It is scaled with its colours multiplied by its opacity, else what is see-through would tint its
     edges. Its matrix is that of the pictures; FFmpeg would convert these where it is told another.
@@ -496,29 +503,40 @@ def _matrix(plan: Plan) -> str:
     return color.matrix
 
 
-def _from_base(nodes: Sequence[Sequence[_Out]], chain: Sequence[str], mark: str) -> str:
+def _from_base(plan: Plan, nodes: Sequence[Sequence[_Out]], chain: Sequence[str], mark: str) -> str:
     """The base rung itself, made by `chain`, and each lower one from it."""
     labels = [f"[{mark}b{node[0].number}]" for node in nodes[1:]]
     lower = [
-        label + _deliver(node, [_step(node[0].size, _SECOND_STEP)], mark)
+        label + _deliver(plan, node, [_step(node[0].size, _SECOND_STEP)], mark)
         for label, node in zip(labels, nodes[1:], strict=True)
     ]
-    return ";".join([_shared(nodes[0], chain, labels, mark), *lower])
+    return ";".join([_shared(plan, nodes[0], chain, labels, mark), *lower])
 
 
-def _deliver(node: Sequence[_Out], chain: Sequence[str], mark: str) -> str:
+def _deliver(plan: Plan, node: Sequence[_Out], chain: Sequence[str], mark: str) -> str:
     """Pictures through `chain` to the outputs of one size; what none of them wants is left out
     before it is worked on."""
     unwanted = min(out.skip for out in node)
     work = [*_skip(unwanted), *chain]
     if len(node) == 1:
-        return ",".join(work) + f"[v{node[0].number}]"
+        return ",".join([*work, *_laid(plan, node)]) + f"[v{node[0].number}]"
     rest = [_Out(out.number, out.size, out.skip - unwanted, out.video_range) for out in node]
-    return _shared(rest, work, [], mark)
+    return _shared(plan, rest, work, [], mark)
 
 
-def _shared(node: Sequence[_Out], chain: Sequence[str], others: Sequence[str], mark: str) -> str:
+def _shared(
+    plan: Plan, node: Sequence[_Out], chain: Sequence[str], others: Sequence[str], mark: str
+) -> str:
     """Pictures through `chain`, then to the outputs of one size and to the labels `others`."""
+    laid = _laid(plan, node)
+    if laid and others:
+        own = f"[{mark}m{node[0].number}]"
+        begin = ",".join([*chain, f"split={1 + len(others)}{own}{''.join(others)}"])
+        return f"{begin};{own}{_split(node, laid, [], mark)}"
+    return _split(node, [*chain, *laid], others, mark)
+
+
+def _split(node: Sequence[_Out], chain: Sequence[str], others: Sequence[str], mark: str) -> str:
     late = [out for out in node if out.skip]
     own = [f"[{mark}k{out.number}]" if out.skip else f"[v{out.number}]" for out in node]
     split = f"split={len(own) + len(others)}{''.join(own)}{''.join(others)}"
