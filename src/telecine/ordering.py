@@ -114,7 +114,7 @@ def _said(wished: Wishes, assets: Mapping[str, str]) -> list[_Field]:
         _Field("--quality", "quality", _FILM, one.quality),
         _Field("--measure", "measure", _FILM, MEASURES[0] if one.measure else None),
         _Field("--watermark", "watermark", _FILM, _watermark(one, assets)),
-        _Field("--concat", "concat", _FILM, [assets[n] for n in film_names(one.concat)] or None),
+        _Field("--concat", "concat", _SOUND, [assets[n] for n in film_names(one.concat)] or None),
         _Field("--loudness", "loudness_lufs", _SOUND, one.loudness_lufs),
         _Field("--clip", "clip", _SOUND, _clip(one)),
     )

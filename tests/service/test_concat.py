@@ -107,7 +107,7 @@ def test_what_is_not_a_film_of_ones_own_is_not_joined(
         ([{"type": "hls", "concat": "x"}], "invalid_request"),
         ([{"type": "hls", "concat": [1]}], "invalid_request"),
         ([{"type": "hls", "concat": ["x"] * 32}], "invalid_request"),
-        ([{"type": "flac", "concat": ["x"]}], "invalid_request"),
+        ([{"type": "flac", "concat": ["x"]}], "input_unknown"),
         ([{"type": "hls", "concat": ["x"]}, {"type": "mp4", "concat": ["y"]}], "output_invalid"),
         ([{"type": "hls", "concat": ["x"], "burn_subtitle": "en"}], "concat_unsupported"),
     ],

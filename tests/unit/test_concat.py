@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,6 @@ def test_films_follow_the_source_in_their_order() -> None:
     [
         (["--concat", "b"] * MAX_FILMS, "concat_too_many"),
         (["--concat", "b", "--burn-subtitle", "en"], "concat_unsupported"),
-        (["--concat", "b", "--output", "mp3"], "concat_unsupported"),
     ],
 )
 def test_what_is_not_made_of_joined_films_is_refused(words: list[str], code: str) -> None:
@@ -432,6 +432,60 @@ def test_chapters_of_each_film_or_one_for_it() -> None:
         Chapter(Fraction(85, 2), Fraction(60), "Chapter 2"),
         Chapter(Fraction(60), Fraction(90), "Part 3"),
     )
+
+
+# --- sound alone ---------------------------------------------------------------------------------
+
+
+def test_sound_alone_is_joined_on_a_grid_of_samples() -> None:
+    """At 48 kHz a segment of 6 s has 288,000 samples; what is shorter than 2 s at an end goes with
+    2 s of the one before: 13 s are 6 + 4 + 3. The second one's clock begins at 1.4 s."""
+    late = replace(sources.SOUND, start_s=Fraction(7, 5), end_s=Fraction(7, 5) + 13)
+    plan = joined(sources.SONG, sources.media(audio=late), words=("mp3", "flac"))
+    song = sources.SONG.audio[0]
+    assert song.end_s is not None
+    lasts = [round((song.end_s - max(song.start_s or 0, 0)) * 48_000), 13 * 48_000]
+    begins = [plan.timeline.boundaries[part.first] for part in plan.parts]
+    assert begins == [0, lasts[0]]
+    assert plan.timeline.boundaries[-1] == sum(lasts)
+    assert [end - begin for begin, end in pairwise(plan.timeline.boundaries)][-2:] == [
+        192_000,
+        144_000,
+    ]
+    assert [(part.video, part.audio, part.origin_s) for part in plan.parts][1] == (
+        None,
+        1,
+        Fraction(7, 5),
+    )
+    assert plan.chunks == plan.renditions == ()
+    assert {step.id: step.inputs for step in plan.steps} == {
+        "audio": ("film-2",),
+        "loudness": (),
+    }
+    assert not any(file.copy for file in plan.files)
+    assert plan_from_json(plan.to_json()) == plan
+
+
+def test_a_clip_of_sound_alone_is_one_of_the_whole() -> None:
+    plan = joined(sources.lasting(30), sources.lasting(30), words=("flac",), clip=parse_clip("40-"))
+    assert [(part.input, part.origin_s, part.reason) for part in plan.parts] == [
+        ("film-2", Fraction(10), "10.000 s to 30.000 s of the film"),
+    ]
+    assert plan.timeline.boundaries[-1] == 20 * 48_000
+    assert "source lies outside of the clip" in plan.warnings
+
+
+def test_sound_alone_of_what_has_none_is_refused() -> None:
+    for films, named in (
+        ((sources.SILENT, sources.COMPLIANT), "the source"),
+        ((sources.COMPLIANT, sources.SONG, sources.SILENT), "film-3"),
+    ):
+        with pytest.raises(InputRefused, match=f"^{named} has no sound") as caught:
+            joined(*films, words=("mp3",))
+        assert caught.value.code == "no_audio"
+    with pytest.raises(InputRefused) as caught:
+        joined(sources.SONG, sources.SILENT)
+    assert caught.value.code == "film_no_picture"
 
 
 # --- refusals ------------------------------------------------------------------------------------

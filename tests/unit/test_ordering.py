@@ -135,7 +135,7 @@ POSTER = {"type": "poster"}
                 }
                 for kind in (STREAM, {"type": "mp4", "size": "source"})
             ]
-            + [{"type": "opus"}],
+            + [{"type": "opus", "concat": ["b.mp4", "c.mp4"]}],
         ),
         (
             f"--output hls --protect cbcs --key-file film.key --key-uri key.bin --key-id {KEY_ID}",
@@ -178,6 +178,7 @@ def test_every_word_has_its_field(words: str, expected: list[dict[str, Any]]) ->
         "--clip 0.123456789-999999.987654321 --loudness -23.5 --output aac@96k --output mp4:480p",
         "--watermark a.png:center,.333333,0.01 --subtitle pt-BR=b.srt --output hls --measure vmaf",
         "--concat b.mp4 --concat c.mp4 --output hls --output mp4:source",
+        "--concat b.mp3 --clip 2-3 --output flac",
         "--protect aes-128 --key-file film.key --key-uri https://keys.example.com/1 --output hls",
     ],
 )

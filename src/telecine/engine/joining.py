@@ -41,8 +41,8 @@ def decoded(plan: Plan, step: Step) -> VideoStream | None:
     return plan.video
 
 
-def _video(plan: Plan, part: JoinedFilm) -> VideoStream:
-    return next(video for video in plan.film(part).video if video.index == part.video)
+def _video(plan: Plan, part: JoinedFilm) -> VideoStream | None:
+    return next((video for video in plan.film(part).video if video.index == part.video), None)
 
 
 def films_of(plan: Plan) -> list[tuple[Plan, Fraction]]:

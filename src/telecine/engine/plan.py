@@ -167,7 +167,7 @@ class JoinedFilm:
     end: int
     origin_s: Fraction
     end_s: Fraction
-    video: int  # its stream
+    video: int | None  # its stream; None: sound alone is joined
     audio: int | None  # its sound for files; None: it has none
     deinterlace: bool
     tone_map: bool

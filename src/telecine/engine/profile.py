@@ -272,8 +272,7 @@ def make_profile(
 def with_films(profile: Profile, concat: int) -> Profile:
     """The profile with so many films behind the source. Raises `UsageError` (`concat_too_many`,
     `concat_unsupported`)."""
-    pictures = any(output.kind not in AUDIO_KINDS for output in profile.outputs)
-    check_concat(concat, burn=profile.burn is not None, pictures=pictures)
+    check_concat(concat, burn=profile.burn is not None)
     return replace(profile, concat=concat)
 
 

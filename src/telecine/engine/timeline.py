@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.ladder import gop_frames
 
 SEGMENT_GOPS = 3  # 3 GOPs of 2 s: Apple's 6 s target (7.5)
@@ -79,6 +80,21 @@ def constant_timeline(rate: Fraction, origin_s: Fraction, end_s: Fraction) -> Ti
         frames=tuple(min(step, total - start) for start in starts),
         gop_frames=gop,
         target_duration_s=target_duration_s(step / rate),
+    )
+
+
+def sound_timeline(origin_s: Fraction, rate: int, boundaries: Sequence[int]) -> Timeline:
+    """Segments of sound alone, between these samples."""
+    return Timeline(
+        origin_s=origin_s,
+        rate=Fraction(rate, AAC_FRAME_SAMPLES),
+        constant=True,
+        timescale=rate,
+        frame_ticks=AAC_FRAME_SAMPLES,
+        boundaries=tuple(boundaries),
+        frames=(0,) * (len(boundaries) - 1),
+        gop_frames=None,
+        target_duration_s=int(SEGMENT_S),
     )
 
 

@@ -270,8 +270,8 @@ _FIELDS: dict[str, frozenset[str]] = {
         {"size", "loudness_lufs", "clip", "watermark", "concat", "quality", "measure"}
     ),
     "thumbnails": frozenset({"every_s"}),
-    **{kind: frozenset({"bitrate_bps", "loudness_lufs", "clip"}) for kind in AUDIO_KINDS},
-    "flac": frozenset({"loudness_lufs", "clip"}),
+    **{kind: frozenset({"bitrate_bps", "loudness_lufs", "clip", "concat"}) for kind in AUDIO_KINDS},
+    "flac": frozenset({"loudness_lufs", "clip", "concat"}),
 }
 
 

@@ -271,6 +271,65 @@ def test_report_and_rules_know_the_clip_of_all(clipped: Made) -> None:
     assert "ok      joined-films: 5 films of 120, 2, 71, 117, 50 pictures" in checked.out
 
 
+# --- sound alone ---------------------------------------------------------------------------------
+
+# Seconds, and how each is coded: no two of the same rate or channels.
+SONGS = (
+    ("wav", Fraction(33, 10), ("-ar", "44100", "-ac", "1")),
+    ("flac", Fraction(5, 2), ("-ar", "96000", "-ac", "6")),
+    ("m4a", Fraction(41, 10), ("-c:a", "aac", "-ar", "48000", "-ac", "2")),
+)
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> list[Path]:
+    folder = tmp_path_factory.mktemp("songs")
+    clip = make(folder / "clip.mkv", ffmpeg=ffmpeg, rate=Fraction(25), seconds=5, size=(64, 36))
+    for ending, lasts_s, words in SONGS:
+        argv = [ffmpeg, "-v", "error", "-i", str(clip.path), "-vn", "-t", str(float(lasts_s))]
+        subprocess.run([*argv, *words, str(folder / f"song.{ending}")], check=True, timeout=60)
+    return [folder / f"song.{ending}" for ending, *_ in SONGS]
+
+
+@pytest.mark.parametrize(("start_s", "clip"), [(0, ()), (2, ("--clip", "2-8.3"))])
+def test_sound_alone_is_joined_to_the_sample(
+    songs: list[Path], ffmpeg: str, tmp_path: Path, start_s: int, clip: Sequence[str]
+) -> None:
+    """A click at each full second of its own; one at a join is cut, and not asked for."""
+    first, *others = songs
+    out = tmp_path / "out"
+    words: list[str | Path] = ["transcode", first, "-o", out, *clip]
+    for other in others:
+        words += ["--concat", other]
+    run = telecine(*words, "--output", "hls", "--output", "flac", timeout_s=120)
+    assert run.code == 0, run.out[-2000:] + run.err[-2000:]
+    begins_s = list(accumulate((lasts_s for _, lasts_s, _ in SONGS), initial=Fraction(0)))
+    ends_s = Fraction(83, 10) if clip else begins_s[-1]
+    wanted = [
+        begin_s + second - start_s
+        for begin_s, (_, lasts_s, _) in zip(begins_s, SONGS, strict=False)
+        for second in range(1, int(lasts_s) + 1)
+        if start_s < begin_s + second < ends_s - CUT_S
+    ]
+    (audio,) = read_output(out).audio
+    for where in (audio.joined, out / "audio.flac"):
+        heard = [
+            at_s
+            for at_s in clicks(where, ffmpeg=ffmpeg)
+            if all(
+                not -CUT_S <= at_s + start_s - join_s < Fraction(1, 5)
+                for join_s in (start_s, *begins_s)
+            )
+        ]
+        assert len(heard) == len(wanted), where
+        assert max(abs(a - b) for a, b in zip(heard, wanted, strict=True)) <= Fraction(1, 100)
+    report = json.loads((out / "report.json").read_text())
+    assert report["duration_s"] == pytest.approx(float(ends_s - start_s), abs=0.03)
+    assert [film["name"] for film in report["films"]] == ["source", "film-2", "film-3"]
+    checked = telecine("verify", out, "--decode", timeout_s=120)
+    assert checked.code == 0, checked.out
+
+
 # --- tracks, subtitles, chapters -----------------------------------------------------------------
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeVar
 
 from telecine.engine.colors import sdr_color
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.joining import fitted, part_timeline
 from telecine.engine.ladder import source_size
 from telecine.engine.languages import language_tag
-from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStream
+from telecine.engine.media import AudioStream, Color, ExtraInput, MediaInfo, VideoStream
 from telecine.engine.plan import (
     MAX_DURATION_S,
     AudioRendition,
@@ -31,7 +32,13 @@ from telecine.engine.plan import (
 from telecine.engine.planning.clips import cut_between, cut_on_grid
 from telecine.engine.planning.pictures import keyframes_s
 from telecine.engine.planning.sounds import kind_of
-from telecine.engine.planning.streams import choose_audio, choose_video, film_span
+from telecine.engine.planning.streams import (
+    choose_audio,
+    choose_video,
+    film_span,
+    sound_span,
+    wants_video,
+)
 from telecine.engine.planning.subtitles import taken_subtitles
 from telecine.engine.profile import Profile
 from telecine.engine.timeline import (
@@ -40,22 +47,34 @@ from telecine.engine.timeline import (
     joined_timeline,
     make_chunks,
     pictures_in,
+    sound_timeline,
 )
 from telecine.engine.words.clip import Clip
 from telecine.engine.words.concat import film_names
 
 REASON = "several films are joined"
 
+JOINED_RATE = 48_000  # Hz of sound that is joined, which is always encoded
+
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """One of the films, and what is taken of it: the pictures of a stream, and every track of
-    sound, the one that plays by default first."""
+class Heard:
+    """One of the films, and what is taken of it: every track of sound, the one that plays by
+    default first."""
 
     input: str | None  # None: the source itself
     film: MediaInfo
-    video: VideoStream
     tracks: tuple[AudioStream, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Heard):
+    """One of them with the stream of its pictures."""
+
+    video: VideoStream
+
+
+H = TypeVar("H", bound=Heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,23 @@ class Joined:
     cut: Cut | None  # of a clip: `films` are then those that lie in it
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedSound:
+    """All of them as one, where there are no pictures."""
+
+    films: tuple[Heard, ...]
+    parts: tuple[JoinedFilm, ...]
+    timeline: Timeline
+    tracks: tuple[AudioStream, ...]
+    cut: Cut | None
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """From when to when it is, on the first one's clock."""
+        origin_s = self.timeline.origin_s
+        return origin_s, origin_s + self.timeline.duration_s
+
+
 def join_films(
     first: Given,
     inputs: Sequence[ExtraInput],
@@ -82,17 +118,7 @@ def join_films(
     (`input_missing`, `clip_outside`, `clip_invalid`)."""
     films = [first, *_further(inputs, profile, warnings)]
     spans = [film_span(each.film, each.video, next(iter(each.tracks), None)) for each in films]
-    length_s = sum((end_s - begin_s for begin_s, end_s in spans), Fraction(0))
-    if length_s > MAX_DURATION_S:
-        raise InputRefused(
-            f"too long: {float(length_s) / 3600:.1f} h together, at most "
-            f"{MAX_DURATION_S // 3600} h in one job",
-            code="too_long",
-        )
-    cut: Cut | None = None
-    cuts: list[Cut | None] = [None] * len(films)
-    if profile.clip is not None:
-        cut, cuts, films, spans = _clipped(profile.clip, rate, films, spans, warnings)
+    cut, cuts, films, spans = _clipped(profile.clip, rate, films, spans, warnings)
     timeline, edges = joined_timeline(rate, spans)
     parts: list[JoinedFilm] = []
     chunks: list[Chunk] = []
@@ -142,15 +168,24 @@ _Span = tuple[Fraction, Fraction]
 
 
 def _clipped(
-    clip: Clip,
+    clip: Clip | None,
     rate: Fraction,
-    films: Sequence[Given],
-    spans: Sequence[_Span],
+    films: list[H],
+    spans: list[_Span],
     warnings: list[str],
-) -> tuple[Cut, list[Cut | None], list[Given], list[_Span]]:
+) -> tuple[Cut | None, list[Cut | None], list[H], list[_Span]]:
     """A clip of all that is joined, to the picture of its grid: of each film what the clip has of
     it, None where that is all, the films that lie in it, and from when to when on their clocks.
-    Raises as `cut_on_grid` does."""
+    Raises `InputRefused` (`too_long`) and as `cut_on_grid` does."""
+    length_s = sum((end_s - begin_s for begin_s, end_s in spans), Fraction(0))
+    if length_s > MAX_DURATION_S:
+        raise InputRefused(
+            f"too long: {float(length_s) / 3600:.1f} h together, at most "
+            f"{MAX_DURATION_S // 3600} h in one job",
+            code="too_long",
+        )
+    if clip is None:
+        return None, [None] * len(films), films, spans
     counts = [pictures_in(span, rate) for span in spans]
     cut = cut_on_grid(clip, rate, sum(counts) / rate, warnings)
     first, end = int(cut.start_s * rate), int(cut.end_s * rate)
@@ -170,21 +205,90 @@ def _clipped(
     return cut, cuts, kept, inside
 
 
-def _further(
-    inputs: Sequence[ExtraInput], profile: Profile, warnings: list[str]
-) -> Iterator[Given]:
+def join_sounds(
+    first: Heard, inputs: Sequence[ExtraInput], profile: Profile, warnings: list[str]
+) -> JoinedSound:
+    """The sound of films behind each other, of each as much as it has, on a grid of samples. Raises
+    `InputRefused` (`film_no_picture` where pictures were wanted and some have them, `no_audio`,
+    `too_long`) and `UsageError` (`input_missing`, `clip_outside`, `clip_invalid`)."""
+    films = [first]
+    for name, film in _others(inputs, profile):
+        if film.video and wants_video(profile):
+            raise InputRefused(
+                "the source has no picture, and a film behind it has: films are joined",
+                code="film_no_picture",
+            )
+        said = list(film.warnings)
+        tracks = choose_audio(film, profile, said) if film.audio else ()
+        warnings.extend(f"{name}: {warning}" for warning in said)
+        films.append(Heard(name, film, tracks))
+    silent = next((each for each in films if not each.tracks), None)
+    if silent is not None:
+        raise InputRefused(
+            f"{silent.input or 'the source'} has no sound: sound alone is joined", code="no_audio"
+        )
+    spans = [sound_span(each.film, each.tracks[0]) for each in films]
+    rate = Fraction(JOINED_RATE)
+    cut, cuts, films, spans = _clipped(profile.clip, rate, films, spans, warnings)
+    whole, edges = joined_timeline(rate, spans)
+    timeline = sound_timeline(whole.origin_s, JOINED_RATE, whole.boundaries)
+    parts = tuple(
+        JoinedFilm(
+            input=given.input,
+            first=edges[number],
+            end=edges[number + 1],
+            origin_s=spans[number][0],
+            end_s=spans[number][1],
+            video=None,
+            audio=given.tracks[0].index,
+            deinterlace=False,
+            tone_map=False,
+            working_copy=False,
+            color=Color(),
+            taken=(),
+            reason="",
+            cut=cuts[number],
+        )
+        for number, given in enumerate(films)
+    )
+    tracks = tuple(lasting(track, timeline) for track in films[0].tracks)
+    return JoinedSound(tuple(films), parts, timeline, tracks, cut)
+
+
+def with_taken_sounds(
+    joined: JoinedSound, sounds: Sequence[AudioRendition]
+) -> tuple[JoinedFilm, ...]:
+    """The parts with what each has for the renditions of sound and what becomes of it, in words."""
+    parts = []
+    for part, given in zip(joined.parts, joined.films, strict=True):
+        said = [] if part.cut is None else [part.cut.reason]
+        taken = _taken_sounds(joined.tracks, given, sounds, said)
+        parts.append(
+            replace(part, taken=tuple(taken), reason="; ".join(said) or "nothing is changed")
+        )
+    return tuple(parts)
+
+
+def _others(inputs: Sequence[ExtraInput], profile: Profile) -> Iterator[tuple[str, MediaInfo]]:
     given = {extra.name: extra for extra in inputs if extra.kind == "film"}
     for name in film_names(profile.concat):
         film = given[name].film if name in given else None
         if film is None:
             raise UsageError(f"no file was given for {name}", code="input_missing")
+        yield name, film
+
+
+def _further(
+    inputs: Sequence[ExtraInput], profile: Profile, warnings: list[str]
+) -> Iterator[Given]:
+    for name, film in _others(inputs, profile):
         said = list(film.warnings)
         video = choose_video(film, profile, said) if film.video else None
         if video is None:
             raise InputRefused(f"{name} has no picture: films are joined", code="film_no_picture")
         tracks = choose_audio(film, profile, said) if film.audio else ()
         warnings.extend(f"{name}: {warning}" for warning in said)
-        yield Given(name, film, video, tracks)
+        yield Given(name, film, tracks, video)
 
 
 def kept_hdr(joined: Joined, profile: Profile, warnings: list[str]) -> bool:
@@ -205,7 +309,7 @@ def with_taken(
     parts = []
     for part, given in zip(joined.parts, joined.films, strict=True):
         instead: list[str] = []
-        taken = _taken_sounds(joined, given, sounds, instead)
+        taken = _taken_sounds(joined.tracks, given, sounds, instead)
         taken += taken_subtitles(given.film, given.video, subtitles)
         reasons = [*_changes(joined, given, part), *instead]
         if joined.tracks and not given.tracks:
@@ -217,14 +321,17 @@ def with_taken(
 
 
 def _taken_sounds(
-    joined: Joined, given: Given, sounds: Sequence[AudioRendition], instead: list[str]
+    tracks: Sequence[AudioStream],
+    given: Heard,
+    sounds: Sequence[AudioRendition],
+    instead: list[str],
 ) -> list[Taken]:
     """Into a track goes the film's own of that language and kind, else the one that it plays by
     default, which is better than silence."""
-    known = [_known_as(track) for track in joined.tracks]
+    known = [_known_as(track) for track in tracks]
     taken = []
     for sound in sounds:
-        number = next(n for n, track in enumerate(joined.tracks) if track.index == sound.stream)
+        number = next(n for n, track in enumerate(tracks) if track.index == sound.stream)
         same = [track for track in given.tracks if _known_as(track) == known[number]]
         nth = known[:number].count(known[number])
         if same:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 from telecine.engine.copying import copy_refusals, source_timeline
-from telecine.engine.encoders import AAC_FRAME_SAMPLES
 from telecine.engine.errors import InputRefused, UsageError
 from telecine.engine.ladder import output_rate, source_size
 from telecine.engine.media import AudioStream, ExtraInput, MediaInfo, VideoStream
@@ -35,7 +34,7 @@ from telecine.engine.planning.pictures import (
 from telecine.engine.planning.qualities import with_quality
 from telecine.engine.planning.sounds import audio_files, cut_warnings, make_sounds
 from telecine.engine.planning.steps import with_steps
-from telecine.engine.planning.streams import choose_audio, choose_video, film_span
+from telecine.engine.planning.streams import choose_audio, choose_video, film_span, sound_span
 from telecine.engine.planning.subtitles import (
     choose_burn,
     left_out_without_pictures,
@@ -43,7 +42,7 @@ from telecine.engine.planning.subtitles import (
 )
 from telecine.engine.profile import DEFAULT_OUTPUTS, Profile
 from telecine.engine.searching import Choices
-from telecine.engine.timeline import SEGMENT_S, Timeline, constant_timeline, make_chunks
+from telecine.engine.timeline import SEGMENT_S, constant_timeline, make_chunks, sound_timeline
 
 DAMAGED = "the source is damaged"
 
@@ -77,8 +76,6 @@ def make_plan(
             f"{MAX_DURATION_S // 3600} h in one job",
             code="too_long",
         )
-    if video is None and profile.concat:
-        raise InputRefused("the source has no picture: films are joined", code="film_no_picture")
     if video is None:
         return _plan_audio_only(source, profile, tracks, warnings, inputs)
     return _plan_video(
@@ -122,38 +119,31 @@ def _plan_audio_only(
     warnings: list[str],
     inputs: tuple[ExtraInput, ...],
 ) -> Plan:
+    joined, cut = None, None
+    distrust: tuple[str, ...] = ()
+    if profile.concat:
+        first = joins.Heard(None, source, tracks)
+        joined = joins.join_sounds(first, inputs, profile, warnings)
+        tracks, cut, distrust = joined.tracks, joined.cut, (joins.REASON,)
     if not tracks:
         raise InputRefused("no video or audio stream that can be decoded", code="no_streams")
     audio = tracks[0]
-    origin_s = max(audio.start_s or Fraction(0), Fraction(0))
-    end_s = audio.end_s if audio.end_s is not None else origin_s + source.duration_s
-    duration_s = end_s - origin_s
-    if duration_s <= 0:
-        raise InputRefused("the audio stream is empty", code="no_streams")
-    cut = None
-    distrust: tuple[str, ...] = ()
-    if profile.clip is not None:
-        cut = cut_on_grid(profile.clip, Fraction(audio.sample_rate), duration_s, warnings)
+    origin_s, end_s = sound_span(source, audio) if joined is None else joined.span
+    if profile.clip is not None and joined is None:
+        cut = cut_on_grid(profile.clip, Fraction(audio.sample_rate), end_s - origin_s, warnings)
         origin_s, end_s = origin_s + cut.start_s, origin_s + cut.end_s
-        duration_s = end_s - origin_s
         tracks = tuple(within(track, origin_s, end_s) for track in tracks)
         audio, distrust = tracks[0], (SOUND_REASON,)
     sounds = make_sounds(profile, tracks, origin_s, None, distrust=distrust)
     warnings.extend(cut_warnings(tracks, sounds, end_s))
-    rate = sounds[0].sample_rate if sounds else 48_000
-    count = max(1, math.ceil(duration_s / SEGMENT_S))
-    boundaries = [int(n * SEGMENT_S * rate) for n in range(count)]
-    timeline = Timeline(
-        origin_s=origin_s,
-        rate=Fraction(rate, AAC_FRAME_SAMPLES),
-        constant=True,
-        timescale=rate,
-        frame_ticks=AAC_FRAME_SAMPLES,
-        boundaries=(*boundaries, max(boundaries[-1] + 1, round(duration_s * rate))),
-        frames=(0,) * count,
-        gop_frames=None,
-        target_duration_s=int(SEGMENT_S),
-    )
+    if joined is None:
+        rate = sounds[0].sample_rate if sounds else 48_000
+        duration_s = end_s - origin_s
+        begins = [int(n * SEGMENT_S * rate) for n in range(math.ceil(duration_s / SEGMENT_S))]
+        end = max(begins[-1] + 1, round(duration_s * rate))
+        timeline = sound_timeline(origin_s, rate, (*begins, end))
+    else:
+        timeline = joined.timeline
     if profile.has("poster") and profile.outputs != DEFAULT_OUTPUTS:  # else nobody asked for it
         warnings.append("no video: no poster")
     warnings.extend(left_out_without_pictures(source, profile))
@@ -183,6 +173,7 @@ def _plan_audio_only(
             copy_refusals=(),
             warnings=tuple(warnings),
             cut=cut,
+            parts=() if joined is None else joins.with_taken_sounds(joined, sounds),
         )
     )
 
@@ -268,7 +259,7 @@ def _plan_video(
     films: list[tuple[str | None, MediaInfo, VideoStream]] = [(None, source, video)]
     kept = profile
     if profile.concat:
-        first = joins.Given(None, source, video, tracks)
+        first = joins.Given(None, source, tracks, video)
         joined = joins.join_films(first, inputs, profile, rate, warnings)
         timeline, chunks, tracks = joined.timeline, joined.chunks, joined.tracks
         audio = tracks[0] if tracks else None

@@ -16,12 +16,13 @@ from telecine.engine.profile import AUDIO_KINDS, PICTURE_KINDS, Profile
 _NO_BASE = re.compile(r"Dolby Vision \d+\.0")
 
 
-def _wants_video(profile: Profile) -> bool:
+def wants_video(profile: Profile) -> bool:
+    """Whether something is asked for that has pictures where the source has some."""
     return any(output.kind not in AUDIO_KINDS for output in profile.outputs)
 
 
 def choose_video(source: MediaInfo, profile: Profile, warnings: list[str]) -> VideoStream | None:
-    if not _wants_video(profile):
+    if not wants_video(profile):
         return None
     if not source.video:
         for output in profile.outputs:
@@ -88,3 +89,13 @@ def film_span(
         if audio.end_s - end_s > SOUND_OVERHANG_S:
             end_s = audio.end_s
     return start_s, max(end_s, start_s)
+
+
+def sound_span(source: MediaInfo, audio: AudioStream) -> tuple[Fraction, Fraction]:
+    """Presentation 0 and the end of a track without pictures, on the source's clock. Raises
+    `InputRefused` (`no_streams`) where nothing lies between them."""
+    start_s = max(audio.start_s or Fraction(0), Fraction(0))
+    end_s = audio.end_s if audio.end_s is not None else start_s + source.duration_s
+    if end_s <= start_s:
+        raise InputRefused("the audio stream is empty", code="no_streams")
+    return start_s, end_s

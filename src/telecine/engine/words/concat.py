@@ -14,9 +14,9 @@ def film_names(count: int) -> list[str]:
     return [f"film-{number}" for number in range(2, count + 2)]
 
 
-def check_concat(count: int, *, burn: bool, pictures: bool) -> None:
-    """`burn`: subtitles are to become part of the pictures; `pictures`: something is made of
-    pictures. Raises `UsageError` (`concat_too_many`, `concat_unsupported`)."""
+def check_concat(count: int, *, burn: bool) -> None:
+    """`burn`: subtitles are to become part of the pictures. Raises `UsageError` (`concat_too_many`,
+    `concat_unsupported`)."""
     if count + 1 > MAX_FILMS:
         raise UsageError(
             f"{count + 1} films to be joined: at most {MAX_FILMS}", code="concat_too_many"
@@ -25,10 +25,5 @@ def check_concat(count: int, *, burn: bool, pictures: bool) -> None:
         raise UsageError(
             "subtitles are not burnt into films that are joined: give them as text, or burn them "
             "into each film first",
-            code="concat_unsupported",
-        )
-    if not pictures:
-        raise UsageError(
-            "files of sound alone are not joined: ask for pictures beside them",
             code="concat_unsupported",
         )

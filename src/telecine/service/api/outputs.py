@@ -213,6 +213,7 @@ class Mp3Output(Asked):
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 192000.", examples=[192_000])
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
+    concat: list[str] | None = _concat()
 
 
 class AacOutput(Asked):
@@ -222,6 +223,7 @@ class AacOutput(Asked):
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 160000, or a copy.")
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
+    concat: list[str] | None = _concat()
 
 
 class OpusOutput(Asked):
@@ -231,6 +233,7 @@ class OpusOutput(Asked):
     bitrate_bps: int | None = Field(None, description=f"{_RATE} Null: 128000.")
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
+    concat: list[str] | None = _concat()
 
 
 class FlacOutput(Asked):
@@ -239,6 +242,7 @@ class FlacOutput(Asked):
     type: Literal["flac"]
     loudness_lufs: float | None = _loudness()
     clip: Clip | None = _clip()
+    concat: list[str] | None = _concat()
 
 
 class PosterOutput(Asked):
