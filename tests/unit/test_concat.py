@@ -457,7 +457,8 @@ def test_sound_alone_is_joined_on_a_grid_of_samples() -> None:
         1,
         Fraction(7, 5),
     )
-    assert plan.chunks == plan.renditions == ()
+    assert not plan.chunks
+    assert not plan.renditions
     assert {step.id: step.inputs for step in plan.steps} == {
         "audio": ("film-2",),
         "loudness": (),

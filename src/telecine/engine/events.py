@@ -34,8 +34,8 @@ from typing import Literal, TypeAlias
 
 
 def warned(code: str, message: str) -> str:
-    """A warning that a program may look for: its stable code, of those in docs/reference/errors.md,
-    stands behind it as `[code]`."""
+    """A warning that a program may look for: behind it stands as `[code]` its stable code, one of
+    those in docs/reference/warnings.md."""
     return f"{message} [{code}]"
 
 

@@ -306,7 +306,7 @@ def test_sound_alone_is_joined_to_the_sample(
     begins_s = list(accumulate((lasts_s for _, lasts_s, _ in SONGS), initial=Fraction(0)))
     ends_s = Fraction(83, 10) if clip else begins_s[-1]
     wanted = [
-        begin_s + second - start_s
+        begin_s + Fraction(second - start_s)
         for begin_s, (_, lasts_s, _) in zip(begins_s, SONGS, strict=False)
         for second in range(1, int(lasts_s) + 1)
         if start_s < begin_s + second < ends_s - CUT_S
@@ -318,7 +318,7 @@ def test_sound_alone_is_joined_to_the_sample(
             for at_s in clicks(where, ffmpeg=ffmpeg)
             if all(
                 not -CUT_S <= at_s + start_s - join_s < Fraction(1, 5)
-                for join_s in (start_s, *begins_s)
+                for join_s in (Fraction(start_s), *begins_s)
             )
         ]
         assert len(heard) == len(wanted), where
