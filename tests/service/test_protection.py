@@ -43,9 +43,14 @@ def told(text: str) -> bool:
     return any(form in text for form in forms)
 
 
-@pytest.mark.parametrize("scheme", ["aes-128", "cbcs"])
+@pytest.mark.parametrize(
+    ("scheme", "quality"),
+    # With a quality there are two plans, one after the other.
+    [("aes-128", None), ("cbcs", None), pytest.param("cbcs", 80.0, marks=pytest.mark.thorough)],
+)
 def test_a_job_encrypts_as_the_command_does_and_tells_no_key(
     scheme: str,
+    quality: float | None,
     ada: Owner,
     services: Services,
     film: Film,
@@ -53,7 +58,8 @@ def test_a_job_encrypts_as_the_command_does_and_tells_no_key(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     film_id = add_film(services, ada.user_id, film)
-    answers = [ada.submit(film_id, outputs=[asked(scheme), {"type": "poster"}])]
+    wish = asked(scheme) if quality is None else {**asked(scheme), "quality": quality}
+    answers = [ada.submit(film_id, outputs=[wish, {"type": "poster"}])]
     job_id = answers[0]["id"]
     with working(services):
         until(lambda: ada.get(f"/v1/jobs/{job_id}")["state"] in ("succeeded", "failed"), 60)
@@ -67,9 +73,8 @@ def test_a_job_encrypts_as_the_command_does_and_tells_no_key(
     # DASH knows no whole segments.
     assert (answers[-1]["dash_url"] is None) == (scheme == "aes-128")
 
-    profile = make_profile(
-        tuple(map(parse_output, ("hls", "poster"))), (240,), "encode", protection=protection
-    )
+    wanted_outputs = tuple(map(parse_output, ("hls", "poster")))
+    profile = make_profile(wanted_outputs, (240,), "encode", protection=protection, quality=quality)
     transcode(film.path, tmp_path / "out", profile, tools=services.tools, jobs=1, key=KEY)
     wanted = digests_below(tmp_path / "out")
     found = {row["path"]: row["sha256"] for row in answers[2]["data"]}
