@@ -77,16 +77,20 @@ programs       := tests/programs
 MEDIA_LANES    := $(filter media-%,$(LANES))
 SERVICE_LANES  := $(filter service-%,$(LANES))
 AT_ONCE        := $(MAKE) --no-print-directory --output-sync=target --keep-going
+# What the longest lane of the service needs is made before any is started: make would go on with the
+# next ones while npm is at work. Where npm fails, that lane says so.
+TUS_CLIENT     := tests/service/tus/node_modules/.package-lock.json
+FIRST          := $(MAKE) --silent --no-print-directory $(TUS_CLIENT)
 
 .PHONY: test test-thorough test-unit unit-examples unit-properties thorough-properties test-programs test-media test-service test-browser
 .PHONY: $(LANES:%=test-%) $(LANES:%=thorough-%)
 test: setup ## every test that needs no browser and is not thorough, then: did the promised ones run?
-	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; \
+	@failed=0; $(MAKE) --no-print-directory test-unit || failed=1; $(FIRST); \
 	$(AT_ONCE) --jobs=4 $(LANES:%=test-%) test-programs || failed=1; exit $$failed
 	@$(PROMISES) --only quick --ran $(JUNIT)/unit-*.xml $(addprefix $(JUNIT)/,$(LANES:=.xml) programs.xml)
 
 test-thorough: setup ## what repeats them in other forms and at greater length, then the same question
-	@$(AT_ONCE) --jobs=4 $(LANES:%=thorough-%) thorough-properties
+	@$(FIRST); $(AT_ONCE) --jobs=4 $(LANES:%=thorough-%) thorough-properties
 	@$(PROMISES) --only thorough --ran $(LANES:%=$(JUNIT)/thorough-%.xml)
 
 test-unit: setup ## the fast ones, without FFmpeg
@@ -110,7 +114,7 @@ test-media: setup ## the ones that run the real FFmpeg
 	@$(AT_ONCE) --jobs=2 $(MEDIA_LANES:%=test-%)
 test-images: ## the ones that run the real libvips
 test-service: setup ## the ones of the service: real servers, workers, databases
-	@$(AT_ONCE) --jobs=2 $(SERVICE_LANES:%=test-%)
+	@$(FIRST); $(AT_ONCE) --jobs=2 $(SERVICE_LANES:%=test-%)
 
 report = $(@:test-%=%)
 $(LANES:%=test-%) test-programs: MARKED = not thorough
@@ -121,8 +125,8 @@ $(LANES:%=test-%) $(LANES:%=thorough-%) test-programs: setup
 	  --junitxml=$(JUNIT)/$(report).xml
 
 # Without npm the tests of tus-js-client say that node is missing.
-test-service-rest thorough-service-rest: tests/service/tus/node_modules/.package-lock.json
-tests/service/tus/node_modules/.package-lock.json: tests/service/tus/package.json tests/service/tus/package-lock.json
+test-service-rest thorough-service-rest: $(TUS_CLIENT)
+$(TUS_CLIENT): tests/service/tus/package.json tests/service/tus/package-lock.json
 	@! command -v npm >/dev/null || { cd tests/service/tus && npm ci --no-audit --no-fund --ignore-scripts && touch ../../../$@; }
 
 test-browser: setup tests/e2e/node_modules/.package-lock.json ## the ones that play the output in a real Chromium
