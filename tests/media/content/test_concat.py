@@ -425,6 +425,25 @@ def test_chapters_of_each_film_stand_at_its_times(named: Path) -> None:
     assert telecine("verify", named).code == 0
 
 
+def test_a_clip_has_the_texts_and_chapters_of_its_time(named: Path, tmp_path: Path) -> None:
+    """From 1.48 s to 4.52 s: 37 pictures fewer at the start, 38 of the second film's 75."""
+    one, two, beside = (named.parent / name for name in ("one.mkv", "two.mkv", "beside.srt"))
+    out = tmp_path / "out"
+    run = telecine("transcode", one, "--concat", two, "-o", out, "--output", "hls",
+                   "--clip", "1.48-4.52", "--subtitle", f"it={beside}", timeout_s=120)  # fmt: skip
+    assert run.code == 0, run.out[-2000:] + run.err[-2000:]
+    texts = {path.parent.name: path.read_text() for path in out.glob("subtitles/*/whole.vtt")}
+    assert "00:00:00.000 --> 00:00:00.520\nfirst" in texts["en"]
+    assert "00:00:02.520 --> 00:00:03.040\nsecond" in texts["en"]
+    assert "00:00:02.520 --> 00:00:03.040\ndritter" in texts["de"]
+    assert "00:00:00.520 --> 00:00:02.520\nover the join" in texts["it"]
+    listed = json.loads((out / "chapters.json").read_text())
+    assert [(one["start-time"], one["duration"], one["titles"][0]["title"]) for one in listed] == [
+        (0, 1.52, "Part 1"),
+        (1.52, 1.52, "Dawn"),
+    ]
+
+
 # --- colours -------------------------------------------------------------------------------------
 
 RED, GREEN, BLUE = 0xC0, 0x50, 0x30
