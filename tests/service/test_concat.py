@@ -110,6 +110,7 @@ def test_what_is_not_a_film_of_ones_own_is_not_joined(
         ([{"type": "flac", "concat": ["x"]}], "input_unknown"),
         ([{"type": "hls", "concat": ["x"]}, {"type": "mp4", "concat": ["y"]}], "output_invalid"),
         ([{"type": "hls", "concat": ["x"], "burn_subtitle": "en"}], "concat_unsupported"),
+        ([{"type": "mp4", "concat": ["x"], "quality": 90}], "quality_of_joined"),
     ],
 )
 def test_what_is_wrong_with_a_wish_is_said(

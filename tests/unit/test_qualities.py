@@ -13,7 +13,7 @@ from telecine.engine import argv
 from telecine.engine.errors import UsageError
 from telecine.engine.filters import compare_graph
 from telecine.engine.ladder import DroppedRung
-from telecine.engine.media import ExtraInput, MediaInfo
+from telecine.engine.media import MediaInfo
 from telecine.engine.plan import Plan, plan_from_json
 from telecine.engine.planning import chosen_plan, encoded_instead, make_plan
 from telecine.engine.planning.qualities import ladders, missed
@@ -182,9 +182,9 @@ def test_where_there_is_nothing_to_measure_it_is_said(
 
 @pytest.mark.parametrize("asked", [{"quality": 90.0}, {"measure": True}])
 def test_films_that_are_joined_are_not_measured(asked: dict[str, Any]) -> None:
-    second = ExtraInput("film-2", "film", sources.FINGERPRINT, film=sources.COMPLIANT)
+    """And that before any of them is read, or sent."""
     with pytest.raises(UsageError) as refused:
-        make_plan(sources.COMPLIANT, make_profile(concat=1, **asked), inputs=(second,))
+        make_profile(concat=1, **asked)
     assert refused.value.code == "quality_of_joined"
 
 

@@ -231,7 +231,8 @@ def make_profile(
     Raises `UsageError`: `output_twice` where two outputs would write the same file,
     `subtitle_twice` where two files of subtitles are the same,
     `hdr_needs_ladders` where HDR is to be kept and either it or what stands beside it has no codec,
-    `concat_too_many`, and `concat_unsupported` where what is asked of joined films is not made,
+    `concat_too_many`, `concat_unsupported` and `quality_of_joined` where what is asked of joined
+    films is not made,
     `protection_clear_file`, `protection_without_hls`, `protection_codec` where not all that is
     asked for can be protected.
     """
@@ -271,8 +272,9 @@ def make_profile(
 
 def with_films(profile: Profile, concat: int) -> Profile:
     """The profile with so many films behind the source. Raises `UsageError` (`concat_too_many`,
-    `concat_unsupported`)."""
-    check_concat(concat, burn=profile.burn is not None)
+    `concat_unsupported`, `quality_of_joined`)."""
+    judge = profile.quality is not None or profile.measure
+    check_concat(concat, burn=profile.burn is not None, judge=judge)
     return replace(profile, concat=concat)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from telecine.engine.encoders import VIDEO_ENCODERS
-from telecine.engine.errors import UsageError
 from telecine.engine.ladder import DroppedRung, Size
 from telecine.engine.plan import WORK, Plan, VideoRendition
 from telecine.engine.searching import (
@@ -23,16 +22,10 @@ from telecine.engine.searching import (
 
 def with_quality(plan: Plan, choices: Choices | None) -> Plan:
     """Where samples are taken, and the renditions as a search chose them. Without `choices` a plan
-    that aims at a quality is the first of two: it only searches (`Plan.searching`). Raises
-    `UsageError` (`quality_of_joined`) where films are joined."""
+    that aims at a quality is the first of two: it only searches (`Plan.searching`)."""
     profile = plan.profile
     if profile.quality is None and not profile.measure:
         return plan
-    if plan.parts:
-        raise UsageError(
-            "films that are joined are not measured: aim at a quality with each alone",
-            code="quality_of_joined",
-        )
     asked = "quality" if profile.quality is not None else "measure"
     if plan.video is None or not plan.judged:
         why = "no video" if plan.video is None else _unjudged(plan)

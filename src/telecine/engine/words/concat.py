@@ -14,9 +14,9 @@ def film_names(count: int) -> list[str]:
     return [f"film-{number}" for number in range(2, count + 2)]
 
 
-def check_concat(count: int, *, burn: bool) -> None:
-    """`burn`: subtitles are to become part of the pictures. Raises `UsageError` (`concat_too_many`,
-    `concat_unsupported`)."""
+def check_concat(count: int, *, burn: bool, judge: bool) -> None:
+    """`burn`: subtitles are to become part of the pictures; `judge`: a quality is aimed at, or is
+    measured. Raises `UsageError` (`concat_too_many`, `concat_unsupported`, `quality_of_joined`)."""
     if count + 1 > MAX_FILMS:
         raise UsageError(
             f"{count + 1} films to be joined: at most {MAX_FILMS}", code="concat_too_many"
@@ -26,4 +26,9 @@ def check_concat(count: int, *, burn: bool) -> None:
             "subtitles are not burnt into films that are joined: give them as text, or burn them "
             "into each film first",
             code="concat_unsupported",
+        )
+    if judge:
+        raise UsageError(
+            "films that are joined are not measured: aim at a quality with each alone",
+            code="quality_of_joined",
         )

@@ -369,6 +369,7 @@ def list_presets() -> Page[PresetShown]:
         watermark_unreadable=422,
         concat_too_many=422,
         concat_unsupported=422,
+        quality_of_joined=422,
         film_no_picture=422,
     ),
 )
