@@ -328,6 +328,15 @@ def test_sound_alone_is_joined_to_the_sample(
     assert [film["name"] for film in report["films"]] == ["source", "film-2", "film-3"]
     checked = telecine("verify", out, "--decode", timeout_s=120)
     assert checked.code == 0, checked.out
+    if not clip:
+        assert "joined-films: 3 films of 158400, 120000, 196800 samples" in checked.out
+        plan = json.loads((out / ".telecine/plan.json").read_text())
+        plan["parts"][1]["end_s"] = "2"  # as if half a second less had been planned
+        (out / ".telecine/plan.json").write_text(json.dumps(plan))
+        (out / "report.json").unlink()
+        checked = telecine("verify", out, timeout_s=120)
+        assert checked.code == 1
+        assert "film-3 does not begin at 5.300 s" in checked.out
 
 
 # --- tracks, subtitles, chapters -----------------------------------------------------------------

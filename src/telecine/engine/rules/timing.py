@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from telecine.engine.copying import COPY_OVERHANG_S, SOUND_OVERHANG_S
 from telecine.engine.encoders import AAC_FRAME_SAMPLES
+from telecine.engine.plan import Plan
 from telecine.engine.rules.figures import sec
 from telecine.engine.rules.found import Found, SegmentFile, Stream, frame_ticks
 from telecine.engine.rules.measures import placed
@@ -114,15 +115,18 @@ def _clip_span(found: Found) -> tuple[Problems, str]:
 
 
 def _joined(found: Found) -> bool:
-    return found.plan is not None and bool(found.plan.parts) and bool(found.pictures)
+    return found.plan is not None and bool(found.plan.parts) and bool(found.streams)
 
 
 @rule("joined-films", "plan", _joined)
 def _joined_films(found: Found) -> tuple[Problems, str]:
     """Each of several films that are joined begins with a segment of its own where the one before
-    ends, and has as many pictures as its length holds at the output's rate."""
+    ends, and has as many pictures as its length holds at the output's rate; sound alone begins so,
+    to a frame of it."""
     plan = found.plan
     assert plan is not None
+    if not found.pictures:
+        return _joined_sounds(plan, found.voices)
     problems = []
     counts = [pictures_in((p.origin_s, p.end_s), plan.timeline.rate) for p in plan.parts]
     for stream in found.pictures:
@@ -137,6 +141,21 @@ def _joined_films(found: Found) -> tuple[Problems, str]:
                 problems.append(f"{stream.home}: {name} has {shown} pictures, not {count}")
             begins += count / plan.timeline.rate
     return problems, f"{len(plan.parts)} films of {', '.join(map(str, counts))} pictures"
+
+
+def _joined_sounds(plan: Plan, voices: Sequence[Stream]) -> tuple[Problems, str]:
+    problems = []
+    rate = Fraction(plan.timeline.timescale)
+    counts = [pictures_in((p.origin_s, p.end_s), rate) for p in plan.parts]
+    begins = list(accumulate(counts, initial=0))
+    for stream in voices:
+        frame_s = stream.seconds(frame_ticks(stream))
+        starts_s = [stream.seconds(segment.start_ticks) for segment in stream.segments]
+        for part, begin in zip(plan.parts, begins, strict=False):
+            if min(abs(start_s - begin / rate) for start_s in starts_s) > frame_s:
+                name = part.input or "source"
+                problems.append(f"{stream.home}: {name} does not begin at {sec(begin / rate)}")
+    return problems, f"{len(plan.parts)} films of {', '.join(map(str, counts))} samples"
 
 
 @rule("target-duration", "RFC 8216 4.3.3.1, Apple 8.2")
