@@ -795,8 +795,10 @@ def clear_segment(data: bytes | memoryview, track: Track, key: bytes) -> bytes:
 
 def without_captions(sample: Sample, track: Track) -> Sample:
     """A picture without its closed captions: the same one where it has none, or is not H.264."""
+    if not track.codec.startswith("avc"):
+        return sample
     data = bytes(sample.data)
-    if SEI_MARK not in data or not track.codec.startswith("avc"):
+    if SEI_MARK not in data:
         return sample
     return replace(sample, data=avc_without_captions(data, track.nal_length_size))
 
