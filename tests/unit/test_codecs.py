@@ -255,6 +255,16 @@ def test_svt_av1_makes_no_keyframe_of_its_own() -> None:
     assert {"scd=0", "lp=1"} <= set(parameters("av1", "-svtav1-params"))
 
 
+def test_av1_is_coarser_where_pictures_are_small() -> None:
+    """The levels at which a drone's flight and film came out as good as in H.264 at CRF 23, which
+    has one level for all sizes (docs/explain/performance.md, "Several codecs")."""
+    plan = make_plan(HDR10, make_profile(codecs=ALL))
+    levels = {r.size.short_side: r.crf for r in plan.renditions if r.codec == "av1"}
+    assert levels == {2160: 35, 1440: 35, 1080: 35, 720: 37, 480: 39, 360: 39, 240: 39}
+    assert {r.crf for r in plan.renditions if r.codec == "h264"} == {23}
+    assert {r.crf for r in plan.renditions if r.codec == "hevc"} == {26}
+
+
 def test_profiles_follow_the_depth() -> None:
     for depth, profile in ((8, "main"), (10, "main10")):
         flags = VIDEO_ENCODERS["hevc"].flags(settings(bit_depth=depth))

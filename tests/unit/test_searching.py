@@ -208,13 +208,13 @@ def test_a_straight_film_is_found_within_a_step(
 ) -> None:
     """Where levels act evenly, the search ends at most a level's step away, if one may go there."""
     encoder = VIDEO_ENCODERS[codec]
-    levels = encoder.levels
+    levels, usual = encoder.levels, encoder.usual_crf(1080)
 
     def vmaf(crf: float) -> float:
-        return usual_vmaf - slope * (crf - encoder.crf)
+        return usual_vmaf - slope * (crf - usual)
 
     tries: list[Try] = []
-    while (crf := next_crf(tries, target, encoder.crf, levels)) is not None:
+    while (crf := next_crf(tries, target, usual, levels)) is not None:
         assert levels.finest <= crf <= levels.coarsest
         tries.append(Try(crf, vmaf(crf), 1, 1))
     assert len(tries) <= MAX_TRIES
@@ -351,8 +351,10 @@ def test_qualities_that_are_refused(text: str) -> None:
 
 def test_every_encoder_has_its_usual_level_among_those_of_a_search() -> None:
     for encoder in VIDEO_ENCODERS.values():
-        assert next_crf([], 90, encoder.crf, encoder.levels) == encoder.crf
-    assert FALLBACK.crf == 23
+        for side in (144, 240, 360, 480, 720, 1080, 2160):
+            usual = encoder.usual_crf(side)
+            assert next_crf([], 90, usual, encoder.levels) == usual
+    assert FALLBACK.usual_crf(1080) == 23
 
 
 def test_a_sample_is_weighed_by_what_it_stands_for() -> None:

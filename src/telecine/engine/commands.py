@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from telecine.engine import argv
-from telecine.engine.encoders import VIDEO_ENCODERS
 from telecine.engine.inputs import NO_INPUTS
 from telecine.engine.joining import film_of, film_path, film_paths, working_name
 from telecine.engine.loudness import AS_IT_IS, FIRST_CEILING_DBTP, Gain
@@ -92,7 +91,7 @@ def _pictures(
         yield argv.encode_chunk(ffmpeg, plan, step, film)
         return
     fine = argv.fine(plan)
-    usual = {r.name: VIDEO_ENCODERS[r.codec].crf for r in plan.judged}
+    usual = {r.name: r.crf for r in plan.judged}
     for sample in plan.samples:
         if step.kind == "search":
             yield argv.encode_sample(ffmpeg, fine, sample, usual, film)

@@ -223,7 +223,7 @@ def _rendition(
         head=head,
         bit_depth=each.bit_depth,
         video_range=each.video_range,
-        crf=encoder.crf,
+        crf=encoder.usual_crf(rung.size.short_side),
         ceiling_bps=_ceiling_bps(encoder, rung),
         gop_frames=timeline.gop_frames,
         b_frames=b_frames,

@@ -99,8 +99,8 @@ def search(work: Work, film: Film) -> Choices:
 
 
 def _next(rendition: VideoRendition, tries: Sequence[Try], target: float) -> float | None:
-    encoder = VIDEO_ENCODERS[rendition.codec]
-    return next_crf(tries, target, encoder.crf, encoder.levels)
+    levels = VIDEO_ENCODERS[rendition.codec].levels
+    return next_crf(tries, target, rendition.crf, levels)
 
 
 class _Trials:
