@@ -163,15 +163,19 @@ def test_ctrl_c_stops_within_a_second_and_leaves_nothing_half_written(
 @pytest.mark.parametrize("undisturbed", CASES[:1], indirect=True, ids=lambda case: case.name)
 @pytest.mark.parametrize("moment", range(MOMENTS // 2))
 def test_ctrl_c_at_any_moment(undisturbed: Undisturbed, moment: int, tmp_path: Path) -> None:
-    """From when Python has started to after the last chunk: nothing half-written, no child, and
-    the exit code says whether it was interrupted or already done."""
-    out = tmp_path / "out"
-    start_s = 0.3
+    """From when the command says that it has started to after the last chunk: nothing half-written,
+    no child, and the exit code says whether it was interrupted or already done."""
+    out, events = tmp_path / "out", tmp_path / "events"
     part = (moment + random.Random(f"{SEED} {moment}").random()) / (MOMENTS // 2)
-    with subprocess.Popen(
-        undisturbed.argv(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as run:
-        time.sleep(start_s + part * (undisturbed.seconds - start_s))
+    begin = time.monotonic()
+    with (
+        events.open("wb") as told,
+        subprocess.Popen(
+            undisturbed.argv(out), stdout=told, stderr=subprocess.PIPE, text=True
+        ) as run,
+    ):
+        until(lambda: events.stat().st_size)
+        time.sleep(max(0, part * (undisturbed.seconds - (time.monotonic() - begin))))
         children = family(run.pid)
         run.send_signal(signal.SIGINT)
         begin = time.monotonic()
