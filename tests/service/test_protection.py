@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from tests.service.films import Film, add_film
 from tests.service.owners import Owner, owner_of
@@ -19,6 +20,8 @@ from telecine.engine.profile import make_profile, parse_output
 from telecine.engine.transcode import transcode
 from telecine.engine.words.protection import make_protection, parse_key
 from telecine.service import content_keys
+from telecine.service.db.tables import jobs
+from telecine.service.domain import SEALED_KEY
 from telecine.service.services import Services
 from telecine.service.signing import Signer
 
@@ -43,6 +46,14 @@ def told(text: str) -> bool:
     return any(form in text for form in forms)
 
 
+def stored(services: Services, job_id: str) -> list[dict[str, Any]]:
+    """What was asked for, as the job's row has it."""
+    with services.database.read() as tx:
+        wanted = sa.select(jobs.c.outputs).where(jobs.c.id == job_id)
+        found: list[dict[str, Any]] = tx.connection.execute(wanted).scalar_one()
+        return found
+
+
 @pytest.mark.parametrize(
     ("scheme", "quality"),
     # With a quality there are two plans, one after the other.
@@ -61,6 +72,7 @@ def test_a_job_encrypts_as_the_command_does_and_tells_no_key(
     wish = asked(scheme) if quality is None else {**asked(scheme), "quality": quality}
     answers = [ada.submit(film_id, outputs=[wish, {"type": "poster"}])]
     job_id = answers[0]["id"]
+    assert SEALED_KEY in stored(services, job_id)[0]
     with working(services):
         until(lambda: ada.get(f"/v1/jobs/{job_id}")["state"] in ("succeeded", "failed"), 60)
     answers += [ada.get(f"/v1/jobs/{job_id}"), ada.get(f"/v1/jobs/{job_id}/outputs")]
@@ -69,7 +81,9 @@ def test_a_job_encrypts_as_the_command_does_and_tells_no_key(
     protection = make_protection(scheme, URI, KEY)
     said = {"scheme": scheme, "key_id": protection.key_id, "key_uri": URI}
     assert answers[1]["outputs"][0]["protection"] == said
-    assert content_keys.SEALED not in json.dumps(answers)
+    assert SEALED_KEY not in json.dumps(answers)
+    # Nothing will be made of this job again.
+    assert stored(services, job_id) == answers[1]["outputs"]
     # DASH knows no whole segments.
     assert (answers[-1]["dash_url"] is None) == (scheme == "aes-128")
 

@@ -2,7 +2,7 @@
 
 A key is sealed with a key of the installation's (AES-GCM), for its user and by its own id, before
 it is stored: a copy of the database opens nothing, and sealed text of another's is of no use. It
-stands in the job's row as long as that is there, since the job may be tried again.
+stands in the job's row until the job has succeeded, since one that has not may be tried again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from telecine.engine.errors import StepFailed
 from telecine.engine.words.protection import ContentKey, Protection
+from telecine.service.domain import SEALED_KEY
 from telecine.service.signing import Signer
 
-SEALED = "sealed_key"  # beside what was asked for
 _PURPOSE = "content-key"
 _NONCE_BYTES = 12
 
@@ -39,13 +39,14 @@ def kept(
     sealed = nonce + AESGCM(signer.key(_PURPOSE)).encrypt(nonce, key.data, bound)
     text = base64.b64encode(sealed).decode()
     return tuple(
-        {**output, SEALED: text} if output.get("protection") else dict(output) for output in outputs
+        {**output, SEALED_KEY: text} if output.get("protection") else dict(output)
+        for output in outputs
     )
 
 
 def shown(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same as they are told."""
-    return [{name: output[name] for name in output if name != SEALED} for output in outputs]
+    return [{name: output[name] for name in output if name != SEALED_KEY} for output in outputs]
 
 
 def opened(
@@ -59,8 +60,8 @@ def opened(
     if protection is None:
         return None
     for output in outputs:
-        if SEALED in output:
-            sealed = base64.b64decode(output[SEALED])
+        if SEALED_KEY in output:
+            sealed = base64.b64decode(output[SEALED_KEY])
             nonce, data = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
             try:
                 cipher = AESGCM(signer.key(_PURPOSE))

@@ -33,6 +33,8 @@ SourcePolicy = Literal["keep", "delete_when_done"]
 FINAL_JOB_STATES: tuple[JobState, ...] = ("succeeded", "failed", "cancelled")
 FINAL_TASK_STATES: tuple[TaskState, ...] = ("succeeded", "failed", "cancelled")
 
+SEALED_KEY = "sealed_key"  # beside what was asked for of an output; see `content_keys`
+
 # What an API key may do; a session may do all of it. Nothing here reaches accounts: a key cannot
 # create keys or change passwords.
 Scope = Literal["assets:read", "assets:write", "jobs:read", "jobs:write", "uploads:write"]

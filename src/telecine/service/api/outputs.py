@@ -91,7 +91,7 @@ def _watermark() -> Any:
 
 class Protection(Asked):
     """Encryption of what streams, with a key of yours. The key is sealed before it is stored, kept
-    as long as the job, and never told."""
+    until the job has succeeded, and never told."""
 
     scheme: Literal["aes-128", "cbcs"] = Field(
         description="`aes-128`: whole segments, any codec, HLS alone. `cbcs`: samples, H.264 "

@@ -51,6 +51,7 @@ from telecine.service.db.tenants import count, know
 from telecine.service.domain import (
     FINAL_JOB_STATES,
     FINAL_TASK_STATES,
+    SEALED_KEY,
     JobState,
     NotFound,
     new_id,
@@ -839,6 +840,7 @@ def _end_job(tx: Tx, job: _Job, state: JobState, error: Mapping[str, Any] | None
     # The films of failed jobs end well, and a retry goes on from them.
     if state == "succeeded":
         _drop_segments(tx, job.id)
+        _drop_key(tx, job.id)
     elif state == "cancelled":
         _drop_made(tx, job)
     _settle_asset(tx, job, state)
@@ -886,6 +888,15 @@ def _drop_segments(tx: Tx, job_id: str) -> None:
     """Nobody follows what attempts wrote any more: what is left are the finished files, if any."""
     tx.connection.execute(sa.delete(segments).where(segments.c.job_id == job_id))
     unneed(tx, jobs.c.id == job_id, kept=True)
+
+
+def _drop_key(tx: Tx, job_id: str) -> None:
+    """Forget the sealed key of what is encrypted: nothing will be made of this job again."""
+    this = jobs.c.id == job_id
+    wanted = tx.connection.execute(sa.select(jobs.c.outputs).where(this)).scalar_one()
+    if any(SEALED_KEY in output for output in wanted):
+        kept = [{name: one[name] for name in one if name != SEALED_KEY} for one in wanted]
+        tx.connection.execute(sa.update(jobs).where(this).values(outputs=kept))
 
 
 def _settle_asset(tx: Tx, job: _Job, state: JobState) -> None:
