@@ -3,7 +3,7 @@ bytes.
 
 Initialisation vectors follow from the plan and the rendition (of whole segments from the segment's
 number, too), so that making a segment again gives the same bytes, and no two segments of a film
-begin with the same one (ADR 20).
+begin with the same one (ADR 19).
 """
 
 from __future__ import annotations
