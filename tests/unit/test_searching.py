@@ -197,6 +197,13 @@ def test_the_search_ends_where_levels_lead_nowhere() -> None:
     assert next_crf(tried((23, 88), (25, 92)), 90, 23, LEVELS) is None
 
 
+def test_a_level_that_does_not_do_as_it_should_is_gone_beyond() -> None:
+    """Snow in AV1: a coarser level came out better, and the target lies behind both."""
+    # It costs next to nothing a level, which counts as 0.24: 2.7 points are 11 levels behind 41.
+    snow = tried((39, 91.4), (41, 92.7))
+    assert next_crf(snow, 90, 39, VIDEO_ENCODERS["av1"].levels) == 52
+
+
 @given(
     st.floats(60, 97),
     st.floats(0.5, 2.2),

@@ -267,8 +267,10 @@ def next_crf(tries: Sequence[Try], target: float, usual: float, levels: Levels) 
             return None  # not as levels are: no line leads on
         wanted = better.crf + (better.vmaf - target) / slope
     else:
-        away = (nearest.vmaf - target) / _slope(tries, levels)
-        wanted = nearest.crf + min(max(away, -_FARTHEST), _FARTHEST)
+        # From the end of what was tried: the nearest, unless levels do not do as they should.
+        last = max(good, key=lambda one: one.crf) if good else min(poor, key=lambda one: one.crf)
+        away = (last.vmaf - target) / _slope(tries, levels)
+        wanted = last.crf + min(max(away, -_FARTHEST), _FARTHEST)
     crf = _snapped(wanted, levels)
     return None if any(one.crf == crf for one in tries) else crf
 
