@@ -240,8 +240,9 @@ def _writers(work: Work, on_segment: OnSegment) -> list[VideoSegments]:
             on_segment=on_segment,
             light=plan.light_of(rendition),
             lock=work.lock(rendition.name),
-            # The playlists say that there are none, and of what stands in them they are WebVTT.
-            captions=not rendition.listed,
+            # The playlists say that there are none, and of what stands in them they are WebVTT; an
+            # encoder is told to write none.
+            captions=rendition.mode == "encode" or not rendition.listed,
         )
         for rendition, span in renditions
     ]
@@ -304,7 +305,7 @@ def _film(work: Work, plan: Plan, *, needs_copy: bool) -> Iterator[argv.Film]:
     """What the pictures of a step are made of."""
     source = _working_copy(work) if needs_copy else film_path(plan, work.source, work.inputs)
     with _burning(work) as (pictures, texts):
-        mark = work.inputs[INPUT] if INPUT in work.step.inputs else None
+        mark = next(iter(_mark(work)), None)
         yield argv.Film(source, needs_copy, pictures, texts, mark)
 
 
